@@ -1,0 +1,23 @@
+"""Eight fake CPU devices, strict promotion, fresh keys: set before any backend starts."""
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture
+def getkey():
+    """A function that returns a new PRNG key at each call, from a fixed seed."""
+    root = jax.random.key(20260105)
+    count = 0
+
+    def next_key():
+        nonlocal count
+        count += 1
+        return jax.random.fold_in(root, count)
+
+    return next_key

@@ -1,0 +1,71 @@
+"""The floors of the house: a module imports only from lower floors (docs/architecture.md)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = {
+    "gdpo_jax.errors": 0,
+    "gdpo_jax.advantages": 0,
+    "gdpo_jax.objectives": 0,
+    "gdpo_jax.policies": 1,
+    "gdpo_jax.data": 1,
+    "gdpo_jax.rollouts": 2,
+    "gdpo_jax.training": 3,
+    "experiments": 4,
+}
+PURE = {"gdpo_jax.advantages", "gdpo_jax.objectives"}
+PURE_IMPORTS = {"jax", "chex", "jaxtyping", "numpy", "gdpo_jax"}
+
+
+def floor_name(module: str) -> str | None:
+    return next((name for name in FLOORS if module == name or module.startswith(name + ".")), None)
+
+
+def imported_modules(path: Path) -> list[str]:
+    package = list(path.relative_to(ROOT).with_suffix("").parts)
+    modules = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level] if node.level else []
+            stem = ".".join(base + ([node.module] if node.module else []))
+            modules += [f"{stem}.{alias.name}" for alias in node.names]
+    return modules
+
+
+SOURCES = sorted((ROOT / "gdpo_jax").rglob("*.py")) + sorted((ROOT / "experiments").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path):
+    own = floor_name(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    for module in imported_modules(path):
+        target = floor_name(module)
+        if own is None or target is None or own == target:
+            continue
+        assert FLOORS[target] < FLOORS[own] or target == "gdpo_jax.errors", (
+            f"{path.relative_to(ROOT)} (floor {FLOORS[own]}) imports {module} (floor {FLOORS[target]})"
+        )
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_pure_floor_imports_arrays_only(path):
+    if floor_name(".".join(path.relative_to(ROOT).with_suffix("").parts)) not in PURE:
+        return
+    import sys
+
+    for module in imported_modules(path):
+        top = module.split(".")[0]
+        assert top in PURE_IMPORTS or top in sys.stdlib_module_names, (
+            f"{path.relative_to(ROOT)} imports {module}; "
+            f"advantages and objectives import only {sorted(PURE_IMPORTS)} and the standard library"
+        )
+
+
+def test_every_room_has_a_floor():
+    rooms = {f"gdpo_jax.{p.name}" for p in (ROOT / "gdpo_jax").iterdir() if p.is_dir() and p.name != "__pycache__"}
+    assert rooms <= set(FLOORS)
