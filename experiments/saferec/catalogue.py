@@ -44,6 +44,10 @@ class Film:
             raise UserError(f"film {self.film_id!r} has no title")
         check_severities(self.severities)
 
+    def replace(self, **changes) -> "Film":
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
 
 class Catalogue:
     """Which (title, year) pairs exist; matches within two years, as the published metric does."""
