@@ -1,0 +1,54 @@
+"""The shape of a decoder: a frozen, hashable record, so that it may be a static argument of `jax.jit`."""
+
+import dataclasses
+from typing import Literal
+
+from gdpo_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """Sizes and numerics of one decoder-only transformer.
+
+    `num_heads` query heads share `num_kv_heads` key and value heads. Parameters are float32 always;
+    `dtype` is that of the matrix products, while norms, softmax, logits and rotary angles stay float32.
+    `remat` says what the backward pass recomputes: nothing, all of a layer but its input, or all but
+    its matrix products.
+
+    Raises UserError for sizes that cannot be.
+    """
+
+    vocab_size: int
+    d_model: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    d_ff: int
+    max_positions: int
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-6
+    tie_embeddings: bool = True
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: Literal["none", "layer", "dots"] = "none"
+
+    def __post_init__(self):
+        sizes = ("vocab_size", "d_model", "num_layers", "num_heads", "num_kv_heads", "d_ff")
+        for name in (*sizes, "head_dim", "max_positions"):
+            if getattr(self, name) < 1:
+                raise UserError(f"decoder {name} must be at least 1, got {getattr(self, name)}")
+        if self.num_heads % self.num_kv_heads:
+            raise UserError(
+                f"decoder num_heads {self.num_heads} is not a multiple of "
+                f"num_kv_heads {self.num_kv_heads}"
+            )
+        if self.head_dim % 2:
+            raise UserError(f"decoder head_dim must be even for rotary pairs, got {self.head_dim}")
+        for name, legal in (
+            ("dtype", ("float32", "bfloat16")),
+            ("remat", ("none", "layer", "dots")),
+        ):
+            if getattr(self, name) not in legal:
+                raise UserError(
+                    f"decoder {name} {getattr(self, name)!r} is unknown; legal: {', '.join(legal)}"
+                )

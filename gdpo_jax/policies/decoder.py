@@ -1,0 +1,238 @@
+"""One decoder-only transformer as a policy: pure functions over a plain tree of float32 arrays.
+
+A linen module describes one layer; the layers' parameters are stacked on a leading axis and scanned to
+train, or given as a tuple and unrolled to decode (`unstack_layers`).
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from gdpo_jax.policies.attention import Attend, KeyValues, cached, masked
+from gdpo_jax.policies.config import DecoderConfig
+
+Params = PyTree[Float[Array, "..."]]
+
+
+class Cache(NamedTuple):
+    """Key and value slots of every layer [L,N,S,J,K], and how many of them are filled."""
+
+    layers: KeyValues
+    filled: Int[Array, ""]
+
+
+class Policy(NamedTuple):
+    """What the core takes of a language model: functions, never a model class.
+
+    init(key) -> params.
+    logical_axes() -> the tree of params with a tuple of axis names for each leaf.
+    apply(params, tokens [N,T], positions [N,T], mask [N,T,S], cache=None) -> (hidden [N,T,D], cache).
+    forward(params, tokens, positions, attend, caches) -> (hidden, caches): any attention layout;
+      `caches` is a tree stacked over layers (a tuple of trees where layers are a tuple), or None.
+    unembed(params, hidden [..., D]) -> float32 logits [..., V].
+    init_cache(batch, length) -> an empty cache of `length` slots.
+    """
+
+    config: DecoderConfig
+    init: Callable[[Array], Params]
+    logical_axes: Callable[[], PyTree]
+    apply: Callable[..., tuple[Array, Cache | None]]
+    forward: Callable[..., tuple[Array, PyTree]]
+    unembed: Callable[[Params, Array], Array]
+    init_cache: Callable[[int, int], Cache]
+
+
+def rotate(
+    x: Float[Array, "N T H K"], positions: Int[Array, "N T"], theta: float
+) -> Float[Array, "N T H K"]:
+    """Rotary positions by half rotation: pair (i, i + K/2) turns by position * theta^(-2i/K)."""
+    half = x.shape[-1] // 2
+    frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angle = (positions.astype(jnp.float32)[..., None] * frequency[None, None])[:, :, None]
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x.dtype)
+
+
+def scaled(names: tuple[str, ...], *, fan_in: int) -> Callable:
+    """Normal initial values of variance 1 / fan_in, with the logical names of the axes."""
+    return nn.with_logical_partitioning(nn.initializers.normal(fan_in**-0.5), names)
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * scale, computed in float32 (arXiv 1910.07467, equation 4)."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
+        ones = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
+        scale = self.param("scale", ones, (x.shape[-1],), jnp.float32)
+        wide = x.astype(jnp.float32)
+        mean_square = jnp.mean(wide * wide, axis=-1, keepdims=True)
+        normal = wide * jax.lax.rsqrt(mean_square + self.eps)
+        return (normal * scale.reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
+
+
+class Layer(nn.Module):
+    """Attention and a SwiGLU feed-forward (arXiv 2002.05202, equation 6), each after a norm."""
+
+    config: DecoderConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "N T D"],
+        positions: Int[Array, "N T"],
+        attend: Attend,
+        cache: PyTree,
+    ) -> tuple[Float[Array, "N T D"], PyTree]:
+        c = self.config
+        d, heads, kv, size = c.d_model, c.num_heads, c.num_kv_heads, c.head_dim
+
+        def kernel(name, shape, names, fan_in):
+            value = self.param(name, scaled(names, fan_in=fan_in), shape, jnp.float32)
+            return value.astype(x.dtype)
+
+        wq = kernel("query", (d, heads, size), ("embed", "heads", "head_dim"), d)
+        wk = kernel("key", (d, kv, size), ("embed", "kv_heads", "head_dim"), d)
+        wv = kernel("value", (d, kv, size), ("embed", "kv_heads", "head_dim"), d)
+        wo = kernel("out", (heads, size, d), ("heads", "head_dim", "embed"), heads * size)
+        wg = kernel("gate", (d, c.d_ff), ("embed", "mlp"), d)
+        wu = kernel("up", (d, c.d_ff), ("embed", "mlp"), d)
+        wd = kernel("down", (c.d_ff, d), ("mlp", "embed"), c.d_ff)
+
+        normal = RMSNorm(c.norm_eps, name="attention_norm")(x)
+        queries = rotate(jnp.einsum("ntd,dhk->nthk", normal, wq), positions, c.rope_theta)
+        keys = rotate(jnp.einsum("ntd,dhk->nthk", normal, wk), positions, c.rope_theta)
+        values = jnp.einsum("ntd,dhk->nthk", normal, wv)
+        mixed, cache = attend(queries, keys, values, cache)
+        x = x + jnp.einsum("nthk,hkd->ntd", mixed, wo)
+
+        normal = RMSNorm(c.norm_eps, name="mlp_norm")(x)
+        x = x + (nn.silu(normal @ wg) * (normal @ wu)) @ wd
+        return x, cache
+
+
+def checkpointed(body: Callable, remat: str) -> Callable:
+    """The scanned body under the config's rematerialisation."""
+    if remat == "none":
+        return body
+    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
+    return jax.checkpoint(body, policy=policy, prevent_cse=False)
+
+
+def unstack_layers(params: Params) -> Params:
+    """The same parameters with `layers` as a tuple of single layers, which `forward` unrolls.
+
+    Do it once, before a decoding loop: slices of stacked weights inside it would be copied every step.
+    """
+    depth = jax.tree.leaves(params["layers"])[0].shape[0]
+    layers = tuple(jax.tree.map(lambda p: p[i], params["layers"]) for i in range(depth))  # noqa: B023
+    return {**params, "layers": layers}
+
+
+def decoder_policy(config: DecoderConfig) -> Policy:
+    """The policy of one decoder; parameters `embedding`, `layers`, `final_norm` and, untied, `head`."""
+    layer = Layer(config)
+    norm = RMSNorm(config.norm_eps)
+    dtype = jnp.dtype(config.dtype)
+
+    def init_boxed(key, *, stack):
+        embed_key, layers_key, head_key = jax.random.split(key, 3)
+        tables = nn.initializers.normal(0.02)
+        row = jnp.zeros((1, 1, config.d_model), dtype)
+
+        def init_layer(layer_key):
+            position = jnp.zeros((1, 1), jnp.int32)
+            see = masked(jnp.ones((1, 1, 1), bool))
+            return layer.init(layer_key, row, position, see, None)["params"]
+
+        shape = (config.vocab_size, config.d_model)
+        boxed = {
+            "embedding": nn.with_logical_partitioning(tables, ("vocab", "embed"))(embed_key, shape),
+            "layers": stack(init_layer, jax.random.split(layers_key, config.num_layers)),
+            "final_norm": norm.init(embed_key, row)["params"],
+        }
+        if not config.tie_embeddings:
+            head = nn.with_logical_partitioning(tables, ("embed", "vocab"))
+            boxed["head"] = head(head_key, shape[::-1])
+        return boxed
+
+    def init(key):
+        def stack(init_layer, keys):
+            return jax.vmap(lambda k: nn.unbox(init_layer(k)))(keys)
+
+        return nn.unbox(init_boxed(key, stack=stack))
+
+    def logical_axes():
+        boxed = jax.eval_shape(
+            functools.partial(init_boxed, stack=lambda init_layer, keys: init_layer(keys[0])),
+            jax.random.key(0),
+        )
+        axes = jax.tree.map(
+            lambda box: tuple(box.names), boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned)
+        )
+        layers = jax.tree.map(
+            lambda names: ("layers", *names), axes["layers"], is_leaf=lambda x: isinstance(x, tuple)
+        )
+        return {**axes, "layers": layers}
+
+    def run_layer(layer_params, x, positions, attend, cache):
+        with jax.named_scope("layer"):
+            return layer.apply({"params": layer_params}, x, positions, attend, cache)
+
+    def forward(params, tokens, positions, attend, caches=None):
+        x = jnp.take(params["embedding"], tokens, axis=0, mode="clip").astype(dtype)
+        if isinstance(params["layers"], tuple):
+            renewed = []
+            for i, layer_params in enumerate(params["layers"]):
+                cache = None if caches is None else caches[i]
+                x, cache = run_layer(layer_params, x, positions, attend, cache)
+                renewed.append(cache)
+            caches = tuple(renewed)
+        else:
+
+            def body(x, layer_params_and_cache):
+                layer_params, cache = layer_params_and_cache
+                return run_layer(layer_params, x, positions, attend, cache)
+
+            xs = (params["layers"], caches)
+            x, caches = jax.lax.scan(checkpointed(body, config.remat), x, xs)
+        return norm.apply({"params": params["final_norm"]}, x), caches
+
+    def apply(
+        params: Params,
+        tokens: Int[Array, "N T"],
+        positions: Int[Array, "N T"],
+        mask: Bool[Array, "N T S"],
+        cache: Cache | None = None,
+    ) -> tuple[Float[Array, "N T D"], Cache | None]:
+        if cache is None:
+            return forward(params, tokens, positions, masked(mask))[0], None
+        attend = cached(mask, cache.filled)
+        hidden, layers = forward(params, tokens, positions, attend, cache.layers)
+        return hidden, Cache(layers, cache.filled + tokens.shape[1])
+
+    def unembed(params: Params, hidden: Float[Array, "*N D"]) -> Float[Array, "*N V"]:
+        tied = config.tie_embeddings
+        table = params["embedding"].T if tied else params["head"]
+        return jnp.matmul(hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
+
+    def init_cache(batch: int, length: int) -> Cache:
+        shape = (config.num_layers, batch, length, config.num_kv_heads, config.head_dim)
+        empty = KeyValues(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+        return Cache(empty, jnp.zeros((), jnp.int32))
+
+    return Policy(config, init, logical_axes, apply, forward, unembed, init_cache)
+
+
+def num_params(params: Any) -> int:
+    """How many numbers a tree of parameters holds."""
+    return sum(p.size for p in jax.tree.leaves(params))

@@ -1,0 +1,161 @@
+"""Log-probabilities and entropies of given completions, without a [tokens, vocabulary] array.
+
+`B` prompts right-padded to `P`, `G` completions of each to `C` tokens. Completion token t stands at
+position prompt_length + t and is predicted by the hidden state before it; token 0 by the prompt's last.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from gdpo_jax.errors import UserError
+from gdpo_jax.policies.attention import grouped, masked
+from gdpo_jax.policies.decoder import Params, Policy
+
+
+def completion_log_probs(
+    policy: Policy,
+    params: Params,
+    prompts: Int[Array, "B P"],
+    prompt_lengths: Int[Array, "B"],
+    completions: Int[Array, "B G C"],
+    completion_mask: Bool[Array, "B G C"],
+    *,
+    layout: Literal["shared", "plain"] = "shared",
+    chunk: int | None = 16,
+    temperature: float = 1.0,
+    with_entropy: bool = True,
+) -> tuple[Float[Array, "B G C"], Float[Array, "B G C"] | None]:
+    """log p(token) of every completion token and the entropy of the distribution it came from.
+
+    layout: "shared" computes each prompt once with its G completions behind it; "plain" computes G
+      rows of prompt and completion. Values and gradients agree to float tolerance.
+    chunk: completion positions whose logits exist at a time; None for all at once.
+    temperature: logits are divided by it, as the sampler does.
+
+    Both outputs are float32 and zero outside of `completion_mask`; the entropy is None unless asked
+    for. Raises UserError for a temperature that is not positive, an unknown layout, or rows longer
+    than the decoder's positions.
+    """
+    if temperature <= 0:
+        raise UserError(f"log-probs need a temperature above 0, got {temperature}")
+    longest = prompts.shape[1] + completions.shape[2]
+    if longest > policy.config.max_positions:
+        raise UserError(
+            f"prompt length {prompts.shape[1]} and completion length {completions.shape[2]} exceed "
+            f"the policy's {policy.config.max_positions} positions"
+        )
+    if layout == "shared":
+        hidden = shared_hidden(policy, params, prompts, prompt_lengths, completions)
+    elif layout == "plain":
+        hidden = plain_hidden(policy, params, prompts, prompt_lengths, completions)
+    else:
+        raise UserError(f"layout {layout!r} is unknown; legal: shared, plain")
+    log_probs, entropy = token_log_probs(
+        policy,
+        params,
+        hidden,
+        completions,
+        chunk=chunk,
+        temperature=temperature,
+        with_entropy=with_entropy,
+    )
+    log_probs = jnp.where(completion_mask, log_probs, 0.0)
+    return log_probs, jnp.where(completion_mask, entropy, 0.0) if with_entropy else None
+
+
+def plain_hidden(
+    policy: Policy,
+    params: Params,
+    prompts: Int[Array, "B P"],
+    prompt_lengths: Int[Array, "B"],
+    completions: Int[Array, "B G C"],
+) -> Float[Array, "B G C D"]:
+    """The hidden state that predicts each completion token, from B*G rows of P + C tokens."""
+    batch, samples, length = completions.shape
+    size = prompts.shape[1]
+    rows = jnp.repeat(prompts, samples, axis=0)
+    lengths = jnp.repeat(prompt_lengths, samples)
+    tokens = jnp.concatenate([rows, completions.reshape(-1, length)], axis=1)
+    slots = jnp.arange(size + length)[None, :]
+    after = lengths[:, None] + slots - size
+    positions = jnp.where(slots < size, slots, after)
+    shown = (slots < lengths[:, None]) | (slots >= size)
+    mask = (slots[:, :, None] >= slots[:, None, :]) & shown[:, None, :]
+    hidden, _ = policy.forward(params, tokens, positions, masked(mask))
+    hidden = hidden.reshape(batch, samples, size + length, -1)
+    last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None, None], axis=2)
+    return jnp.concatenate([last, hidden[:, :, size:-1]], axis=2)
+
+
+def shared_hidden(
+    policy: Policy,
+    params: Params,
+    prompts: Int[Array, "B P"],
+    prompt_lengths: Int[Array, "B"],
+    completions: Int[Array, "B G C"],
+) -> Float[Array, "B G C D"]:
+    """The hidden state that predicts each completion token, from B rows of P + G*C tokens."""
+    batch, samples, length = completions.shape
+    size = prompts.shape[1]
+    tokens = jnp.concatenate([prompts, completions.reshape(batch, -1)], axis=1)
+    after = prompt_lengths[:, None, None] + jnp.arange(length)[None, None, :]
+    after = jnp.broadcast_to(after, completions.shape).reshape(batch, -1)
+    before = jnp.broadcast_to(jnp.arange(size)[None, :], prompts.shape)
+    positions = jnp.concatenate([before, after], axis=1)
+    attend = grouped(prompt_lengths, prompt_size=size, num_samples=samples)
+    hidden, _ = policy.forward(params, tokens, positions, attend)
+    last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)
+    last = jnp.broadcast_to(last[:, None], (batch, samples, 1, hidden.shape[-1]))
+    own = hidden[:, size:].reshape(batch, samples, length, -1)
+    return jnp.concatenate([last, own[:, :, :-1]], axis=2)
+
+
+def token_log_probs(
+    policy: Policy,
+    params: Params,
+    hidden: Float[Array, "B G C D"],
+    tokens: Int[Array, "B G C"],
+    *,
+    chunk: int | None,
+    temperature: float = 1.0,
+    with_entropy: bool = True,
+) -> tuple[Float[Array, "B G C"], Float[Array, "B G C"] | None]:
+    """log softmax(logits / temperature) at `tokens`, and the entropy, `chunk` positions at a time.
+
+    The scan runs over completion positions, not over flattened tokens: its axis is never sharded, so
+    chunks need no gather across devices. Logits are computed again in the backward pass.
+    """
+
+    def of_chunk(hidden, tokens):
+        logits = policy.unembed(params, hidden) / temperature
+        total = jax.nn.logsumexp(logits, axis=-1)
+        chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
+        if not with_entropy:
+            return chosen - total, None
+        probs = jnp.exp(logits - total[..., None])
+        return chosen - total, total - jnp.sum(probs * logits, axis=-1)
+
+    length = tokens.shape[2]
+    if chunk is None or chunk >= length:
+        return of_chunk(hidden, tokens)
+    extra = -length % chunk
+    hidden = jnp.pad(hidden, ((0, 0), (0, 0), (0, extra), (0, 0)))
+    tokens = jnp.pad(tokens, ((0, 0), (0, 0), (0, extra)))
+
+    def split(x):
+        x = x.reshape(*x.shape[:2], -1, chunk, *x.shape[3:])
+        return jnp.moveaxis(x, 2, 0)
+
+    def join(x):
+        x = jnp.moveaxis(x, 0, 2)
+        return x.reshape(*x.shape[:2], -1)[:, :, :length]
+
+    def body(carry, hidden_and_tokens):
+        return carry, of_chunk(*hidden_and_tokens)
+
+    body = jax.checkpoint(body, prevent_cse=False)
+    _, outputs = jax.lax.scan(body, (), (split(hidden), split(tokens)))
+    return jax.tree.map(join, outputs)
