@@ -1,0 +1,118 @@
+"""Composition of transforms, and the one function that runs a composition on a batch of rewards."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gdpo_jax.advantages.diagnostics import advantage_metrics, reward_metrics
+from gdpo_jax.advantages.records import (
+    Advantages,
+    AdvantageTransform,
+    AnyArray,
+    Flow,
+    RewardBatch,
+    statistics_dtype,
+)
+from gdpo_jax.advantages.statistics import group_statistics
+from gdpo_jax.errors import UserError
+
+
+def chain(*transforms: AdvantageTransform) -> AdvantageTransform:
+    """The transforms one after the other; a chain is itself a transform, its state the tuple of their states."""
+
+    def init(names: tuple[str, ...]) -> tuple[Any, ...]:
+        return tuple(transform.init(names) for transform in transforms)
+
+    def update(flow: Flow, state: tuple[Any, ...]) -> tuple[Flow, tuple[Any, ...]]:
+        if len(state) != len(transforms):
+            raise UserError(
+                f"the state has {len(state)} parts for {len(transforms)} transforms; "
+                "make it with init(names) of the same chain"
+            )
+        states = []
+        for transform, own in zip(transforms, state, strict=True):
+            flow, own = transform.update(flow, own)
+            states.append(own)
+        return flow, tuple(states)
+
+    return AdvantageTransform(init, update)
+
+
+def start_flow(rewards: RewardBatch, lengths: Float[AnyArray, "B G *R"] | None = None) -> Flow:
+    """The flow at the head of a chain: statistics dtype, zeros under invalid entries (the mask is never NaN)."""
+    if rewards.values.shape[2] != len(rewards.names):
+        raise UserError(
+            f"{rewards.values.shape[2]} rewards of shape {rewards.values.shape} "
+            f"but {len(rewards.names)} names {list(rewards.names)}"
+        )
+    values, valid = jnp.asarray(rewards.values), jnp.asarray(rewards.valid)
+    values = jnp.where(valid, values, 0).astype(statistics_dtype(values.dtype))
+    if lengths is not None:
+        lengths = jnp.asarray(lengths).astype(values.dtype)
+    return Flow(
+        values=values,
+        valid=valid,
+        raw=values,
+        raw_valid=valid,
+        lengths=lengths,
+        noise=None,
+        metrics={},
+        trace={},
+        names=rewards.names,
+        combined=False,
+    )
+
+
+def compute_advantages(
+    transform: AdvantageTransform,
+    rewards: RewardBatch,
+    state: Any,
+    *,
+    lengths: Float[AnyArray, "B G *R"] | None = None,
+) -> tuple[Advantages, Any, dict[str, Array]]:
+    """Runs `transform` on the rewards of a whole optimiser batch; pure, jit-able with `transform` static.
+
+    Call it once on the global batch, before micro-batches are cut: group and batch statistics belong to it.
+    lengths: tokens per completion `[B, G]` or per item `[B, G, R]`, needed by whitening over tokens alone.
+    Returns the advantages (no gradient flows through them), the next state, and scalar metrics.
+    Raises UserError if the transform never combines the rewards.
+    """
+    flow, state = transform.update(start_flow(rewards, lengths), state)
+    if not flow.combined:
+        raise UserError(
+            "the transform ends with one advantage per reward; put combine() into the chain"
+        )
+    values = jax.lax.stop_gradient(jnp.where(flow.valid, flow.values, 0))
+    metrics = reward_metrics(flow.raw, flow.raw_valid, flow.names)
+    metrics |= advantage_metrics(values, flow.valid) | flow.metrics
+    return Advantages(values=values, valid=flow.valid), state, metrics
+
+
+def per_sample_diagnostics(
+    transform: AdvantageTransform,
+    rewards: RewardBatch,
+    state: Any,
+    *,
+    lengths: Float[AnyArray, "B G *R"] | None = None,
+) -> dict[str, Array]:
+    """What a report shows for single completions.
+
+    "z": `[B, G, K, *R]` group z-scores of the raw rewards (GDPO eq. 4, whatever the transform does).
+    "components": `[B, G, K, *R]` the weighted terms that the transform added up.
+    "sum": `[B, G, *R]` their sum, before any normalisation of it (GDPO eq. 5/7).
+    "advantages": `[B, G, *R]` the outcome.
+    """
+    flow = start_flow(rewards, lengths)
+    stats = group_statistics(flow.values, flow.valid)
+    z = stats.deviation / jnp.where(stats.live, stats.std, 1)
+    flow, _ = transform.update(flow, state)
+    advantages = jnp.where(flow.valid, flow.values, 0)
+    return {"z": z, **flow.trace, "advantages": advantages}
+
+
+def with_metrics(flow: Flow, metrics: dict[str, Array], **changes: Any) -> Flow:
+    """The flow with further metrics, and with fields replaced."""
+    return dataclasses.replace(flow, metrics=flow.metrics | metrics, **changes)

@@ -1,0 +1,122 @@
+"""Scalars with stable names that tell a reward designer what the rewards and the advantages do.
+
+Every metric is a function of the global batch. Shares and rates are over valid entries only.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from gdpo_jax.advantages.statistics import batch_statistics, group_statistics
+
+# Two advantages closer than this share of the largest one count as the same value.
+DISTINCT_TOLERANCE = 4e-6
+# A component smaller than this share of its group's largest neither conflicts nor cancels.
+CONFLICT_TOLERANCE = 1e-6
+
+
+def reward_metrics(
+    raw: Float[Array, "B G K *R"], valid: Bool[Array, "B G K *R"], names: tuple[str, ...]
+) -> dict[str, Array]:
+    """Per reward: mean, std, min, max, missing and zero-variance fractions; and groups with no signal at all.
+
+    "reward/{name}/zero_variance_fraction": share of groups (of group-ranks) with a vote whose values are equal.
+    "zero_variance_fraction": share of groups in which every reward is degenerate, the only groups that carry
+    no GDPO signal.
+    """
+    axes = (0, 1) + tuple(range(3, raw.ndim))
+    stats = batch_statistics(raw, valid, axes=axes)
+    groups = group_statistics(raw, valid)
+    low = jnp.min(jnp.where(valid, raw, jnp.inf), axis=axes)
+    high = jnp.max(jnp.where(valid, raw, -jnp.inf), axis=axes)
+    voted = groups.count > 0
+    dead = _ratio(jnp.sum(voted & ~groups.live, axis=axes), jnp.sum(voted, axis=axes))
+    missing = 1 - jnp.mean(valid.astype(raw.dtype), axis=axes)
+    mean, std, count = (jnp.ravel(x) for x in stats)
+    low, high = (jnp.where(count > 0, x, 0) for x in (low, high))
+    metrics = {}
+    for k, name in enumerate(names):
+        metrics[f"reward/{name}/mean"] = mean[k]
+        metrics[f"reward/{name}/std"] = std[k]
+        metrics[f"reward/{name}/min"] = low[k]
+        metrics[f"reward/{name}/max"] = high[k]
+        metrics[f"reward/{name}/missing_fraction"] = missing[k]
+        metrics[f"reward/{name}/zero_variance_fraction"] = dead[k]
+    signal_axes = tuple(range(1, raw.ndim))
+    metrics["zero_variance_fraction"] = _ratio(
+        jnp.sum(jnp.any(voted, axis=signal_axes) & ~jnp.any(groups.live, axis=signal_axes)),
+        jnp.sum(jnp.any(voted, axis=signal_axes)),
+    )
+    return metrics
+
+
+def component_metrics(
+    components: Float[Array, "B G K *R"], valid: Bool[Array, "B G K *R"], names: tuple[str, ...]
+) -> dict[str, Array]:
+    """How the weighted terms of a sum work with and against each other, after centring in the group.
+
+    "advantage/share/{name}": the reward's part of the sum of absolute terms. "advantage/conflict_rate": share
+    of samples with a positive and a negative term. "advantage/cancellation_rate": share of samples with
+    non-zero terms whose sum is zero.
+    """
+    groups = group_statistics(components, valid)
+    terms = groups.deviation * groups.scale
+    size = jnp.abs(terms)
+    sample_valid = jnp.any(valid, axis=2)
+    floor = CONFLICT_TOLERANCE * jnp.max(size, axis=(1, 2), keepdims=True)
+    conflict = jnp.any(terms > floor, axis=2) & jnp.any(terms < -floor, axis=2)
+    alive = jnp.any(size > floor, axis=2)
+    cancelled = alive & (jnp.abs(jnp.sum(terms, axis=2)) <= jnp.squeeze(floor, axis=2))
+    # In units of the largest term, so that the sum over a batch of huge rewards stays finite.
+    unit = size / jnp.maximum(jnp.max(size), jnp.finfo(size.dtype).tiny)
+    per_reward = jnp.sum(unit, axis=(0, 1) + tuple(range(3, unit.ndim)))
+    share = _ratio(per_reward, jnp.sum(per_reward))
+    samples = jnp.sum(sample_valid)
+    metrics = {f"advantage/share/{name}": share[k] for k, name in enumerate(names)}
+    metrics["advantage/conflict_rate"] = _ratio(jnp.sum(conflict & sample_valid), samples)
+    metrics["advantage/cancellation_rate"] = _ratio(jnp.sum(cancelled & sample_valid), samples)
+    return metrics
+
+
+def advantage_metrics(
+    values: Float[Array, "B G *R"], valid: Bool[Array, "B G *R"]
+) -> dict[str, Array]:
+    """Size and variety of the final advantages.
+
+    "advantage/distinct": number of different values in the batch. "advantage/distinct_per_group": its mean
+    inside a group; GRPO on summed rewards collapses it. "advantage/batch_mean" and "advantage/batch_std" are
+    those of the final values unless a batch-normalising stage reports the ones it divided by.
+    """
+    stats = batch_statistics(values, valid, axes=tuple(range(values.ndim)))
+    size = jnp.where(valid, jnp.abs(values), 0)
+    count = jnp.sum(valid)
+    tolerance = DISTINCT_TOLERANCE * jnp.max(size)
+    per_group = _count_distinct(values, valid, tolerance, axis=1)
+    voted = jnp.any(valid, axis=1)
+    return {
+        "advantage/abs_mean": _ratio(jnp.sum(size), count),
+        "advantage/min": jnp.where(count > 0, jnp.min(jnp.where(valid, values, jnp.inf)), 0),
+        "advantage/max": jnp.where(count > 0, jnp.max(jnp.where(valid, values, -jnp.inf)), 0),
+        "advantage/nonzero_fraction": _ratio(jnp.sum(size > 0), count),
+        "advantage/valid_fraction": jnp.mean(valid.astype(values.dtype)),
+        "advantage/batch_mean": jnp.ravel(stats.mean)[0],
+        "advantage/batch_std": jnp.ravel(stats.std)[0],
+        "advantage/distinct": _count_distinct(
+            jnp.ravel(values), jnp.ravel(valid), tolerance, axis=0
+        ).astype(values.dtype),
+        "advantage/distinct_per_group": _ratio(jnp.sum(per_group), jnp.sum(voted)),
+    }
+
+
+def _count_distinct(values: Array, valid: Array, tolerance: Array, *, axis: int) -> Array:
+    ordered = jnp.sort(jnp.where(valid, values, jnp.inf), axis=axis)
+    count = jnp.sum(valid, axis=axis)
+    lower = jax.lax.slice_in_dim(ordered, 0, ordered.shape[axis] - 1, axis=axis)
+    upper = jax.lax.slice_in_dim(ordered, 1, ordered.shape[axis], axis=axis)
+    steps = jnp.isfinite(upper) & (upper - lower > tolerance)
+    return jnp.where(count > 0, 1 + jnp.sum(steps, axis=axis), 0)
+
+
+def _ratio(part: Array, whole: Array) -> Array:
+    dtype = part.dtype if jnp.issubdtype(part.dtype, jnp.floating) else jnp.float32
+    return part.astype(dtype) / jnp.where(whole > 0, whole, 1).astype(dtype)

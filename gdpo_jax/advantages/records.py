@@ -1,0 +1,149 @@
+"""The records of the algebra: what enters it, what flows through it, what leaves it.
+
+In the shape descriptions, `B` counts prompts (groups), `G` sampled completions of a prompt, `K` rewards, and
+`*R` is either nothing or the ranks of a list (per-item rewards).
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from gdpo_jax.errors import UserError
+
+T = TypeVar("T")
+AnyArray = Array | np.ndarray
+
+
+def record(*, static: Sequence[str] = ()) -> Callable[[type[T]], type[T]]:
+    """A frozen dataclass that is a pytree; the fields in `static` belong to its structure, not its leaves.
+
+    Unflattening does not run `__init__`, so a tree of shardings or shapes of the same structure is legal
+    even when the annotations are checked at run time.
+    """
+
+    def register(cls: type[T]) -> type[T]:
+        cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+        fields = tuple(field.name for field in dataclasses.fields(cls))
+        leaves = tuple(name for name in fields if name not in static)
+
+        def flatten_with_keys(self):
+            children = tuple((jax.tree_util.GetAttrKey(n), getattr(self, n)) for n in leaves)
+            return children, tuple(getattr(self, n) for n in static)
+
+        def unflatten(aux, children):
+            self = object.__new__(cls)
+            for name, value in zip((*leaves, *static), (*children, *aux), strict=True):
+                object.__setattr__(self, name, value)
+            return self
+
+        jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
+        return cls
+
+    return register
+
+
+@record(static=("names",))
+class RewardBatch:
+    """The rewards of one batch; what stands under an entry that is not valid may be anything, NaN included.
+
+    values: `[B, G, K]` one reward per completion, or `[B, G, K, R]` one per item of a list.
+    valid: same shape; false where a reward is missing or the sample is masked: such an entry does not vote.
+    names: the K reward names, part of the structure.
+    """
+
+    values: Float[AnyArray, "B G K *R"]
+    valid: Bool[AnyArray, "B G K *R"]
+    names: tuple[str, ...]
+
+
+@record()
+class Advantages:
+    """One advantage per completion `[B, G]` or per item `[B, G, R]`; exactly zero where it is not valid."""
+
+    values: Float[AnyArray, "B G *R"]
+    valid: Bool[AnyArray, "B G *R"]
+
+
+@record(static=("names", "combined"))
+class Flow:
+    """What the transforms hand on.
+
+    values, valid: `[B, G, K, *R]`, and `[B, G, *R]` once the rewards are combined.
+    raw, raw_valid: the rewards as they came, for stages that look at raw values (conditions, adaptive weights).
+    lengths: tokens per completion `[B, G, *R]`, or None; needed only by whitening over tokens.
+    noise: `[B, 1, *R]` rounding error of a combined sum; differences at or below it are not signal.
+    metrics: scalars with stable names. trace: arrays worth looking at ("components", "sum").
+    names: the K reward names. combined: whether the reward axis is gone.
+    """
+
+    values: Float[Array, "B G *rest"]
+    valid: Bool[Array, "B G *rest"]
+    raw: Float[Array, "B G K *R"]
+    raw_valid: Bool[Array, "B G K *R"]
+    lengths: Float[Array, "B G *R"] | None
+    noise: Float[Array, "B 1 *R"] | None
+    metrics: dict[str, Array]
+    trace: dict[str, Array]
+    names: tuple[str, ...]
+    combined: bool
+
+
+class AdvantageTransform(NamedTuple):
+    """A pair of pure functions, as optax has for gradients.
+
+    init: reward names -> state (a pytree of arrays; weights live here, never in the compiled function).
+    update: (flow, state) -> (flow, state).
+    """
+
+    init: Callable[[tuple[str, ...]], Any]
+    update: Callable[[Flow, Any], tuple[Flow, Any]]
+
+
+def stateless(update: Callable[[Flow], Flow]) -> AdvantageTransform:
+    """A transform that remembers nothing."""
+    return AdvantageTransform(
+        init=lambda names: (), update=lambda flow, state: (update(flow), state)
+    )
+
+
+def statistics_dtype(dtype: Any) -> Any:
+    """The dtype of all statistics: float32, or float64 when the input has it."""
+    return jnp.float64 if dtype == jnp.float64 else jnp.float32
+
+
+def reward_batch(
+    values: Any, names: Sequence[str], *, valid: Any = None, sample_valid: Any = None
+) -> RewardBatch:
+    """A `RewardBatch` from plain host numbers: NaN means missing, an infinite reward is refused.
+
+    values: `[B, G, K]` or `[B, G, K, R]`. valid: same shape, or None. sample_valid: `[B, G]`, or None.
+    Raises UserError for a wrong rank, a number of names that is not K, or an infinity at a valid place.
+    """
+    values = np.asarray(values)
+    if not np.issubdtype(values.dtype, np.floating):
+        values = values.astype(np.float32)
+    if values.ndim not in (3, 4) or values.shape[2] != len(names):
+        raise UserError(
+            f"rewards have shape {values.shape} for the {len(names)} names {list(names)}; "
+            f"expected [prompts, samples, {len(names)}] or [prompts, samples, {len(names)}, ranks]"
+        )
+    present = ~np.isnan(values)
+    if valid is not None:
+        present &= np.asarray(valid, bool)
+    if sample_valid is not None:
+        present &= np.asarray(sample_valid, bool).reshape(
+            values.shape[:2] + (1,) * (values.ndim - 2)
+        )
+    infinite = np.argwhere(np.isinf(values) & present)
+    if len(infinite):
+        prompt, sample, reward = (int(i) for i in infinite[0][:3])
+        raise UserError(
+            f"reward {names[reward]!r} is infinite at prompt {prompt}, sample {sample}; "
+            "return a finite number, or None for a missing one"
+        )
+    return RewardBatch(values=values, valid=present, names=tuple(names))

@@ -1,0 +1,115 @@
+"""Weights on the rewards: numbers in the state, or a schedule of them; never constants of the compiled code."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from gdpo_jax.advantages.algebra import with_metrics
+from gdpo_jax.advantages.records import AdvantageTransform, AnyArray, Flow
+from gdpo_jax.advantages.stages import REWARD_AXIS
+from gdpo_jax.errors import UserError
+
+Schedule = Callable[[Int[Array, ""]], Any]
+Weights = Mapping[str, Any] | Sequence[Any] | AnyArray | Schedule | None
+
+
+class FixedWeights(NamedTuple):
+    """State of `weigh` with numbers: replace `weights` to change them without a new compilation."""
+
+    weights: Float[Array, "K"]
+
+
+class ScheduledWeights(NamedTuple):
+    """State of `weigh` with schedules: the number of updates so far."""
+
+    step: Int[Array, ""]
+
+
+def weigh(weights: Weights = None) -> AdvantageTransform:
+    """Multiplies every reward by its weight: on z-scores in GDPO (eq. 7), on rewards in GRPO.
+
+    weights: None (all one), K numbers in the order of the names, a mapping name -> number, or a schedule
+    step -> K numbers. A number in a mapping may itself be a schedule step -> number (every optax schedule is
+    one). Weights do not change which members are valid.
+    Raises UserError for missing or unknown names and for a wrong count.
+    """
+
+    def init(names: tuple[str, ...]) -> FixedWeights | ScheduledWeights:
+        if _is_schedule(weights):
+            return ScheduledWeights(step=jnp.zeros((), jnp.int32))
+        return FixedWeights(weights=ordered_weights(weights, names))
+
+    def update(flow: Flow, state: Any) -> tuple[Flow, Any]:
+        if isinstance(state, ScheduledWeights):
+            current = _scheduled(weights, state.step, flow.names)
+            state = ScheduledWeights(step=state.step + 1)
+        else:
+            current = state.weights
+        return apply_weights(flow, current), state
+
+    return AdvantageTransform(init, update)
+
+
+def apply_weights(flow: Flow, weights: Float[Array, "K"]) -> Flow:
+    """The flow with reward k multiplied by `weights[k]`; logs "weight/{name}". Must stand before combine()."""
+    if flow.combined:
+        raise UserError("weights act on single rewards: put the weighing stage before combine()")
+    if weights.shape != (len(flow.names),):
+        raise UserError(
+            f"weights have shape {weights.shape} for the {len(flow.names)} rewards {list(flow.names)}"
+        )
+    weights = weights.astype(flow.values.dtype)
+    shape = [1] * flow.values.ndim
+    shape[REWARD_AXIS] = len(flow.names)
+    metrics = {f"weight/{name}": weights[k] for k, name in enumerate(flow.names)}
+    flow = with_metrics(flow, metrics)
+    return dataclasses.replace(flow, values=flow.values * weights.reshape(shape))
+
+
+def ordered_weights(weights: Weights, names: tuple[str, ...]) -> Float[Array, "K"]:
+    """K numbers in the order of the names. Raises UserError for unknown or missing names, or a wrong count."""
+    if weights is None:
+        return jnp.ones((len(names),), jnp.float32)
+    if isinstance(weights, Mapping):
+        weights = [weights[name] for name in _checked_names(weights, names)]
+    if isinstance(weights, (jnp.ndarray, np.ndarray)):
+        weights = jnp.asarray(weights)
+    else:
+        weights = jnp.stack([jnp.asarray(w, _float_dtype(w)) for w in weights])
+    if weights.shape != (len(names),):
+        raise UserError(f"{weights.shape} weights for the {len(names)} rewards {list(names)}")
+    return weights
+
+
+def _float_dtype(number: Any) -> Any:
+    return jnp.float64 if getattr(number, "dtype", None) == jnp.float64 else jnp.float32
+
+
+def _checked_names(weights: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
+    unknown, missing = sorted(set(weights) - set(names)), sorted(set(names) - set(weights))
+    if unknown or missing:
+        raise UserError(
+            f"weights name the rewards {sorted(weights)}, the batch has {list(names)}"
+            + (f"; unknown: {unknown}" if unknown else "")
+            + (f"; without a weight: {missing}" if missing else "")
+        )
+    return names
+
+
+def _is_schedule(weights: Weights) -> bool:
+    if isinstance(weights, Mapping):
+        return any(callable(value) for value in weights.values())
+    return callable(weights)
+
+
+def _scheduled(weights: Any, step: Int[Array, ""], names: tuple[str, ...]) -> Float[Array, "K"]:
+    if isinstance(weights, Mapping):
+        numbers = [weights[name] for name in _checked_names(weights, names)]
+        numbers = [number(step) if callable(number) else number for number in numbers]
+        return ordered_weights(numbers, names)
+    current = weights(step)
+    return ordered_weights(current if isinstance(current, Mapping) else jnp.asarray(current), names)
