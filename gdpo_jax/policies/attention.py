@@ -1,9 +1,9 @@
 """Layouts of attention: which query sees which key, as functions that a decoder layer calls.
 
-A layer projects its tokens to queries, keys and values and leaves the rest to an `Attend` function, so
-one decoder serves training rows, shared prompts, prefill and cached decoding. In the shape
-descriptions `N` rows, `T` query tokens, `S` key slots, `B` prompts, `G` samples a prompt, `P` prompt
-length, `C` completion length, `H` query heads, `J` key heads, `R = H / J`, `K` head size.
+A layer projects its tokens to queries, keys and values and leaves the rest to an `Attend` function,
+so one decoder serves training rows, shared prompts, prefill and cached decoding. In the shape
+descriptions: `N` rows, `T` query tokens, `S` key slots, `B` prompts, `G` samples a prompt, `P`
+prompt length, `C` completion length, `H` query heads, `J` key heads, `R = H / J`, `K` head size.
 
 Scores and softmax are float32. A query that sees nothing gets finite values, never NaN.
 """
@@ -75,7 +75,7 @@ def remembering(mask: Bool[Array, "N T T"]) -> Attend:
 
 
 def cached(mask: Bool[Array, "N T S"], start: Int[Array, ""]) -> Attend:
-    """Tokens go to cache slots `start .. start + T - 1`; `mask` says which of all S slots they see."""
+    """Tokens fill cache slots `start .. start + T - 1`; `mask` says which of all S they see."""
 
     def attend(queries, keys, values, cache):
         zero = jnp.zeros_like(start)
@@ -140,7 +140,7 @@ def joint_attention(
 def grouped(prompt_lengths: Int[Array, "B"], *, prompt_size: int, num_samples: int) -> Attend:
     """Rows of one prompt and its G completions: [B, P + G*C] tokens, the prompt first.
 
-    The prompt sees itself causally; completion g sees the prompt and itself, never another completion.
+    The prompt sees itself causally; a completion sees the prompt and itself, never another one.
     The blocks that a dense mask would hide are not computed.
     """
     prompt_causal = causal_mask(prompt_lengths, prompt_size)
@@ -168,5 +168,35 @@ def grouped(prompt_lengths: Int[Array, "B"], *, prompt_size: int, num_samples: i
         )
         from_completions = from_completions.reshape(rows, size, *queries.shape[2:])
         return jnp.concatenate([from_prompt, from_completions], axis=1), cache
+
+    return attend
+
+
+def empty_completion_cache(
+    shape: tuple[int, int, int], num_kv_heads: int, head_dim: int, dtype: jnp.dtype
+) -> KeyValues:
+    """One layer's slots for B*G completions of C tokens: `[B, G, C, J, K]` each."""
+    zeros = jnp.zeros((*shape, num_kv_heads, head_dim), dtype)
+    return KeyValues(zeros, zeros)
+
+
+def decoding(prompt_mask: Bool[Array, "B P"], step: Int[Array, ""]) -> Attend:
+    """One new token of each completion: rows `[B, G]`, over the prompt's cache and the row's own.
+
+    The layer's cache is a pair (prompt [B,P,J,K], own [B,G,C,J,K]); the token goes to own slot `step`.
+    """
+
+    def attend(queries, keys, values, cache):
+        prompt, own = cache
+        zero = jnp.zeros_like(step)
+        at = (zero, zero, step, zero, zero)
+        own = KeyValues(
+            jax.lax.dynamic_update_slice(own.keys, keys[:, :, None], at),
+            jax.lax.dynamic_update_slice(own.values, values[:, :, None], at),
+        )
+        grouped_queries = group_heads(queries, keys.shape[2])[:, :, None]
+        seen = jnp.arange(own.keys.shape[2])[None, :] <= step
+        mixed = joint_attention(grouped_queries, prompt, own, prompt_mask, seen)
+        return mixed.reshape(queries.shape), (prompt, own)
 
     return attend

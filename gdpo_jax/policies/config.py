@@ -1,4 +1,4 @@
-"""The shape of a decoder: a frozen, hashable record, so that it may be a static argument of `jax.jit`."""
+"""The shape of a decoder: a frozen, hashable record, fit to be static under `jax.jit`."""
 
 import dataclasses
 from typing import Literal
@@ -11,9 +11,9 @@ class DecoderConfig:
     """Sizes and numerics of one decoder-only transformer.
 
     `num_heads` query heads share `num_kv_heads` key and value heads. Parameters are float32 always;
-    `dtype` is that of the matrix products, while norms, softmax, logits and rotary angles stay float32.
-    `remat` says what the backward pass recomputes: nothing, all of a layer but its input, or all but
-    its matrix products.
+    `dtype` is that of the matrix products, while norms, softmax, logits and angles stay float32.
+    `remat` says what the backward pass recomputes: nothing, all of a layer but its input, or all
+    but its matrix products.
 
     Raises UserError for sizes that cannot be.
     """

@@ -1,7 +1,7 @@
 """One decoder-only transformer as a policy: pure functions over a plain tree of float32 arrays.
 
-A linen module describes one layer; the layers' parameters are stacked on a leading axis and scanned to
-train, or given as a tuple and unrolled to decode (`unstack_layers`).
+A linen module describes one layer; the layers' parameters are stacked on a leading axis and scanned
+to train, or given as a tuple and unrolled to decode (`unstack_layers`).
 """
 
 import functools
@@ -31,7 +31,8 @@ class Policy(NamedTuple):
 
     init(key) -> params.
     logical_axes() -> the tree of params with a tuple of axis names for each leaf.
-    apply(params, tokens [N,T], positions [N,T], mask [N,T,S], cache=None) -> (hidden [N,T,D], cache).
+    apply(params, tokens [N,T], positions [N,T], mask [N,T,S], cache=None)
+      -> (hidden [N,T,D], cache).
     forward(params, tokens, positions, attend, caches) -> (hidden, caches): any attention layout;
       `caches` is a tree stacked over layers (a tuple of trees where layers are a tuple), or None.
     unembed(params, hidden [..., D]) -> float32 logits [..., V].
@@ -131,7 +132,7 @@ def checkpointed(body: Callable, remat: str) -> Callable:
 def unstack_layers(params: Params) -> Params:
     """The same parameters with `layers` as a tuple of single layers, which `forward` unrolls.
 
-    Do it once, before a decoding loop: slices of stacked weights inside it would be copied every step.
+    Do it once, before a decoding loop: inside it, slices of stacked weights are copies each step.
     """
     depth = jax.tree.leaves(params["layers"])[0].shape[0]
     layers = tuple(jax.tree.map(lambda p: p[i], params["layers"]) for i in range(depth))  # noqa: B023
@@ -139,7 +140,7 @@ def unstack_layers(params: Params) -> Params:
 
 
 def decoder_policy(config: DecoderConfig) -> Policy:
-    """The policy of one decoder; parameters `embedding`, `layers`, `final_norm` and, untied, `head`."""
+    """The policy of one decoder; its parameters: embedding, layers, final_norm and, untied, head."""
     layer = Layer(config)
     norm = RMSNorm(config.norm_eps)
     dtype = jnp.dtype(config.dtype)

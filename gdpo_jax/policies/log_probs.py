@@ -1,7 +1,8 @@
 """Log-probabilities and entropies of given completions, without a [tokens, vocabulary] array.
 
 `B` prompts right-padded to `P`, `G` completions of each to `C` tokens. Completion token t stands at
-position prompt_length + t and is predicted by the hidden state before it; token 0 by the prompt's last.
+position prompt_length + t and is predicted by the hidden state before it; token 0 by the last of
+the prompt.
 """
 
 from typing import Literal
@@ -125,8 +126,8 @@ def token_log_probs(
 ) -> tuple[Float[Array, "B G C"], Float[Array, "B G C"] | None]:
     """log softmax(logits / temperature) at `tokens`, and the entropy, `chunk` positions at a time.
 
-    The scan runs over completion positions, not over flattened tokens: its axis is never sharded, so
-    chunks need no gather across devices. Logits are computed again in the backward pass.
+    The scan runs over completion positions, not over flattened tokens: that axis is never sharded,
+    so chunks need no gather across devices. Logits are computed again in the backward pass.
     """
 
     def of_chunk(hidden, tokens):

@@ -1,7 +1,7 @@
 """Byte-level BPE tokenizers: training, loading, and the characters that each token stands for.
 
-Text is split as Qwen and Llama 3 do, so that ")\\n" is one piece, and digits come in runs of up to four,
-so that a year can be one token.
+Text is split as Qwen and Llama 3 do, so that ")\\n" is one piece, and digits come in runs of up to
+four, so that a year can be one token.
 """
 
 import dataclasses
@@ -29,8 +29,8 @@ SPLIT = (
 class Tokenizer:
     """Text to token ids and back.
 
-    `pieces[i]` are the UTF-8 bytes of token i; control tokens (padding, begin, end) have none, so they
-    vanish in `decode`, while reserved words are ordinary tokens that appear in it.
+    `pieces[i]` are the UTF-8 bytes of token i; control tokens (padding, begin, end) have none, so
+    they vanish in `decode`, while reserved words are ordinary tokens that appear in it.
     """
 
     inner: InnerTokenizer
@@ -88,13 +88,13 @@ class Tokenizer:
 def train_tokenizer(
     texts: Iterable[str], *, vocab_size: int, special_tokens: Sequence[str] = ()
 ) -> Tokenizer:
-    """A byte-level BPE tokenizer of exactly `vocab_size` tokens, or fewer where the texts hold fewer.
+    """A byte-level BPE tokenizer of `vocab_size` tokens, or fewer where the texts hold fewer.
 
-    special_tokens: reserved words such as "<solution>"; each is one token, and part of decoded text.
-      Padding, begin and end tokens come by themselves as ids 0, 1 and 2.
+    special_tokens: reserved words such as "<solution>"; each is one token, and appears in decoded
+      text. Padding, begin and end tokens come by themselves as ids 0, 1 and 2.
 
-    Raises UserError where the vocabulary cannot hold all bytes and reserved words, or a word is empty
-    or given twice.
+    Raises UserError where the vocabulary cannot hold all bytes and reserved words, or a word is
+    empty or given twice.
     """
     reserved = list(special_tokens)
     if len(set(reserved) | set(CONTROL_TOKENS)) < len(reserved) + len(CONTROL_TOKENS):
@@ -172,7 +172,7 @@ def _piece_table(inner: InnerTokenizer) -> tuple[bytes, ...]:
 
 
 def _byte_of_char() -> dict[str, int]:
-    """The printable character that byte-level BPE writes for each byte, inverted (GPT-2's table)."""
+    """The printable character that byte-level BPE writes for each byte, inverted."""
     plain = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in plain]
     table = {chr(byte): byte for byte in plain}

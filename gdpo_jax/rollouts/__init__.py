@@ -1,0 +1,7 @@
+"""Prompts to completions to reward values: the jitted sampler and the engine protocol."""
+
+from gdpo_jax.rollouts.engine import Engine, jax_engine
+from gdpo_jax.rollouts.records import Rollout, SamplerConfig
+from gdpo_jax.rollouts.sampler import sample
+
+__all__ = ["Engine", "Rollout", "SamplerConfig", "jax_engine", "sample"]

@@ -1,0 +1,94 @@
+"""The engine protocol (whatever turns prompts into rollouts), and the jitted sampler behind it."""
+
+import dataclasses
+import functools
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from gdpo_jax.errors import UserError
+from gdpo_jax.policies import Params, Policy
+from gdpo_jax.rollouts.records import Rollout, SamplerConfig
+from gdpo_jax.rollouts.sampler import sample
+
+
+class Engine(Protocol):
+    """Draws completions with the given parameters; an outside server fits behind it as well."""
+
+    def generate(
+        self,
+        params: Params,
+        prompts: Int[Array | np.ndarray, "B P"],
+        prompt_lengths: Int[Array | np.ndarray, "B"],
+        key: Key[Array, ""],
+        *,
+        num_samples: int,
+    ) -> Rollout:
+        """`num_samples` completions of each prompt; the key is consumed."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class JaxEngine:
+    """The jitted sampler behind the protocol; see `jax_engine`."""
+
+    policy: Policy
+    config: SamplerConfig
+    batch_sharding: jax.NamedSharding | None
+    bucket: int
+
+    def generate(
+        self,
+        params: Params,
+        prompts: Int[Array | np.ndarray, "B P"],
+        prompt_lengths: Int[Array | np.ndarray, "B"],
+        key: Key[Array, ""],
+        *,
+        num_samples: int,
+    ) -> Rollout:
+        """As the protocol says; the rollout's prompts are padded to a whole number of buckets."""
+        room = self.policy.config.max_positions - self.config.max_new_tokens
+        size = prompts.shape[1]
+        extra = max(0, min(-size % self.bucket, room - size))
+        pad = np.pad if isinstance(prompts, np.ndarray) else jnp.pad
+        prompts = pad(prompts, ((0, 0), (0, extra)), constant_values=self.config.pad_id)
+        if self.batch_sharding is not None:
+            prompts, prompt_lengths = jax.device_put((prompts, prompt_lengths), self.batch_sharding)
+        return _jitted(self.policy, self.config, num_samples, self.batch_sharding)(
+            params, prompts, prompt_lengths, key
+        )
+
+
+def jax_engine(
+    policy: Policy,
+    config: SamplerConfig,
+    *,
+    batch_sharding: jax.NamedSharding | None = None,
+    bucket: int = 32,
+) -> Engine:
+    """An engine that samples with `sample` under `jax.jit`, one program for each prompt bucket.
+
+    batch_sharding: how the leading axis of prompts and of the rollout lies on a mesh; parameters
+      stay where they are.
+    bucket: prompt lengths are padded up to a multiple of it, so that few programs compile.
+
+    Raises UserError for a bucket below 1.
+    """
+    if bucket < 1:
+        raise UserError(f"the prompt bucket must be at least 1, got {bucket}")
+    return JaxEngine(policy, config, batch_sharding, bucket)
+
+
+@functools.lru_cache(maxsize=64)
+def _jitted(policy, config, num_samples, batch_sharding):
+    def run(params, prompts, prompt_lengths, key):
+        return sample(
+            policy, params, prompts, prompt_lengths, key, num_samples=num_samples, config=config
+        )
+
+    if batch_sharding is None:
+        return jax.jit(run)
+    return jax.jit(run, out_shardings=batch_sharding)
