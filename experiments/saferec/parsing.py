@@ -22,8 +22,7 @@ SOLUTION_CLOSE = "</solution>"
 
 _MARKS = "*_-#"
 _LEADING_MARKS = re.compile(r"[*_\-#]+")
-_NUMBERING = re.compile(r"\d+\s*[.)、\-—–]\s+")
-_MARKS_OR_NUMBERING = re.compile(r"[*_\-#]+\s+|\d+\s*[.)、\-—–]\s+")
+_MARKS_OR_NUMBERING = re.compile(r"[*_\-#]+\s+|\d+\s*[.)\u3001\u2014\u2013\-]\s+")
 _HASHES = re.compile(r"#+\s*")
 _YEAR = re.compile(r"\s\((\d{4})\)")
 
@@ -78,17 +77,32 @@ def solution_span(text: str, *, convention: str = "fixed") -> tuple[int, int] | 
 
 def parse_line(line: str) -> tuple[str, int] | None:
     """Title and year of one line, or None if it is not an item."""
-    line = _unquote(_strip_marks(" ".join(line.split())))
+    text = " ".join(line.split())
+    start, end = _unquote(text, *_strip_marks(text, 0, len(text)))
     # At least one character of title stands before the year.
-    year = _YEAR.search(line, 1)
+    year = _YEAR.search(text, start + 1, end)
     if year is None:
         return None
-    return _clean_title(line[: year.start()]), int(year[1])
+    return _clean_title(text[start : year.start()]), int(year[1])
 
 
-def _strip_marks(text: str) -> str:
-    """Removes marks and numbering from the ends until nothing changes."""
-    start, end = _trim(text, 0, len(text))
+def _clean_title(title: str) -> str:
+    text = " ".join(_without_parentheses(title).split())
+    start, end = 0, len(text)
+    while True:
+        inner = _unquote(text, *_strip_marks(text, start, end))
+        if inner == (start, end):
+            return text[start:end]
+        start, end = inner
+
+
+# The helpers below move the two ends of a slice and copy nothing: a line of a million marks or
+# quotes costs as much as any other line of that length.
+
+
+def _strip_marks(text: str, start: int, end: int) -> tuple[int, int]:
+    """Moves the ends past marks and numbering until nothing changes."""
+    start, end = _trim(text, start, end)
     while True:
         before = (start, end)
         if marks := _LEADING_MARKS.match(text, start, end):
@@ -103,7 +117,7 @@ def _strip_marks(text: str) -> str:
         if hashes := _HASHES.match(text, start, end):
             start = hashes.end()
         if (start, end) == before:
-            return text[start:end]
+            return start, end
 
 
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:
@@ -114,18 +128,11 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _unquote(text: str) -> str:
-    """Without one pair of equal quotes around it; a lone quote counts as a pair."""
-    return text[1:-1] if text and text[0] in "\"'" and text[0] == text[-1] else text
-
-
-def _clean_title(title: str) -> str:
-    title = " ".join(_without_parentheses(title).split())
-    while True:
-        cleaned = _unquote(_strip_marks(title))
-        if cleaned == title:
-            return title
-        title = cleaned
+def _unquote(text: str, start: int, end: int) -> tuple[int, int]:
+    """Moves the ends past one pair of equal quotes; a lone quote counts as a pair."""
+    if start < end and text[start] in "\"'" and text[start] == text[end - 1]:
+        return start + 1, max(start + 1, end - 1)
+    return start, end
 
 
 def _without_parentheses(text: str) -> str:
