@@ -80,7 +80,7 @@ class Catalogue:
 
     def __contains__(self, item: tuple[str, int]) -> bool:
         title, year = item
-        return year in self._years.get(self._normalize(title), ())
+        return int(year) in self._years.get(self._normalize(title), ())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

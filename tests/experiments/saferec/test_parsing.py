@@ -1,3 +1,4 @@
+import itertools
 import re
 import string
 import time
@@ -240,7 +241,7 @@ def test_no_items():
 def test_segments_follow_the_spans(text, cuts, num_ranks):
     items = parse_recommendations(text, convention="official")
     edges = sorted({0, len(text), *[cut for cut in cuts if cut < len(text)]})
-    spans = list(zip(edges, edges[1:]))
+    spans = list(itertools.pairwise(edges))
     segments = rank_segments(items, spans, num_ranks)
     ranks = [rank for rank in segments if rank >= 0]
     assert ranks == sorted(ranks)
