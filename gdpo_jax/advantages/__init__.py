@@ -1,4 +1,5 @@
-"""Rewards -> advantages: an algebra of small pure transforms, composed the way optax composes gradients.
+"""Rewards -> advantages: an algebra of small pure transforms, composed the way optax composes
+gradients.
 
 gdpo    = chain(group_normalize(), weigh(w), combine(), batch_normalize())
 grpo    = chain(weigh(w), combine(), group_normalize())

@@ -21,7 +21,9 @@ from gdpo_jax.errors import UserError
 
 
 def chain(*transforms: AdvantageTransform) -> AdvantageTransform:
-    """The transforms one after the other; a chain is itself a transform, its state the tuple of their states."""
+    """The transforms one after the other; a chain is itself a transform, its state the tuple of
+    their states.
+    """
 
     def init(names: tuple[str, ...]) -> tuple[Any, ...]:
         return tuple(transform.init(names) for transform in transforms)
@@ -42,7 +44,9 @@ def chain(*transforms: AdvantageTransform) -> AdvantageTransform:
 
 
 def start_flow(rewards: RewardBatch, lengths: Float[AnyArray, "B G *R"] | None = None) -> Flow:
-    """The flow at the head of a chain: statistics dtype, zeros under invalid entries (the mask is never NaN)."""
+    """The flow at the head of a chain: statistics dtype, zeros under invalid entries (the mask is
+    never NaN).
+    """
     if rewards.values.shape[2] != len(rewards.names):
         raise UserError(
             f"{rewards.values.shape[2]} rewards of shape {rewards.values.shape} "
@@ -73,10 +77,13 @@ def compute_advantages(
     *,
     lengths: Float[AnyArray, "B G *R"] | None = None,
 ) -> tuple[Advantages, Any, dict[str, Array]]:
-    """Runs `transform` on the rewards of a whole optimiser batch; pure, jit-able with `transform` static.
+    """Runs `transform` on the rewards of a whole optimiser batch; pure, jit-able with `transform`
+    static.
 
-    Call it once on the global batch, before micro-batches are cut: group and batch statistics belong to it.
-    lengths: tokens per completion `[B, G]` or per item `[B, G, R]`, needed by whitening over tokens alone.
+    Call it once on the global batch, before micro-batches are cut: group and batch statistics
+    belong to it.
+    lengths: tokens per completion `[B, G]` or per item `[B, G, R]`, needed by whitening over tokens
+    alone.
     Returns the advantages (no gradient flows through them), the next state, and scalar metrics.
     Raises UserError if the transform never combines the rewards.
     """
@@ -100,7 +107,8 @@ def per_sample_diagnostics(
 ) -> dict[str, Array]:
     """What a report shows for single completions.
 
-    "z": `[B, G, K, *R]` group z-scores of the raw rewards (GDPO eq. 4, whatever the transform does).
+    "z": `[B, G, K, *R]` group z-scores of the raw rewards (GDPO eq. 4, whatever the transform
+    does).
     "components": `[B, G, K, *R]` the weighted terms that the transform added up.
     "sum": `[B, G, *R]` their sum, before any normalisation of it (GDPO eq. 5/7).
     "advantages": `[B, G, *R]` the outcome.

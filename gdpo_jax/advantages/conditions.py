@@ -13,11 +13,12 @@ from gdpo_jax.errors import UserError
 def condition(
     name: str, *, on: str, at_least: float, otherwise: Literal["zero", "mask"] = "zero"
 ) -> AdvantageTransform:
-    """Reward `name` where the raw value of reward `on` is at least `at_least`; put it first in the chain.
+    """Reward `name` where the raw value of reward `on` is at least `at_least`; put it first in the
+    chain.
 
     otherwise="zero": the reward is 0 and still votes in the group (GDPO eq. 8).
-    otherwise="mask": it does not vote and contributes 0, so that it is normalised over the completions that
-    meet the condition alone (PAPO, arXiv 2603.26535, "subset-normalised").
+    otherwise="mask": it does not vote and contributes 0, so that it is normalised over the
+    completions that meet the condition alone (PAPO, arXiv 2603.26535, "subset-normalised").
     Where `on` itself is missing the condition cannot be judged, and `name` is masked.
     Raises UserError for an unknown reward name, or after combine().
     """

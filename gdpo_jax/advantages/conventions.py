@@ -1,4 +1,6 @@
-"""How the released implementations of GDPO differ, one record each, so that a run can follow any of them."""
+"""How the released implementations of GDPO differ, one record each, so that a run can follow any of
+them.
+"""
 
 import dataclasses
 
@@ -9,12 +11,13 @@ from gdpo_jax.errors import UserError
 class Convention:
     """The choices that the paper leaves open or that a peer makes differently.
 
-    group_eps: added to the group's standard deviation. batch_eps: to the batch's. variance_eps: to the batch's
-    variance. over: what votes in the batch, "sequences" or "tokens". missing: a missing reward is "mask"ed or
-    "zero" before the statistics. empty_rows: a sample without any reward is left out ("mask") of the batch
-    statistics or enters them as 0 ("zero"). leave_one_out: group statistics of the other members.
-    lone: a group of one gives "zero" or keeps its "raw" reward. single_reward: with K = 1, "gdpo" still
-    normalises over the batch, "grpo" does not.
+    group_eps: added to the group's standard deviation. batch_eps: to the batch's. variance_eps: to
+    the batch's variance. over: what votes in the batch, "sequences" or "tokens". missing: a missing
+    reward is "mask"ed or "zero" before the statistics. empty_rows: a sample without any reward is
+    left out ("mask") of the batch statistics or enters them as 0 ("zero"). leave_one_out: group
+    statistics of the other members.
+    lone: a group of one gives "zero" or keeps its "raw" reward. single_reward: with K = 1, "gdpo"
+    still normalises over the batch, "grpo" does not.
     """
 
     group_eps: float = 0.0
@@ -35,7 +38,8 @@ CONVENTIONS: dict[str, Convention] = {
     "trl": Convention(group_eps=1e-4, batch_eps=1e-4),
     # verl-project/verl core_algos.py.
     "verl": Convention(group_eps=1e-6, variance_eps=1e-8, over="tokens", lone="raw"),
-    # NVIDIA-NeMo/RL advantage_estimator.py; dataclasses.replace(..., leave_one_out=False) is its other mode.
+    # NVIDIA-NeMo/RL advantage_estimator.py; dataclasses.replace(..., leave_one_out=False) is its
+    # other mode.
     "nemo": Convention(group_eps=1e-6, leave_one_out=True),
     # modelscope/ms-swift rl_core/advantage.py.
     "ms_swift": Convention(group_eps=1e-8, batch_eps=1e-8, empty_rows="zero"),

@@ -18,11 +18,13 @@ CONFLICT_TOLERANCE = 1e-6
 def reward_metrics(
     raw: Float[Array, "B G K *R"], valid: Bool[Array, "B G K *R"], names: tuple[str, ...]
 ) -> dict[str, Array]:
-    """Per reward: mean, std, min, max, missing and zero-variance fractions; and groups with no signal at all.
+    """Per reward: mean, std, min, max, missing and zero-variance fractions; and groups with no
+    signal at all.
 
-    "reward/{name}/zero_variance_fraction": share of groups (of group-ranks) with a vote whose values are equal.
-    "zero_variance_fraction": share of groups in which every reward is degenerate, the only groups that carry
-    no GDPO signal.
+    "reward/{name}/zero_variance_fraction": share of groups (of group-ranks) with a vote whose
+    values are equal.
+    "zero_variance_fraction": share of groups in which every reward is degenerate, the only groups
+    that carry no GDPO signal.
     """
     axes = (0, 1) + tuple(range(3, raw.ndim))
     stats = batch_statistics(raw, valid, axes=axes)
@@ -53,11 +55,12 @@ def reward_metrics(
 def component_metrics(
     components: Float[Array, "B G K *R"], valid: Bool[Array, "B G K *R"], names: tuple[str, ...]
 ) -> dict[str, Array]:
-    """How the weighted terms of a sum work with and against each other, after centring in the group.
+    """How the weighted terms of a sum work with and against each other, after centring in the
+    group.
 
-    "advantage/share/{name}": the reward's part of the sum of absolute terms. "advantage/conflict_rate": share
-    of samples with a positive and a negative term. "advantage/cancellation_rate": share of samples with
-    non-zero terms whose sum is zero.
+    "advantage/share/{name}": the reward's part of the sum of absolute terms.
+    "advantage/conflict_rate": share of samples with a positive and a negative term.
+    "advantage/cancellation_rate": share of samples with non-zero terms whose sum is zero.
     """
     groups = group_statistics(components, valid)
     terms = groups.deviation * groups.scale
@@ -83,9 +86,10 @@ def advantage_metrics(
 ) -> dict[str, Array]:
     """Size and variety of the final advantages.
 
-    "advantage/distinct": number of different values in the batch. "advantage/distinct_per_group": its mean
-    inside a group; GRPO on summed rewards collapses it. "advantage/batch_mean" and "advantage/batch_std" are
-    those of the final values unless a batch-normalising stage reports the ones it divided by.
+    "advantage/distinct": number of different values in the batch. "advantage/distinct_per_group":
+    its mean inside a group; GRPO on summed rewards collapses it. "advantage/batch_mean" and
+    "advantage/batch_std" are those of the final values unless a batch-normalising stage reports the
+    ones it divided by.
     """
     stats = batch_statistics(values, valid, axes=tuple(range(values.ndim)))
     size = jnp.where(valid, jnp.abs(values), 0)

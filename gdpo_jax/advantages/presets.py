@@ -23,7 +23,8 @@ def gdpo(
     convention: str | Convention = "paper",
     dead_groups: Literal["count", "leave_out"] = "count",
 ) -> AdvantageTransform:
-    """GDPO (arXiv 2601.05242, eq. 4-7): normalise each reward in its group, weigh, add, normalise the batch.
+    """GDPO (arXiv 2601.05242, eq. 4-7): normalise each reward in its group, weigh, add, normalise
+    the batch.
 
     With per-item rewards `[B, G, K, R]` this is rank-level GDPO: z per rank and reward, one batch
     normalisation over completions and ranks (SafeCRS "version A").
@@ -58,20 +59,22 @@ def grpo(
 ) -> AdvantageTransform:
     """GRPO on the weighted sum of rewards (arXiv 2402.03300, eq. 2 of GDPO).
 
-    scale: divide by the standard deviation of the "group", of the "batch" (arXiv 2508.08221), or by nothing.
-    With per-item rewards this is Rank-GRPO (arXiv 2510.20150).
+    scale: divide by the standard deviation of the "group", of the "batch" (arXiv 2508.08221), or by
+    nothing. With per-item rewards this is Rank-GRPO (arXiv 2510.20150).
     """
     last = group_normalize(eps=eps) if scale == "group" else group_center(scale=scale, eps=eps)
     return chain(weigh(weights), combine(), last)
 
 
 def dr_grpo(weights: Weights = None) -> AdvantageTransform:
-    """Dr.GRPO (arXiv 2503.20783): weighted sum minus the group's mean; use the "dr_grpo" loss with it."""
+    """Dr.GRPO (arXiv 2503.20783): weighted sum minus the group's mean; use the "dr_grpo" loss with
+    it.
+    """
     return chain(weigh(weights), combine(), group_center())
 
 
 def rloo(weights: Weights = None) -> AdvantageTransform:
-    """RLOO (arXiv 2402.14740): weighted sum minus the mean of the other completions of the group."""
+    """RLOO (arXiv 2402.14740): weighted sum minus the mean of the group's other completions."""
     return chain(weigh(weights), combine(), leave_one_out())
 
 

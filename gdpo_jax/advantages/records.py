@@ -1,7 +1,7 @@
 """The records of the algebra: what enters it, what flows through it, what leaves it.
 
-In the shape descriptions, `B` counts prompts (groups), `G` sampled completions of a prompt, `K` rewards, and
-`*R` is either nothing or the ranks of a list (per-item rewards).
+In the shape descriptions, `B` counts prompts (groups), `G` sampled completions of a prompt, `K`
+rewards, and `*R` is either nothing or the ranks of a list (per-item rewards).
 """
 
 import dataclasses
@@ -20,10 +20,11 @@ AnyArray = Array | np.ndarray
 
 
 def record(*, static: Sequence[str] = ()) -> Callable[[type[T]], type[T]]:
-    """A frozen dataclass that is a pytree; the fields in `static` belong to its structure, not its leaves.
+    """A frozen dataclass that is a pytree; the fields in `static` belong to its structure, not its
+    leaves.
 
-    Unflattening does not run `__init__`, so a tree of shardings or shapes of the same structure is legal
-    even when the annotations are checked at run time.
+    Unflattening does not run `__init__`, so a tree of shardings or shapes of the same structure is
+    legal even when the annotations are checked at run time.
     """
 
     def register(cls: type[T]) -> type[T]:
@@ -49,10 +50,12 @@ def record(*, static: Sequence[str] = ()) -> Callable[[type[T]], type[T]]:
 
 @record(static=("names",))
 class RewardBatch:
-    """The rewards of one batch; what stands under an entry that is not valid may be anything, NaN included.
+    """The rewards of one batch; what stands under an entry that is not valid may be anything, NaN
+    included.
 
     values: `[B, G, K]` one reward per completion, or `[B, G, K, R]` one per item of a list.
-    valid: same shape; false where a reward is missing or the sample is masked: such an entry does not vote.
+    valid: same shape; false where a reward is missing or the sample is masked: such an entry does
+    not vote.
     names: the K reward names, part of the structure.
     """
 
@@ -63,7 +66,9 @@ class RewardBatch:
 
 @record()
 class Advantages:
-    """One advantage per completion `[B, G]` or per item `[B, G, R]`; exactly zero where it is not valid."""
+    """One advantage per completion `[B, G]` or per item `[B, G, R]`; exactly zero where it is not
+    valid.
+    """
 
     values: Float[AnyArray, "B G *R"]
     valid: Bool[AnyArray, "B G *R"]
@@ -74,7 +79,8 @@ class Flow:
     """What the transforms hand on.
 
     values, valid: `[B, G, K, *R]`, and `[B, G, *R]` once the rewards are combined.
-    raw, raw_valid: the rewards as they came, for stages that look at raw values (conditions, adaptive weights).
+    raw, raw_valid: the rewards as they came, for stages that look at raw values (conditions,
+    adaptive weights).
     lengths: tokens per completion `[B, G, *R]`, or None; needed only by whitening over tokens.
     noise: `[B, 1, *R]` rounding error of a combined sum; differences at or below it are not signal.
     metrics: scalars with stable names. trace: arrays worth looking at ("components", "sum").
@@ -96,7 +102,8 @@ class Flow:
 class AdvantageTransform(NamedTuple):
     """A pair of pure functions, as optax has for gradients.
 
-    init: reward names -> state (a pytree of arrays; weights live here, never in the compiled function).
+    init: reward names -> state (a pytree of arrays; weights live here, never in the compiled
+    function).
     update: (flow, state) -> (flow, state).
     """
 
@@ -121,8 +128,10 @@ def reward_batch(
 ) -> RewardBatch:
     """A `RewardBatch` from plain host numbers: NaN means missing, an infinite reward is refused.
 
-    values: `[B, G, K]` or `[B, G, K, R]`. valid: same shape, or None. sample_valid: `[B, G]`, or None.
-    Raises UserError for a wrong rank, a number of names that is not K, or an infinity at a valid place.
+    values: `[B, G, K]` or `[B, G, K, R]`. valid: same shape, or None. sample_valid: `[B, G]`, or
+    None.
+    Raises UserError for a wrong rank, a number of names that is not K, or an infinity at a valid
+    place.
     """
     values = np.asarray(values)
     if not np.issubdtype(values.dtype, np.floating):

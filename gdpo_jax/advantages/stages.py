@@ -1,4 +1,5 @@
-"""The verbs of the algebra that remember nothing: normalise or centre in the group, combine, whiten, clip.
+"""The verbs of the algebra that remember nothing: normalise or centre in the group, combine,
+whiten, clip.
 
 GDPO (arXiv 2601.05242) and GRPO (arXiv 2402.03300) are the same verbs in a different order.
 """
@@ -23,8 +24,8 @@ def group_normalize(
 ) -> AdvantageTransform:
     """z = (x - mean) / (sd + eps) inside each group (GDPO eq. 4; on combined rewards GRPO, eq. 2).
 
-    Per reward and, for lists, per rank. Groups with fewer than two valid members or with equal values give
-    exactly zero. lone="raw" keeps the raw value of a group of one, as verl does.
+    Per reward and, for lists, per rank. Groups with fewer than two valid members or with equal
+    values give exactly zero. lone="raw" keeps the raw value of a group of one, as verl does.
     """
 
     def update(flow: Flow) -> Flow:
@@ -42,8 +43,8 @@ def group_center(
 ) -> AdvantageTransform:
     """x - mean of the group (Dr.GRPO, arXiv 2503.20783).
 
-    scale="batch" divides by sd + eps of the uncentred values over the batch (arXiv 2508.08221; TRL's
-    `scale_rewards="batch"`).
+    scale="batch" divides by sd + eps of the uncentred values over the batch (arXiv 2508.08221;
+    TRL's `scale_rewards="batch"`).
     """
 
     def update(flow: Flow) -> Flow:
@@ -58,7 +59,9 @@ def group_center(
 
 
 def leave_one_out() -> AdvantageTransform:
-    """x - mean of the other valid members = (x - mean) * n / (n - 1) (RLOO, arXiv 2402.14740); 0 for n = 1."""
+    """x - mean of the other valid members = (x - mean) * n / (n - 1) (RLOO, arXiv 2402.14740); 0
+    for n = 1.
+    """
 
     def update(flow: Flow) -> Flow:
         stats = group_statistics(flow.values, flow.valid, noise=flow.noise)
@@ -69,17 +72,19 @@ def leave_one_out() -> AdvantageTransform:
 
 
 def leave_one_out_normalize(*, eps: float = 0.0) -> AdvantageTransform:
-    """(x - mean) / (sd + eps) with the statistics of the other members only (NeMo-RL's default baseline).
+    """(x - mean) / (sd + eps) with the statistics of the other members only (NeMo-RL's default
+    baseline).
 
-    Where the others are all equal, or only one is left, the difference stays unscaled. Equality is exact, so
-    that seven peers of 0.95 do not become a standard deviation of float noise (NeMo-RL #4158).
-    Time and memory O(B G^2 K).
+    Where the others are all equal, or only one is left, the difference stays unscaled. Equality is
+    exact, so that seven peers of 0.95 do not become a standard deviation of float noise (NeMo-RL
+    #4158). Time and memory O(B G^2 K).
     """
 
     def update(flow: Flow) -> Flow:
         size = flow.values.shape[1]
         others = ~jnp.eye(size, dtype=bool).reshape((1, size, size) + (1,) * (flow.values.ndim - 2))
-        # One group per left-out member: axis 1 runs over the peers, axis 2 over the member left out.
+        # One group per left-out member: axis 1 runs over the peers, axis 2 over the member left
+        # out.
         valid = jnp.expand_dims(flow.valid, 2) & others
         values = jnp.broadcast_to(jnp.expand_dims(flow.values, 2), valid.shape)
         noise = None if flow.noise is None else jnp.expand_dims(flow.noise, 2)
@@ -98,8 +103,9 @@ def leave_one_out_normalize(*, eps: float = 0.0) -> AdvantageTransform:
 def combine() -> AdvantageTransform:
     """The sum over rewards of what is valid (GDPO eq. 5); the reward axis is gone afterwards.
 
-    A sample with no valid reward is no longer a valid sample. A sum smaller than the rounding error of its
-    terms is set to exactly zero: r2 = C - r1 cancels, and no later division may turn the noise into signal.
+    A sample with no valid reward is no longer a valid sample. A sum smaller than the rounding error
+    of its terms is set to exactly zero: r2 = C - r1 cancels, and no later division may turn the
+    noise into signal.
     """
 
     def update(flow: Flow) -> Flow:
@@ -138,9 +144,10 @@ def batch_normalize(
 
     The paper's eps has no stated value; 0 needs no guard because equal values are detected exactly.
     over="tokens" lets every sample vote once per token (verl); it needs `lengths`.
-    dead_groups: groups without signal are zeros that vote, as in the paper and in all peers; "leave_out" is a
-    different method, in which the step does not grow when fewer groups are alive.
-    variance_eps is added to the variance instead (verl: 1e-8). Before combine() each reward is whitened alone.
+    dead_groups: groups without signal are zeros that vote, as in the paper and in all peers;
+    "leave_out" is a different method, in which the step does not grow when fewer groups are alive.
+    variance_eps is added to the variance instead (verl: 1e-8). Before combine() each reward is
+    whitened alone.
     """
 
     def update(flow: Flow) -> Flow:
@@ -168,7 +175,9 @@ def batch_normalize(
 
 
 def fill_missing() -> AdvantageTransform:
-    """Missing entries become zeros that vote: what NVlabs/GDPO does to rewards and ms-swift to sums."""
+    """Missing entries become zeros that vote: what NVlabs/GDPO does to rewards and ms-swift to
+    sums.
+    """
 
     def update(flow: Flow) -> Flow:
         return dataclasses.replace(
@@ -202,7 +211,7 @@ def _lengths_like(flow: Flow) -> Float[Array, "B G *rest"]:
         lengths = jnp.expand_dims(lengths, REWARD_AXIS)
     if lengths.ndim != flow.values.ndim:
         raise UserError(
-            f"lengths of shape {flow.lengths.shape} do not fit values of shape {flow.values.shape}; "
+            f"lengths of shape {flow.lengths.shape} do not fit advantages {flow.values.shape}; "
             "per-item rewards need tokens per item, [B, G, R]"
         )
     return jnp.broadcast_to(lengths, flow.values.shape)

@@ -1,8 +1,9 @@
 """Means and standard deviations that masked members do not touch, in two passes, without overflow.
 
-Two-pass, never `E[x^2] - E[x]^2` (float32 gives sd 4.6e-4 for seven rewards of 0.95), `ddof = 1` (the worked
-numbers of GDPO, arXiv 2601.05242, fix it), and an exact-equality guard in place of an epsilon: in float32 the
-mean of equal numbers can miss by one ulp, which an eps of 1e-8 turns into advantages of 0.8.
+Two-pass, never `E[x^2] - E[x]^2` (float32 gives sd 4.6e-4 for seven rewards of 0.95), `ddof = 1`
+(the worked numbers of GDPO, arXiv 2601.05242, fix it), and an exact-equality guard in place of an
+epsilon: in float32 the mean of equal numbers can miss by one ulp, which an eps of 1e-8 turns into
+advantages of 0.8.
 """
 
 from typing import NamedTuple
@@ -14,17 +15,21 @@ from gdpo_jax.advantages.records import statistics_dtype
 
 GROUP_AXIS = 1
 
-# Squares of numbers outside [2**-40, 2**40] are summed after scaling by 2**-80 or 2**80 (Blue, 1978), so that
-# rewards of 1e30 neither overflow nor need a global maximum, which would cost one more all-reduce.
+# Squares of numbers outside [2**-40, 2**40] are summed after scaling by 2**-80 or 2**80 (Blue,
+# 1978), so that rewards of 1e30 neither overflow nor need a global maximum, which would cost one
+# more all-reduce.
 _BIG, _SMALL, _SCALE = 2.0**40, 2.0**-40, 2.0**80
-# A corrected sum of squares below this share of the uncorrected one is the rounding error of the mean.
+# A corrected sum of squares below this share of the uncorrected one is the rounding error of the
+# mean.
 _EQUAL_SHARE = 1e-2
 
 
 class GroupStatistics(NamedTuple):
-    """Statistics inside each group, in units of the group's own range, so that nothing can overflow.
+    """Statistics inside each group, in units of the group's own range, so that nothing can
+    overflow.
 
-    deviation: `[B, G, ...]` (value - mean) / range; zero for members without a vote and in dead groups.
+    deviation: `[B, G, ...]` (value - mean) / range; zero for members without a vote and in dead
+    groups.
     std: `[B, 1, ...]` of value / range. scale: the range (1 in dead groups). mean: of the values.
     count: valid members. live: at least two valid members that are not all equal.
     """
@@ -38,7 +43,9 @@ class GroupStatistics(NamedTuple):
 
 
 class BatchStatistics(NamedTuple):
-    """Statistics over the batch, axes kept with size one. std is exactly zero when all valid values are equal."""
+    """Statistics over the batch, axes kept with size one. std is exactly zero when all valid values
+    are equal.
+    """
 
     mean: Float[Array, "..."]
     std: Float[Array, "..."]
@@ -52,7 +59,9 @@ def group_statistics(
     ddof: int = 1,
     noise: Float[Array, "B 1 *rest"] | None = None,
 ) -> GroupStatistics:
-    """Statistics over axis 1. A group whose range is at most `noise` (default 0) counts as all equal."""
+    """Statistics over axis 1. A group whose range is at most `noise` (default 0) counts as all
+    equal.
+    """
     dtype = statistics_dtype(values.dtype)
     x = jnp.where(valid, values, 0).astype(dtype)
     count = jnp.sum(valid, axis=GROUP_AXIS, keepdims=True, dtype=dtype)
@@ -83,8 +92,9 @@ def batch_statistics(
 ) -> BatchStatistics:
     """Statistics over `axes` (axis 0 among them), two reductions over the prompt axis in all.
 
-    The count is stacked with the sum, and the four sums of the second pass are stacked too, so that a batch
-    sharded over prompts needs exactly two all-reduces. `weights` are non-negative vote sizes (tokens).
+    The count is stacked with the sum, and the four sums of the second pass are stacked too, so that
+    a batch sharded over prompts needs exactly two all-reduces. `weights` are non-negative vote
+    sizes (tokens).
     """
     dtype = statistics_dtype(values.dtype)
     x = jnp.where(valid, values, 0).astype(dtype)
@@ -119,7 +129,8 @@ def batch_statistics(
             jnp.sqrt(smalls / dof) / _SCALE,
         ),
     )
-    # The corrected two-pass formula: what is left of the sum of deviations is the rounding error of the mean.
+    # The corrected two-pass formula: what is left of the sum of deviations is the rounding error of
+    # the mean.
     shift = rest / jnp.where(count > 0, count, 1)
     share = 1 - jnp.square(shift / jnp.where(std > 0, std, 1)) * count / dof
     std = jnp.where(
@@ -129,7 +140,9 @@ def batch_statistics(
 
 
 def _sums(terms: tuple[Array, ...], axes: tuple[int, ...]) -> tuple[Array, ...]:
-    """The sums of several arrays over `axes`, kept with size one, in one reduction over the prompt axis."""
+    """The sums of several arrays over `axes`, kept with size one, in one reduction over the prompt
+    axis.
+    """
     local_axes = tuple(axis for axis in axes if axis != 0)
     local = jnp.stack([jnp.sum(term, axis=local_axes, keepdims=True) for term in terms])
     return tuple(jnp.sum(local, axis=1, keepdims=True))

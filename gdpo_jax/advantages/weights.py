@@ -1,4 +1,6 @@
-"""Weights on the rewards: numbers in the state, or a schedule of them; never constants of the compiled code."""
+"""Weights on the rewards: numbers in the state, or a schedule of them; never constants of the
+compiled code.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -32,9 +34,9 @@ class ScheduledWeights(NamedTuple):
 def weigh(weights: Weights = None) -> AdvantageTransform:
     """Multiplies every reward by its weight: on z-scores in GDPO (eq. 7), on rewards in GRPO.
 
-    weights: None (all one), K numbers in the order of the names, a mapping name -> number, or a schedule
-    step -> K numbers. A number in a mapping may itself be a schedule step -> number (every optax schedule is
-    one). Weights do not change which members are valid.
+    weights: None (all one), K numbers in the order of the names, a mapping name -> number, or a
+    schedule step -> K numbers. A number in a mapping may itself be a schedule step -> number (every
+    optax schedule is one). Weights do not change which members are valid.
     Raises UserError for missing or unknown names and for a wrong count.
     """
 
@@ -55,13 +57,13 @@ def weigh(weights: Weights = None) -> AdvantageTransform:
 
 
 def apply_weights(flow: Flow, weights: Float[Array, "K"]) -> Flow:
-    """The flow with reward k multiplied by `weights[k]`; logs "weight/{name}". Must stand before combine()."""
+    """The flow with reward k multiplied by `weights[k]`; logs "weight/{name}". Must stand before
+    combine().
+    """
     if flow.combined:
         raise UserError("weights act on single rewards: put the weighing stage before combine()")
     if weights.shape != (len(flow.names),):
-        raise UserError(
-            f"weights have shape {weights.shape} for the {len(flow.names)} rewards {list(flow.names)}"
-        )
+        raise UserError(f"weights have shape {weights.shape}; the rewards are {list(flow.names)}")
     weights = weights.astype(flow.values.dtype)
     shape = [1] * flow.values.ndim
     shape[REWARD_AXIS] = len(flow.names)
@@ -71,7 +73,9 @@ def apply_weights(flow: Flow, weights: Float[Array, "K"]) -> Flow:
 
 
 def ordered_weights(weights: Weights, names: tuple[str, ...]) -> Float[Array, "K"]:
-    """K numbers in the order of the names. Raises UserError for unknown or missing names, or a wrong count."""
+    """K numbers in the order of the names. Raises UserError for unknown or missing names, or a
+    wrong count.
+    """
     if weights is None:
         return jnp.ones((len(names),), jnp.float32)
     if isinstance(weights, Mapping):

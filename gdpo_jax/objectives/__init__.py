@@ -1,0 +1,43 @@
+"""Advantages and log-probs -> loss: importance weights, surrogates, KL, aggregation, metrics."""
+
+from gdpo_jax.objectives.aggregation import (
+    AGGREGATIONS,
+    Denominators,
+    aggregate,
+    count_denominators,
+    token_weights,
+)
+from gdpo_jax.objectives.config import ObjectiveConfig
+from gdpo_jax.objectives.importance import log_importance
+from gdpo_jax.objectives.kl import KL_ESTIMATORS, importance_weighted, kl_estimate
+from gdpo_jax.objectives.objective import merge_metrics, policy_objective
+from gdpo_jax.objectives.surrogates import (
+    cispo_surrogate,
+    clip_flags,
+    clipped_surrogate,
+    reinforce_surrogate,
+    sapo_surrogate,
+)
+from gdpo_jax.objectives.tokens import pooled_mean, spread_to_tokens
+
+__all__ = [
+    "AGGREGATIONS",
+    "KL_ESTIMATORS",
+    "Denominators",
+    "ObjectiveConfig",
+    "aggregate",
+    "cispo_surrogate",
+    "clip_flags",
+    "clipped_surrogate",
+    "count_denominators",
+    "importance_weighted",
+    "kl_estimate",
+    "log_importance",
+    "merge_metrics",
+    "policy_objective",
+    "pooled_mean",
+    "reinforce_surrogate",
+    "sapo_surrogate",
+    "spread_to_tokens",
+    "token_weights",
+]

@@ -1,0 +1,200 @@
+"""Advantages and log-probs -> the loss of a micro-batch, and its metrics.
+
+Order: importance weights, surrogate, policy weights (rollout correction, masks), + KL, - entropy
+bonus, aggregation. KL is not multiplied by the policy weights (as in TRL).
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from gdpo_jax.errors import UserError
+from gdpo_jax.objectives.aggregation import Denominators, token_weights
+from gdpo_jax.objectives.config import ObjectiveConfig
+from gdpo_jax.objectives.importance import log_importance
+from gdpo_jax.objectives.kl import importance_weighted, kl_estimate
+from gdpo_jax.objectives.surrogates import (
+    cispo_surrogate,
+    clip_flags,
+    clipped_surrogate,
+    reinforce_surrogate,
+    sapo_surrogate,
+)
+
+
+def policy_objective(
+    config: ObjectiveConfig,
+    *,
+    log_probs: Float[Array, "N C"],
+    old_log_probs: Float[Array, "N C"],
+    advantages: Float[Array, "N C"],
+    mask: Bool[Array, "N C"],
+    denominators: Denominators,
+    ref_log_probs: Float[Array, "N C"] | None = None,
+    segment_ids: Int[Array, "N C"] | None = None,
+    sequence_ids: Int[Array, "N C"] | None = None,
+    entropy: Float[Array, "N C"] | None = None,
+    policy_weights: Float[Array, "N C"] | None = None,
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """The loss of one micro-batch, to be minimised, and scalar metrics.
+
+    Losses, gradients and metrics of micro-batches that share `denominators` add up to those of the
+    whole batch (`merge_metrics`; the names that end in min or max merge by min or max).
+    log_probs: of the trained policy, the only input that carries a gradient besides `entropy`.
+    old_log_probs: of the policy that made the samples, or of the trainer at the start of the
+    update.
+    segment_ids: list item of each token, for level="segment" and aggregation="item_mean".
+    sequence_ids: for packed rows. policy_weights: factor on the surrogate of each token, no
+    gradient. What stands outside `mask` may be anything. On the first update of a batch every ratio
+    is 1: the clip metrics are 0 and the loss is near 0 while its gradient is not.
+    Raises UserError if the config needs an input that is missing.
+    """
+    _check_inputs(config, ref_log_probs, segment_ids, entropy)
+    dtype = jnp.float64 if log_probs.dtype == jnp.float64 else jnp.float32
+
+    def clean(x: Array) -> Array:
+        return jnp.where(mask, x, 0).astype(dtype)
+
+    constant = jax.lax.stop_gradient
+    log_probs = clean(log_probs)
+    old_log_probs, advantages = constant(clean(old_log_probs)), constant(clean(advantages))
+    log_weight = log_importance(
+        log_probs,
+        old_log_probs,
+        mask,
+        level=config.level,
+        segment_ids=segment_ids,
+        sequence_ids=sequence_ids,
+        max_segments=config.max_segments,
+        limit=config.log_ratio_limit,
+    )
+    surrogate = _surrogate(config, log_weight, log_probs, advantages)
+    if policy_weights is not None:
+        surrogate = surrogate * constant(clean(policy_weights))
+    weights = token_weights(
+        mask,
+        denominators,
+        aggregation=config.aggregation,
+        max_length=config.max_length,
+        segment_ids=segment_ids,
+        sequence_ids=sequence_ids,
+        max_segments=config.max_segments,
+        dtype=dtype,
+    )
+    policy_loss = jnp.sum(surrogate * weights)
+    token_share = mask.astype(dtype) / jnp.maximum(denominators.tokens, 1).astype(dtype)
+    loss, metrics = policy_loss, {"loss/policy": policy_loss}
+
+    if ref_log_probs is not None:
+        reference = constant(clean(ref_log_probs))
+        for name in ("k1", "k3"):
+            estimate = kl_estimate(constant(log_probs), reference, estimator=name)
+            metrics[f"kl/{name}"] = jnp.sum(estimate * token_share)
+        if config.needs_reference:
+            kl = kl_estimate(log_probs, reference, estimator=config.kl, cap=config.kl_cap)
+            if config.kl_weighted:
+                kl = importance_weighted(kl, log_weight)
+            kl_loss = config.kl_coef * jnp.sum(kl * weights)
+            loss, metrics = loss + kl_loss, metrics | {"loss/kl": kl_loss}
+
+    if entropy is not None:
+        mean_entropy = jnp.sum(clean(entropy) * token_share)
+        metrics["entropy"] = mean_entropy
+        if config.entropy_coef:
+            bonus = config.entropy_coef * mean_entropy
+            loss, metrics = loss - bonus, metrics | {"loss/entropy": -bonus}
+
+    metrics |= _ratio_metrics(config, log_weight, advantages, mask, token_share)
+    metrics["kl/old"] = jnp.sum((old_log_probs - log_probs) * token_share)
+    metrics["loss/total"] = loss
+    return loss, jax.tree.map(constant, metrics)
+
+
+def merge_metrics(first: Mapping[str, Array], second: Mapping[str, Array]) -> dict[str, Array]:
+    """The metrics of two micro-batches as those of both: sums, except names that end in min or max."""
+    if set(first) != set(second):
+        raise UserError(f"metrics differ in names: {sorted(set(first) ^ set(second))}")
+
+    def merge(name: str) -> Array:
+        if name.endswith("min"):
+            return jnp.minimum(first[name], second[name])
+        if name.endswith("max"):
+            return jnp.maximum(first[name], second[name])
+        return first[name] + second[name]
+
+    return {name: merge(name) for name in first}
+
+
+def _surrogate(
+    config: ObjectiveConfig, log_weight: Array, log_probs: Array, advantages: Array
+) -> Array:
+    if config.surrogate == "clip":
+        return clipped_surrogate(
+            log_weight,
+            advantages,
+            clip_low=config.clip_low,
+            clip_high=config.clip_high,
+            dual_clip=config.dual_clip,
+            delta=config.delta,
+        )
+    if config.surrogate == "cispo":
+        return cispo_surrogate(
+            log_weight,
+            log_probs,
+            advantages,
+            lowest=config.cispo_lowest,
+            highest=config.cispo_highest,
+        )
+    if config.surrogate == "sapo":
+        return sapo_surrogate(
+            log_weight,
+            advantages,
+            tau_positive=config.sapo_tau_positive,
+            tau_negative=config.sapo_tau_negative,
+        )
+    return reinforce_surrogate(log_probs, advantages)
+
+
+def _ratio_metrics(
+    config: ObjectiveConfig, log_weight: Array, advantages: Array, mask: Array, token_share: Array
+) -> dict[str, Array]:
+    """Ratio and clip metrics; low counts A < 0 only, high A > 0 only; min and max are over
+    sequences.
+    """
+    ratio = jnp.exp(log_weight)
+    low, high = clip_flags(
+        log_weight, advantages, clip_low=config.clip_low, clip_high=config.clip_high
+    )
+    low, high = low & mask, high & mask
+    lengths = jnp.sum(mask, axis=1, dtype=ratio.dtype)
+    lengths, empty = jnp.maximum(lengths, 1), lengths == 0
+    per_sequence_low = jnp.sum(low, axis=1, dtype=ratio.dtype) / lengths
+    per_sequence_high = jnp.sum(high, axis=1, dtype=ratio.dtype) / lengths
+    metrics = {
+        "ratio/mean": jnp.sum(ratio * token_share),
+        "ratio/min": jnp.min(jnp.where(mask, ratio, jnp.inf)),
+        "ratio/max": jnp.max(jnp.where(mask, ratio, -jnp.inf)),
+        "clip_ratio/low_mean": jnp.sum(jnp.where(low, token_share, 0)),
+        "clip_ratio/low_min": jnp.min(jnp.where(empty, jnp.inf, per_sequence_low)),
+        "clip_ratio/high_mean": jnp.sum(jnp.where(high, token_share, 0)),
+        "clip_ratio/high_max": jnp.max(jnp.where(empty, -jnp.inf, per_sequence_high)),
+        "clip_ratio/region_mean": jnp.sum(jnp.where(low | high, token_share, 0)),
+        "advantage/token_abs_mean": jnp.sum(jnp.abs(advantages) * token_share),
+    }
+    if config.dual_clip is not None:
+        dual = (advantages < 0) & (ratio > config.dual_clip)
+        metrics["clip_ratio/dual_mean"] = jnp.sum(jnp.where(dual, token_share, 0))
+    return metrics
+
+
+def _check_inputs(
+    config: ObjectiveConfig, ref_log_probs: object, segment_ids: object, entropy: object
+) -> None:
+    if config.needs_reference and ref_log_probs is None:
+        raise UserError(f"kl={config.kl!r} with kl_coef={config.kl_coef} needs ref_log_probs")
+    if segment_ids is None and (config.level == "segment" or config.aggregation == "item_mean"):
+        raise UserError('level="segment" and aggregation="item_mean" need segment_ids')
+    if config.entropy_coef and entropy is None:
+        raise UserError(f"entropy_coef={config.entropy_coef} needs the entropy of every token")
