@@ -1,0 +1,109 @@
+"""The two kinds of runs as frozen records, and the comparison of stored with current configurations."""
+
+import dataclasses
+import json
+from typing import Any, Literal
+
+from gdpo_jax.errors import UserError
+
+# Fields that may change between a run and its continuation, because no number depends on them.
+FREE_FIELDS = ("steps", "checkpoint_every", "keep_checkpoints", "log_every")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SFTConfig:
+    """A supervised run; every step is one optimizer update."""
+
+    steps: int = 200  # optimizer updates in all
+    batch_size: int = 32  # records per step, over all processes
+    prompt_buckets: tuple[int, ...] = (128, 256, 512)  # legal prompt widths, each one compilation
+    completion_buckets: tuple[int, ...] = (128, 256)  # legal completion widths
+    accumulation_steps: int = 1  # micro-batches per update; same update, less memory
+    layout: Literal["shared", "plain"] = "shared"  # of prompt and completions in a row
+    chunk: int | None = 16  # completion positions whose logits exist at a time
+    checkpoint_every: int = 100  # steps; the end of the run is always stored
+    keep_checkpoints: int = 2  # the newest ones
+    log_every: int = 1  # steps between rows of metrics.jsonl
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "batch_size", "accumulation_steps")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PolicyOptimizationConfig:
+    """A reinforcement learning run; a step samples once and updates
+    `num_iterations * mini_batches` times."""
+
+    steps: int = 100  # rollout batches in all
+    prompts_per_step: int = 16  # prompts per rollout batch, over all processes (B)
+    num_samples: int = 8  # completions per prompt (G)
+    temperature: float = 1.0  # of the sampler; the trainer's log-probs use the same
+    prompt_buckets: tuple[int, ...] = (128, 256, 512)  # legal prompt widths, each one compilation
+    num_iterations: int = 1  # passes over a rollout batch (mu)
+    mini_batches: int = 1  # optimizer updates per pass
+    old_log_probs: Literal["trainer", "sampler"] = "trainer"  # whose log-probs the ratio divides by
+    accumulation_steps: int = 1  # micro-batches per update; same update, less memory
+    layout: Literal["shared", "plain"] = "shared"  # of a prompt and its completions in a row
+    chunk: int | None = 16  # completion positions whose logits exist at a time
+    seed: int = 0  # folded into the state's key; another seed samples other completions
+    checkpoint_every: int = 50  # steps; the end of the run is always stored
+    keep_checkpoints: int = 2  # the newest ones
+    log_every: int = 1  # steps between rows of metrics.jsonl
+
+    def __post_init__(self) -> None:
+        _check_positive(
+            self,
+            "prompts_per_step",
+            "num_samples",
+            "temperature",
+            "num_iterations",
+            "mini_batches",
+            "accumulation_steps",
+        )
+        if self.old_log_probs not in ("trainer", "sampler"):
+            raise UserError(
+                f"old_log_probs {self.old_log_probs!r} is unknown; use 'trainer' or 'sampler'"
+            )
+
+
+def _check_positive(config: Any, *names: str) -> None:
+    for name in (*names, "steps", "checkpoint_every", "keep_checkpoints", "log_every"):
+        if getattr(config, name) <= 0:
+            raise UserError(f"{name} must be positive, got {getattr(config, name)}")
+    for name in ("prompt_buckets", "completion_buckets"):
+        buckets = getattr(config, name, (1,))
+        if not buckets or min(buckets) < 1:
+            raise UserError(f"{name} must name at least one positive width, got {buckets}")
+    if config.layout not in ("shared", "plain"):
+        raise UserError(f"layout {config.layout!r} is unknown; use 'shared' or 'plain'")
+
+
+def json_tree(tree: Any) -> Any:
+    """Dataclasses, tuples and other objects as what JSON reads back, so that it compares by value."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return dataclasses.asdict(value)
+        return str(value)
+
+    return json.loads(json.dumps(tree, default=plain))
+
+
+def run_fields(config: SFTConfig | PolicyOptimizationConfig) -> dict[str, Any]:
+    """The fields of a run that its continuation must share."""
+    fields = json_tree(config)
+    return {name: value for name, value in fields.items() if name not in FREE_FIELDS}
+
+
+def differing_fields(stored: Any, current: Any, name: str = "") -> list[str]:
+    """One line per field of two JSON trees that differs."""
+    if isinstance(stored, dict) and isinstance(current, dict):
+        names = [*stored, *(key for key in current if key not in stored)]
+        return [
+            line
+            for key in names
+            for line in differing_fields(
+                stored.get(key, "absent"), current.get(key, "absent"), f"{name}.{key}"
+            )
+        ]
+    return [] if stored == current else [f"{name[1:]}: {stored!r} (stored), {current!r} (now)"]

@@ -1,0 +1,332 @@
+"""Policy optimization: a straight line from records to a trained state.
+
+One step:
+1. records of this process become prompts;
+2. the engine samples G completions of each; meanwhile the metrics of the step before arrive;
+3. reward functions score the decoded text on the host;
+4. rewards become advantages on the mesh, and advantages become token advantages;
+5. the policy is updated `num_iterations * mini_batches` times.
+The randomness of step `n` is `fold_in(key, n)`, so that a resumed run repeats it bit for bit.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from gdpo_jax.advantages import AdvantageTransform, RewardBatch
+from gdpo_jax.data import RecordIterator
+from gdpo_jax.errors import UserError
+from gdpo_jax.objectives import ObjectiveConfig
+from gdpo_jax.policies import Policy
+from gdpo_jax.rollouts import Engine
+from gdpo_jax.rollouts.engine import JaxEngine
+from gdpo_jax.rollouts.rewards import (
+    Completion,
+    RewardError,
+    RewardFunction,
+    decode_completions,
+    score,
+)
+from gdpo_jax.training.config import PolicyOptimizationConfig, json_tree
+from gdpo_jax.training.feeding import next_encoded, pad_together
+from gdpo_jax.training.mesh import (
+    DEFAULT_RULES,
+    ShardingRules,
+    batch_sharding,
+    check_batch,
+    replicated,
+    to_global,
+    to_local,
+)
+from gdpo_jax.training.policy_step import (
+    PolicyBatch,
+    make_advantage_step,
+    make_log_prob_step,
+    make_policy_step,
+)
+from gdpo_jax.training.processes import together
+from gdpo_jax.training.run import Pending, Run
+from gdpo_jax.training.state import TrainState
+from gdpo_jax.training.update import split_rows
+
+Segment = Callable[[Completion, Any], Sequence[int] | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepSample:
+    """What this process sampled in one step, for a browser of samples.
+
+    `records` has one entry per prompt, `completions` G per prompt in the same order. `rewards` and
+    `advantages` are NumPy, `[B, G, K(, R)]` and `[B, G(, R)]`. `metrics` is the row of the step.
+    """
+
+    step: int
+    records: Sequence[Any]
+    completions: Sequence[Completion]
+    rewards: RewardBatch
+    advantages: np.ndarray
+    metrics: Mapping[str, float]
+
+
+def run_policy_optimization(
+    policy: Policy,
+    engine: Engine,
+    state: TrainState,
+    *,
+    optimizer: optax.GradientTransformation,
+    objective: ObjectiveConfig,
+    transform: AdvantageTransform,
+    reward_functions: Sequence[RewardFunction],
+    records: RecordIterator,
+    encode: Callable[[Any], Sequence[int]],
+    tokenizer: Any,
+    config: PolicyOptimizationConfig,
+    workdir: str | Path,
+    mesh: Mesh,
+    rules: ShardingRules = DEFAULT_RULES,
+    ref_params: Any = None,
+    segment: Segment | None = None,
+    num_ranks: int | None = None,
+    identity: Mapping[str, Any] | None = None,
+    on_step: Callable[[StepSample], None] | None = None,
+    title: str = "policy optimization",
+) -> TrainState:
+    """Optimize the policy for several rewards.
+
+    `records` yields this process's share of `config.prompts_per_step` records, and `encode(record)`
+    the ids of its prompt. `tokenizer` decodes (`decode`, `token_spans`, `pad_id`). With
+    `num_ranks`, rewards are per rank and `segment(completion, record)` gives the rank of every
+    sampled token, -1 for none; None stands for a completion without ranks. `ref_params` are needed
+    if the objective has a KL term. Run again with the same `workdir`, it goes on after the last
+    checkpoint. `identity` is what else a continuation must share (JSON-like: optimizer, data).
+    `on_step` is called on every process with its own samples, one step late. `state` is donated;
+    use the returned one.
+
+    Raises:
+        UserError: sizes that do not divide, a checkpoint of another configuration or a damaged one,
+            a prompt that does not fit a bucket.
+        RewardError: a reward function failed; the state before the step is stored first.
+        NonFiniteLossError: a loss that is not finite; the state before it is stored first.
+    """
+    _check_options(engine, objective, config, mesh, ref_params, segment, num_ranks)
+    options = {
+        "mesh": mesh,
+        "accumulation_steps": config.accumulation_steps,
+        "temperature": config.temperature,
+        "layout": config.layout,
+        "chunk": config.chunk,
+    }
+    advantages_of = make_advantage_step(transform, mesh=mesh)
+    log_probs_of = make_log_prob_step(policy, **options)
+    step = make_policy_step(policy, optimizer, objective, rules=rules, **options)
+    mini_batches = _make_mini_batches(config.mini_batches, mesh)
+
+    names = tuple(function.name for function in reward_functions)
+    fresh = transform.init(names)
+    if not jax.tree.leaves(state.advantage_state):
+        state = state.replace(advantage_state=jax.device_put(fresh, replicated(mesh)))
+    described = {
+        "policy": json_tree(policy.config),
+        "objective": json_tree(objective),
+        "rewards": list(names),
+        "advantages": [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(fresh)],
+        **(identity or {}),
+    }
+    with Run(
+        title, workdir, config, state, records, identity=described, columns=_columns(names)
+    ) as run:
+        state = run.state
+        root = jax.random.fold_in(state.key, config.seed)
+        for number in range(run.start_step, config.steps):
+            position = records.get_state()
+            with run.keeping(number, state, position):
+                batch, prompts = next_encoded(
+                    records, encode, batch_size=config.prompts_per_step, mesh=mesh
+                )
+                rows = pad_together(
+                    prompts, config.prompt_buckets, pad_id=tokenizer.pad_id, what="prompt"
+                )
+                rollout = engine.generate(
+                    state.params,
+                    *to_global(rows, mesh),
+                    jax.random.fold_in(root, number),
+                    num_samples=config.num_samples,
+                )
+                rollout = jax.device_put(rollout, batch_sharding(mesh))
+                run.settle(state)
+                sampled = to_local(
+                    {
+                        "ids": rollout.completions,
+                        "mask": rollout.mask,
+                        "finished": rollout.finished,
+                    }
+                )
+                seconds = {"sample": run.lap()}
+                completions, rewards, segment_ids = together(
+                    lambda sampled=sampled, batch=batch: _score(
+                        sampled, batch, tokenizer, reward_functions, segment, num_ranks
+                    )
+                )
+                seconds["score"] = run.lap()
+
+            rewards_on_mesh, segment_ids = to_global((rewards, segment_ids), mesh)
+            token_advantages, advantages, advantage_state, metrics = advantages_of(
+                state.advantage_state,
+                rewards_on_mesh,
+                rollout.mask,
+                rollout.finished,
+                segment_ids,
+            )
+            sequences = {
+                "prompts": rollout.prompts,
+                "prompt_lengths": rollout.prompt_lengths,
+                "completions": rollout.completions,
+                "mask": rollout.mask,
+            }
+            if config.old_log_probs == "sampler":
+                old = rollout.log_probs
+            elif config.num_iterations * config.mini_batches > 1:
+                old = log_probs_of(state.params, **sequences)
+            else:
+                old = None
+            reference = log_probs_of(ref_params, **sequences) if objective.needs_reference else None
+            update_batch = PolicyBatch(
+                **sequences,
+                advantages=token_advantages,
+                old_log_probs=old,
+                ref_log_probs=reference,
+                sampled_log_probs=rollout.log_probs,
+                segment_ids=segment_ids,
+            )
+            updates = []
+            for _ in range(config.num_iterations):
+                for part in mini_batches(update_batch):
+                    state, update_metrics = step(state, part)
+                    updates.append(update_metrics)
+            state = _advance(state, advantage_state)
+
+            then = None
+            if on_step is not None:
+                then = _sample_reporter(on_step, number, batch, completions, rewards, advantages)
+            run.dispatched(Pending(number, position, updates, metrics, seconds, then))
+            run.save_if_due(number + 1, state)
+    return state
+
+
+def _score(
+    sampled: Mapping[str, np.ndarray],
+    batch: Sequence[Any],
+    tokenizer: Any,
+    reward_functions: Sequence[RewardFunction],
+    segment: Segment | None,
+    num_ranks: int | None,
+) -> tuple[list[Completion], RewardBatch, np.ndarray | None]:
+    """This process's completions as text, their rewards, and the rank of every token."""
+    prompts, samples, length = sampled["ids"].shape
+    completions = decode_completions(
+        tokenizer,
+        sampled["ids"].reshape(-1, length),
+        sampled["mask"].reshape(-1, length),
+        sampled["finished"].reshape(-1),
+    )
+    records = [record for record in batch for _ in range(samples)]
+    rewards = score(
+        reward_functions,
+        completions,
+        records,
+        num_prompts=prompts,
+        num_samples=samples,
+        num_ranks=num_ranks,
+    )
+    if segment is None:
+        return completions, rewards, None
+    segment_ids = np.full((prompts * samples, length), -1, np.int32)
+    for index, (completion, record) in enumerate(zip(completions, records)):
+        ranks = segment(completion, record)
+        if ranks is None:
+            continue
+        if len(ranks) != len(completion.token_ids):
+            raise RewardError(
+                f"segment gave {len(ranks)} ranks for the {len(completion.token_ids)} tokens of sample "
+                f"{index}, whose text is {completion.text!r}; it must give one per token, -1 for none"
+            )
+        segment_ids[index, : len(ranks)] = ranks
+    return completions, rewards, segment_ids.reshape(prompts, samples, length)
+
+
+def _make_mini_batches(count: int, mesh: Mesh) -> Callable[[PolicyBatch], Sequence[PolicyBatch]]:
+    if count == 1:
+        return lambda batch: [batch]
+
+    def cut(batch: PolicyBatch) -> list[PolicyBatch]:
+        parts = split_rows(batch, count, mesh)
+        return [jax.tree.map(lambda rows, i=i: rows[i], parts) for i in range(count)]
+
+    return jax.jit(cut, out_shardings=batch_sharding(mesh))
+
+
+@jax.jit
+def _advance(state: TrainState, advantage_state: Any) -> TrainState:
+    """The advantage state moves on with the parameters, and stays with them after a bad update."""
+    kept = jax.tree.map(
+        lambda new, old: jnp.where(state.healthy, new, old), advantage_state, state.advantage_state
+    )
+    return state.replace(advantage_state=kept)
+
+
+def _sample_reporter(
+    on_step: Callable[[StepSample], None],
+    step: int,
+    batch: Sequence[Any],
+    completions: Sequence[Completion],
+    rewards: RewardBatch,
+    advantages: Any,
+) -> Callable[[Mapping[str, float]], None]:
+    def report(metrics: Mapping[str, float]) -> None:
+        values = to_local(advantages.values)
+        on_step(StepSample(step, batch, completions, rewards, values, metrics))
+
+    return report
+
+
+def _columns(names: Sequence[str]) -> list[tuple[str, str]]:
+    return [
+        *((name, f"reward/{name}/mean") for name in names),
+        ("kl", "kl/k3"),
+        ("entropy", "entropy"),
+        ("clipped", "clip_ratio/region_mean"),
+        ("zero-variance", "zero_variance_fraction"),
+        ("tokens/s", "tokens_per_second"),
+    ]
+
+
+def _check_options(
+    engine: Engine,
+    objective: ObjectiveConfig,
+    config: PolicyOptimizationConfig,
+    mesh: Mesh,
+    ref_params: Any,
+    segment: Segment | None,
+    num_ranks: int | None,
+) -> None:
+    parts = config.mini_batches * config.accumulation_steps
+    check_batch(config.prompts_per_step, mesh, parts=parts, what="prompts_per_step")
+    if isinstance(engine, JaxEngine) and engine.config.temperature != config.temperature:
+        raise UserError(
+            f"the engine samples at temperature {engine.config.temperature}, but the run computes "
+            f"log-probs at {config.temperature}; make them equal"
+        )
+    if objective.needs_reference and ref_params is None:
+        raise UserError(
+            f"kl={objective.kl!r} with kl_coef={objective.kl_coef} needs ref_params; give them, or set "
+            "kl_coef to 0"
+        )
+    if (segment is None) != (num_ranks is None):
+        raise UserError("segment and num_ranks belong together: give both, or neither")

@@ -1,0 +1,192 @@
+"""The device mesh, the one table of sharding rules, and the border between process and mesh.
+
+Axes: `data` splits prompts and copies parameters, `fsdp` splits prompts and parameters, `tensor`
+splits parameters only. Rows of a batch are spread over `data` and `fsdp` together. Each process
+feeds and reads the rows that its own devices hold, so every function here works for one process and
+for many.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from gdpo_jax.errors import UserError
+
+AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Sizes of the mesh axes; one of them may be -1 and takes what the others leave."""
+
+    data: int = -1  # copies of the parameters
+    fsdp: int = 1  # shards of the parameters that also split the batch
+    tensor: int = 1  # shards of the parameters that share their rows of the batch
+
+
+@dataclass(frozen=True)
+class ShardingRules:
+    """Logical axis of a parameter -> mesh axis; None keeps the axis whole on every device."""
+
+    vocab: str | None = "tensor"
+    embed: str | None = "fsdp"
+    heads: str | None = "tensor"
+    kv_heads: str | None = "tensor"
+    head_dim: str | None = None
+    mlp: str | None = "tensor"
+    layers: str | None = None
+
+
+DEFAULT_RULES = ShardingRules()
+
+
+def make_mesh(config: MeshConfig | None = None, devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh with axes `("data", "fsdp", "tensor")`, by default all devices on `data`.
+
+    Raises:
+        UserError: the sizes do not multiply to the number of devices; names sizes that do.
+    """
+    config = config or MeshConfig()
+    devices = list(jax.devices() if devices is None else devices)
+    count = len(devices)
+    sizes = [getattr(config, axis) for axis in AXES]
+    free = [index for index, size in enumerate(sizes) if size == -1]
+    known = math.prod(size for size in sizes if size != -1)
+    legal = len(free) <= 1 and all(size >= 1 for size in sizes if size != -1)
+    if legal and free and count % known == 0:
+        sizes[free[0]] = count // known
+    if not legal or math.prod(sizes) != count:
+        divisors = [size for size in range(1, count + 1) if count % size == 0]
+        raise UserError(
+            f"mesh data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not fit "
+            f"{count} devices; the sizes must multiply to {count}, each one of {divisors}, and "
+            "at most one may be -1 (what the others leave)"
+        )
+    return jax.make_mesh(
+        tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
+    )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The leading axis over `data` and `fsdp`, everything else whole."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def batch_shards(mesh: Mesh) -> int:
+    """Into how many pieces the leading axis of a batch is cut."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def shardings_for(
+    logical_axes: Any, abstract: Any, mesh: Mesh, rules: ShardingRules = DEFAULT_RULES
+) -> Any:
+    """A `NamedSharding` for every parameter.
+
+    `logical_axes` mirrors `abstract` with a tuple of logical names (or None) per array.
+
+    Raises:
+        UserError: an unknown logical name, one mesh axis used twice by an array, or a size that the
+            mesh axis does not divide; names the parameter and the legal values.
+    """
+    known = {field.name for field in fields(rules)}
+
+    def sharding(path: Any, array: Any, names: tuple[str | None, ...]) -> NamedSharding:
+        where = f"parameter {jax.tree_util.keystr(path, simple=True, separator='/')}"
+        if len(names) != len(array.shape):
+            raise UserError(f"{where} of shape {array.shape} has logical axes {names}")
+        unknown = [name for name in names if name is not None and name not in known]
+        if unknown:
+            raise UserError(f"{where} has logical axes {unknown}; known are {sorted(known)}")
+        spec = [None if name is None else getattr(rules, name) for name in names]
+        used = [axis for axis in spec if axis is not None]
+        if len(set(used)) != len(used):
+            raise UserError(f"{where} would use a mesh axis twice: {names} -> {spec}")
+        for name, axis, size in zip(names, spec, array.shape):
+            if axis is None:
+                continue
+            if axis not in mesh.shape:
+                raise UserError(f"rule {name} -> {axis}: the mesh has axes {list(mesh.shape)}")
+            if size % mesh.shape[axis]:
+                legal = [n for n in range(1, mesh.size + 1) if size % n == 0]
+                raise UserError(
+                    f"{where}: axis {name!r} of size {size} is not divisible by mesh axis "
+                    f"{axis}={mesh.shape[axis]}; use {axis} in {legal}, or map {name!r} to None"
+                )
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+    return jax.tree_util.tree_map_with_path(sharding, abstract, logical_axes)
+
+
+def check_batch(size: int, mesh: Mesh, *, parts: int = 1, what: str = "batch") -> None:
+    """Check that `size` rows divide over the mesh after being cut into `parts` micro-batches.
+
+    Raises:
+        UserError: they do not; names the next legal sizes.
+    """
+    unit = batch_shards(mesh) * parts
+    if size < 1 or size % unit:
+        first = max(size // unit, 1) * unit
+        raise UserError(
+            f"{what} {size} is not divisible by {unit} ({parts} micro-batches x "
+            f"{batch_shards(mesh)} devices on {' and '.join(BATCH_AXES)}); "
+            f"use {first}, {first + unit}, {first + 2 * unit}, ..."
+        )
+
+
+def process_share(mesh: Mesh) -> tuple[int, int]:
+    """`(index, count)`: this process feeds slice `index` of `count` equal slices of every batch.
+
+    Processes that only differ along `tensor` share a slice.
+
+    Raises:
+        UserError: the rows of this process are not one slice, because the mesh interleaves
+        processes.
+    """
+    shards = batch_shards(mesh)
+    rows = batch_sharding(mesh).addressable_devices_indices_map((shards,))
+    owned = sorted({index[0].start or 0 for index in rows.values()})
+    if owned != list(range(owned[0], owned[0] + len(owned))) or owned[0] % len(owned):
+        raise UserError(
+            f"process {jax.process_index()} holds shards {owned} of {shards} of the batch, which is "
+            "not one slice; order the devices so that those of a process are neighbours"
+        )
+    return owned[0] // len(owned), shards // len(owned)
+
+
+def to_global(tree: Any, mesh: Mesh) -> Any:
+    """This process's NumPy rows -> arrays over the mesh, the leading axis cut by `batch_sharding`.
+
+    Every process calls it with the same number of rows, those of its `process_share`.
+    """
+    sharding = batch_sharding(mesh)
+    _, count = process_share(mesh)
+
+    def place(rows: Any) -> jax.Array:
+        rows = np.asarray(rows)
+        shape = (rows.shape[0] * count, *rows.shape[1:])
+        return jax.make_array_from_process_local_data(sharding, rows, shape)
+
+    return jax.tree.map(place, tree)
+
+
+def to_local(tree: Any) -> Any:
+    """The inverse of `to_global`: this process's rows of arrays cut by `batch_sharding`, as NumPy."""
+
+    def rows(array: Any) -> np.ndarray:
+        if not isinstance(array, jax.Array) or array.is_fully_addressable:
+            return np.asarray(array)
+        pieces = {piece.index[0].start or 0: piece.data for piece in array.addressable_shards}
+        return np.concatenate([np.asarray(pieces[start]) for start in sorted(pieces)])
+
+    return jax.tree.map(rows, tree)

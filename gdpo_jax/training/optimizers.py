@@ -1,0 +1,69 @@
+"""AdamW with warm-up, a schedule and gradient clipping, from one record."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import optax
+
+from gdpo_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """What `make_optimizer` builds; counts are optimizer updates, not loop steps."""
+
+    learning_rate: float = 1e-3  # at the end of the warm-up
+    warmup_updates: int = 0  # linear from 0
+    schedule: Literal["constant", "cosine"] = "constant"  # after the warm-up
+    total_updates: int | None = None  # where cosine ends, warm-up included; needed by cosine only
+    final_fraction: float = 0.1  # of learning_rate, at the end of cosine
+    max_grad_norm: float | None = 1.0  # clip by global norm; None never clips
+    b1: float = 0.9  # decay of the first moment
+    b2: float = 0.95  # decay of the second moment
+    eps: float = 1e-8  # added to the root of the second moment
+    weight_decay: float = 0.0  # decoupled, on arrays of two axes and more
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("constant", "cosine"):
+            raise UserError(f"schedule {self.schedule!r} is unknown; use 'constant' or 'cosine'")
+        if self.schedule == "cosine" and (self.total_updates or 0) <= self.warmup_updates:
+            raise UserError(
+                f"a cosine schedule needs total_updates above warmup_updates={self.warmup_updates}, "
+                f"got {self.total_updates}"
+            )
+        if self.learning_rate <= 0 or self.warmup_updates < 0:
+            raise UserError("learning_rate must be positive and warmup_updates not negative")
+        if self.max_grad_norm is not None and self.max_grad_norm <= 0:
+            raise UserError("max_grad_norm must be positive, or None for no clipping")
+
+
+def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
+    """Learning rate as a function of the number of updates done."""
+    warmup = config.warmup_updates
+    if config.schedule == "cosine":
+        after = optax.cosine_decay_schedule(
+            config.learning_rate, config.total_updates - warmup, alpha=config.final_fraction
+        )
+    else:
+        after = optax.constant_schedule(config.learning_rate)
+    if not warmup:
+        return after
+    # Starts one notch above zero, so that the first update is not lost.
+    ramp = optax.linear_schedule(config.learning_rate / warmup, config.learning_rate, warmup - 1)
+    return optax.join_schedules([ramp, after], [warmup])
+
+
+def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Clip by global norm, then AdamW (arXiv 1711.05101) with the schedule of `config`."""
+    adamw = optax.adamw(
+        learning_rate_schedule(config),
+        b1=config.b1,
+        b2=config.b2,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        mask=lambda params: jax.tree.map(lambda array: array.ndim > 1, params),
+    )
+    if config.max_grad_norm is None:
+        return adamw
+    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), adamw)

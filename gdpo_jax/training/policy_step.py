@@ -1,0 +1,229 @@
+"""One policy update from sampled completions and their token advantages, and what it needs before."""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int
+
+from gdpo_jax.advantages import (
+    Advantages,
+    AdvantageTransform,
+    RewardBatch,
+    compute_advantages,
+)
+from gdpo_jax.objectives import (
+    ObjectiveConfig,
+    count_denominators,
+    policy_objective,
+    spread_to_tokens,
+)
+from gdpo_jax.policies import Policy, completion_log_probs
+from gdpo_jax.training.mesh import (
+    DEFAULT_RULES,
+    ShardingRules,
+    batch_sharding,
+    check_batch,
+    replicated,
+)
+from gdpo_jax.training.state import TrainState, state_shardings
+from gdpo_jax.training.update import (
+    Metrics,
+    accumulated_gradients,
+    guarded_update,
+    join_rows,
+    split_rows,
+)
+
+AnyArray = Array | np.ndarray
+
+
+@chex.dataclass(frozen=True)
+class PolicyBatch:
+    """Sampled completions with everything the loss needs; `B` prompts, `G` samples of each.
+
+    mask: sampled tokens, the stop token included. old_log_probs: of the policy that the ratio is
+    taken to; None means the policy being updated, whose ratios are exactly 1. sampled_log_probs:
+    what the sampler reported, only to measure its distance to the trainer. ref_log_probs: None
+    without KL. advantages: per token. segment_ids: rank of each token, -1 for none; None without
+    ranks.
+    """
+
+    prompts: Int[AnyArray, "B P"]
+    prompt_lengths: Int[AnyArray, "B"]
+    completions: Int[AnyArray, "B G C"]
+    mask: Bool[AnyArray, "B G C"]
+    advantages: Float[AnyArray, "B G C"]
+    old_log_probs: Float[AnyArray, "B G C"] | None = None
+    ref_log_probs: Float[AnyArray, "B G C"] | None = None
+    sampled_log_probs: Float[AnyArray, "B G C"] | None = None
+    segment_ids: Int[AnyArray, "B G C"] | None = None
+
+
+PolicyStep = Callable[[TrainState, PolicyBatch], tuple[TrainState, Metrics]]
+LogProbStep = Callable[[Any, Any, Any, Any, Any], Array]
+AdvantageStep = Callable[..., tuple[Array, Advantages, Any, Metrics]]
+
+
+def make_policy_step(
+    policy: Policy,
+    optimizer: optax.GradientTransformation,
+    objective: ObjectiveConfig,
+    *,
+    mesh: Mesh,
+    rules: ShardingRules = DEFAULT_RULES,
+    accumulation_steps: int = 1,
+    temperature: float = 1.0,
+    layout: str = "shared",
+    chunk: int | None = 16,
+) -> PolicyStep:
+    """`step(state, batch) -> (state, metrics)`, jitted over the mesh; `state` is donated.
+
+    Metrics are those of `policy_objective`, summed over micro-batches, with `loss`, `grad_norm`,
+    `update_norm`, `healthy`, and, if the sampler's log-probs are given, their absolute difference
+    to the trainer's (`sampler/gap_mean`, `sampler/gap_max`).
+
+    Raises (when called): UserError if the batch does not divide.
+    """
+    shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
+
+    def step(state: TrainState, batch: PolicyBatch) -> tuple[TrainState, Metrics]:
+        denominators = count_denominators(
+            _flat(batch.mask), _flat(batch.segment_ids), max_segments=objective.max_segments
+        )
+
+        def loss(params, micro):
+            log_probs, entropy = completion_log_probs(
+                policy,
+                params,
+                micro.prompts,
+                micro.prompt_lengths,
+                micro.completions,
+                micro.mask,
+                layout=layout,
+                chunk=chunk,
+                temperature=temperature,
+            )
+            old = micro.old_log_probs
+            value, metrics = policy_objective(
+                objective,
+                log_probs=_flat(log_probs),
+                old_log_probs=_flat(jax.lax.stop_gradient(log_probs) if old is None else old),
+                ref_log_probs=_flat(micro.ref_log_probs),
+                advantages=_flat(micro.advantages),
+                mask=_flat(micro.mask),
+                segment_ids=_flat(micro.segment_ids),
+                entropy=_flat(entropy),
+                denominators=denominators,
+            )
+            if micro.sampled_log_probs is not None:
+                gap = jnp.where(micro.mask, jnp.abs(log_probs - micro.sampled_log_probs), 0.0)
+                gap = jax.lax.stop_gradient(gap)
+                mean = jnp.sum(gap) / denominators.tokens
+                metrics = {**metrics, "sampler/gap_mean": mean, "sampler/gap_max": jnp.max(gap)}
+            return value, metrics
+
+        grads, metrics = accumulated_gradients(
+            loss, state.params, batch, steps=accumulation_steps, mesh=mesh
+        )
+        return guarded_update(state, optimizer, grads, metrics)
+
+    compiled = jax.jit(
+        step,
+        in_shardings=(shardings, batch_sharding(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
+        donate_argnums=0,
+    )
+
+    def checked(state: TrainState, batch: PolicyBatch) -> tuple[TrainState, Metrics]:
+        check_batch(batch.prompts.shape[0], mesh, parts=accumulation_steps, what="prompt batch")
+        return compiled(state, batch)
+
+    return checked
+
+
+def make_log_prob_step(
+    policy: Policy,
+    *,
+    mesh: Mesh,
+    accumulation_steps: int = 1,
+    temperature: float = 1.0,
+    layout: str = "shared",
+    chunk: int | None = 16,
+) -> LogProbStep:
+    """`f(params, prompts, prompt_lengths, completions, mask) -> [B, G, C]` log-probs, without
+    gradient.
+
+    For the reference policy, and for the trainer's own log-probs before several inner updates.
+    """
+
+    def log_probs(params, prompts, prompt_lengths, completions, mask):
+        def of(rows):
+            values, _ = completion_log_probs(
+                policy,
+                params,
+                *rows,
+                layout=layout,
+                chunk=chunk,
+                temperature=temperature,
+                with_entropy=False,
+            )
+            return values
+
+        rows = (prompts, prompt_lengths, completions, mask)
+        if accumulation_steps == 1:
+            return of(rows)
+        return join_rows(jax.lax.map(of, split_rows(rows, accumulation_steps, mesh)), mesh)
+
+    return jax.jit(log_probs, out_shardings=batch_sharding(mesh))
+
+
+def make_advantage_step(transform: AdvantageTransform, *, mesh: Mesh) -> AdvantageStep:
+    """`f(advantage_state, rewards, mask, finished, segment_ids)` on the mesh.
+
+    Returns token advantages `[B, G, C]`, the advantages, the new advantage state, and the metrics
+    of the rewards and of completion lengths.
+    """
+
+    def prepare(advantage_state, rewards: RewardBatch, mask, finished, segment_ids):
+        lengths = jnp.sum(mask, axis=-1, dtype=jnp.float32)
+        advantages, advantage_state, metrics = compute_advantages(
+            transform,
+            rewards,
+            advantage_state,
+            lengths=lengths
+            if rewards.values.ndim == 3
+            else _rank_lengths(mask, segment_ids, rewards.values.shape[3]),
+        )
+        tokens = spread_to_tokens(advantages.values, segment_ids, mask)
+        metrics = {
+            **metrics,
+            "completions/length_mean": jnp.mean(lengths),
+            "completions/length_max": jnp.max(lengths),
+            "completions/truncated_fraction": 1.0 - jnp.mean(finished.astype(jnp.float32)),
+            "tokens": jnp.sum(lengths),
+        }
+        return tokens, advantages, advantage_state, metrics
+
+    over_batch, everywhere = batch_sharding(mesh), replicated(mesh)
+    return jax.jit(
+        prepare,
+        in_shardings=(everywhere, over_batch, over_batch, over_batch, over_batch),
+        out_shardings=(over_batch, over_batch, everywhere, everywhere),
+    )
+
+
+def _rank_lengths(mask: Array, segment_ids: Array, ranks: int) -> Array:
+    """Tokens of each rank, `[B, G, R]`."""
+    belongs = segment_ids[..., None] == jnp.arange(ranks)[None, None, None]
+    return jnp.sum(belongs & mask[..., None], axis=2, dtype=jnp.float32)
+
+
+def _flat(rows: Array | None) -> Array | None:
+    """`[B, G, C] -> [B * G, C]`."""
+    return None if rows is None else rows.reshape(-1, rows.shape[-1])

@@ -1,0 +1,158 @@
+"""What every run does around its steps: resume, one row of metrics per step, checkpoints, a safe stop."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gdpo_jax.data import RecordIterator
+from gdpo_jax.errors import UserError
+from gdpo_jax.training.checkpoints import Checkpoints
+from gdpo_jax.training.config import PolicyOptimizationConfig, SFTConfig, run_fields
+from gdpo_jax.training.metrics import MetricWriter
+from gdpo_jax.training.progress import Progress
+from gdpo_jax.training.state import TrainState
+
+
+class NonFiniteLossError(UserError, FloatingPointError):
+    """The loss or its gradient stopped being finite; names the step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pending:
+    """A step that has been dispatched and whose metrics are still on the device.
+
+    position: of the data before the step. updates: metrics of its optimizer updates. others:
+    further metrics. seconds: host time by phase so far. then: called with the finished row.
+    """
+
+    step: int
+    position: Mapping[str, Any]
+    updates: Sequence[Mapping[str, jax.Array]]
+    others: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    then: Callable[[Mapping[str, float]], None] | None = None
+
+
+class Run:
+    """A run in `workdir`: opens where the last one stopped, closes with everything on disk.
+
+    Use as a context manager. `start_step` and `state` are those to go on from, and `records` stands
+    at the batch of `start_step`.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        workdir: str | Path,
+        config: SFTConfig | PolicyOptimizationConfig,
+        state: TrainState,
+        records: RecordIterator,
+        *,
+        identity: Mapping[str, Any],
+        columns: Sequence[tuple[str, str]],
+    ):
+        workdir = Path(workdir)
+        self._config, self._records = config, records
+        self._checkpoints = Checkpoints(
+            workdir / "checkpoints",
+            config={"run": run_fields(config), **identity},
+            keep=config.keep_checkpoints,
+        )
+        self.start_step, self.state = 0, state
+        if (restored := self._checkpoints.restore(state)) is not None:
+            self.start_step, self.state, position = restored
+            records.set_state(position)
+        self._writer = MetricWriter(workdir, start_step=self.start_step)
+        self._progress = Progress(
+            title, steps=config.steps, start_step=self.start_step, columns=columns
+        )
+        self._pending: Pending | None = None
+        self._last_lap = time.perf_counter()
+
+    def __enter__(self) -> "Run":
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.__exit__(*error)
+        self._writer.close()
+        self._checkpoints.close()
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        last, self._last_lap = self._last_lap, time.perf_counter()
+        return self._last_lap - last
+
+    def dispatched(self, pending: Pending) -> None:
+        """Remember a step until `settle`."""
+        self._pending = pending
+
+    def settle(self, state: TrainState) -> None:
+        """Wait for the metrics of the remembered step, check them and report them.
+
+        Raises:
+            NonFiniteLossError: on every process, after `state`, whose parameters such a step does
+                not change, is safe on disk.
+        """
+        if self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        metrics = fetch(pending.updates) | fetch([pending.others])
+        if metrics["healthy"] < 1:
+            self._save_last_good(pending.step, state, pending.position)
+            raise NonFiniteLossError(
+                f"step {pending.step}: loss {metrics['loss']}, gradient norm {metrics['grad_norm']}; "
+                "the update was not applied and the state before it is stored. Look at the batch, or "
+                "start anew with a lower learning rate"
+            )
+        seconds = {**pending.seconds, "update": self.lap()}
+        total = sum(seconds.values())
+        metrics |= {f"time/{phase}_seconds": value for phase, value in seconds.items()}
+        metrics |= {"time/step_seconds": total, "tokens_per_second": metrics["tokens"] / total}
+        if pending.step % self._config.log_every == 0 or pending.step == self._config.steps - 1:
+            self._writer.write(pending.step, metrics)
+        self._progress.show(pending.step, metrics)
+        if pending.then is not None:
+            pending.then(metrics)
+
+    def save_if_due(self, step: int, state: TrainState) -> None:
+        """At every interval and at the end, store the state before `step`, in the background."""
+        if step == self._config.steps or step % self._config.checkpoint_every == 0:
+            self.settle(state)
+            self._checkpoints.save(step, state, self._records.get_state())
+            self.lap()
+
+    @contextlib.contextmanager
+    def keeping(self, step: int, state: TrainState, position: Mapping[str, Any]) -> Iterator[None]:
+        """Whatever fails inside, `state`, as it was before `step`, is stored before the error goes on."""
+        try:
+            yield
+        except FloatingPointError:
+            raise
+        except Exception:
+            self.settle(state)
+            self._save_last_good(step, state, position)
+            raise
+
+    def _save_last_good(self, step: int, state: TrainState, position: Mapping[str, Any]) -> None:
+        healthy = jax.device_put(jnp.ones((), bool), state.healthy.sharding)
+        self._checkpoints.save(step, state.replace(healthy=healthy), position)
+        self._checkpoints.wait()
+
+
+def fetch(updates: Sequence[Mapping[str, jax.Array]]) -> dict[str, float]:
+    """Metrics of the updates of one step on the host: extremes where the name says so, else the mean."""
+    rows = jax.device_get(list(updates))
+
+    def merge(name: str) -> float:
+        reduce = {"min": np.min, "max": np.max}.get(name[-3:], np.mean)
+        return float(reduce([row[name] for row in rows]))
+
+    return {name: merge(name) for name in rows[0]} if rows else {}

@@ -1,0 +1,93 @@
+"""Supervised fine-tuning: the token mean of the negative log-likelihood of given completions."""
+
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Int
+
+from gdpo_jax.policies import Policy, completion_log_probs
+from gdpo_jax.training.mesh import (
+    DEFAULT_RULES,
+    ShardingRules,
+    batch_sharding,
+    check_batch,
+    replicated,
+)
+from gdpo_jax.training.state import TrainState, state_shardings
+from gdpo_jax.training.update import Metrics, accumulated_gradients, guarded_update
+
+AnyArray = Array | np.ndarray
+
+
+@chex.dataclass(frozen=True)
+class SFTBatch:
+    """Prompts and the completions to imitate, both padded on the right; `completion_mask` marks
+    tokens that are learned, the stop token included."""
+
+    prompts: Int[AnyArray, "B P"]
+    prompt_lengths: Int[AnyArray, "B"]
+    completions: Int[AnyArray, "B C"]
+    completion_mask: Bool[AnyArray, "B C"]
+
+
+SFTStep = Callable[[TrainState, SFTBatch], tuple[TrainState, Metrics]]
+
+
+def make_sft_step(
+    policy: Policy,
+    optimizer: optax.GradientTransformation,
+    *,
+    mesh: Mesh,
+    rules: ShardingRules = DEFAULT_RULES,
+    accumulation_steps: int = 1,
+    layout: str = "shared",
+    chunk: int | None = 16,
+) -> SFTStep:
+    """`step(state, batch) -> (state, metrics)`, jitted over the mesh; `state` is donated.
+
+    Metrics: `loss` in nats per token over the whole batch, `tokens`, `grad_norm`, `update_norm`,
+    `healthy`.
+
+    Raises (when called): UserError if the batch does not divide.
+    """
+    shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
+
+    def step(state: TrainState, batch: SFTBatch) -> tuple[TrainState, Metrics]:
+        tokens = jnp.sum(batch.completion_mask, dtype=jnp.float32)
+
+        def loss(params, micro):
+            log_probs, _ = completion_log_probs(
+                policy,
+                params,
+                micro.prompts,
+                micro.prompt_lengths,
+                micro.completions[:, None],
+                micro.completion_mask[:, None],
+                layout=layout,
+                chunk=chunk,
+                with_entropy=False,
+            )
+            return -jnp.sum(log_probs) / jnp.maximum(tokens, 1.0), {}
+
+        grads, metrics = accumulated_gradients(
+            loss, state.params, batch, steps=accumulation_steps, mesh=mesh
+        )
+        return guarded_update(state, optimizer, grads, {**metrics, "tokens": tokens})
+
+    compiled = jax.jit(
+        step,
+        in_shardings=(shardings, batch_sharding(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
+        donate_argnums=0,
+    )
+
+    def checked(state: TrainState, batch: SFTBatch) -> tuple[TrainState, Metrics]:
+        check_batch(batch.prompts.shape[0], mesh, parts=accumulation_steps, what="SFT batch")
+        return compiled(state, batch)
+
+    return checked

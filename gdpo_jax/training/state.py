@@ -1,0 +1,106 @@
+"""The state of a run as one pytree, created in place on the mesh."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding
+from jaxtyping import Array, Bool, Int, Key
+
+from gdpo_jax.policies import Policy
+from gdpo_jax.training.mesh import DEFAULT_RULES, ShardingRules, replicated, shardings_for
+
+
+@chex.dataclass(frozen=True)
+class TrainState:
+    """All that changes while training; the shardings of a state take the same form.
+
+    step: optimizer updates done. healthy: false once an update had a loss or gradient that was not
+    finite; from then on updates change nothing, so that `params` stay the last good ones until the
+    host has seen it. advantage_state: state of the advantage transform. key: never consumed; the
+    randomness of step `n` is `fold_in(key, n)`.
+    """
+
+    step: Int[Array, ""] | NamedSharding
+    healthy: Bool[Array, ""] | NamedSharding
+    params: Any
+    opt_state: Any
+    advantage_state: Any
+    key: Key[Array, ""] | NamedSharding
+
+
+def create_state(
+    policy: Policy,
+    optimizer: optax.GradientTransformation,
+    *,
+    key: Key[Array, ""],
+    mesh: Mesh,
+    rules: ShardingRules = DEFAULT_RULES,
+    params: Any = None,
+    advantage_state: Any = (),
+) -> TrainState:
+    """A fresh state, every array born with the sharding it keeps; optimizer slots follow
+    parameters.
+
+    `params` starts from given parameters (they are copied), otherwise from `policy.init`.
+
+    Raises:
+        UserError: a parameter does not divide over the mesh.
+    """
+    shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
+    init_key, run_key = jax.random.split(key)
+
+    def build(init_key: Any, run_key: Any, params: Any, advantage_state: Any) -> TrainState:
+        params = policy.init(init_key) if params is None else jax.tree.map(jnp.copy, params)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            healthy=jnp.ones((), bool),
+            params=params,
+            opt_state=optimizer.init(params),
+            advantage_state=jax.tree.map(jnp.asarray, advantage_state),
+            key=run_key,
+        )
+
+    if params is not None:
+        params = jax.device_put(params, shardings.params)
+    return jax.jit(build, out_shardings=shardings)(init_key, run_key, params, advantage_state)
+
+
+def state_shardings(
+    policy: Policy,
+    optimizer: optax.GradientTransformation,
+    *,
+    mesh: Mesh,
+    rules: ShardingRules = DEFAULT_RULES,
+) -> TrainState:
+    """The sharding of every array of a state; the advantage state is whole on every device.
+
+    Raises:
+        UserError: a parameter does not divide over the mesh.
+    """
+    everywhere = replicated(mesh)
+    params = jax.eval_shape(policy.init, jax.random.key(0))
+    of_params = shardings_for(policy.logical_axes(), params, mesh, rules)
+
+    def slot(leaf: Any, param: Any, sharding: Any) -> Any:
+        # Factored optimizers keep slots of other shapes; those are small and stay whole.
+        return sharding if leaf.shape == param.shape else everywhere
+
+    of_optimizer = optax.tree.map_params(
+        optimizer,
+        slot,
+        jax.eval_shape(optimizer.init, params),
+        params,
+        of_params,
+        transform_non_params=lambda _: everywhere,
+    )
+    return TrainState(
+        step=everywhere,
+        healthy=everywhere,
+        params=of_params,
+        opt_state=of_optimizer,
+        advantage_state=everywhere,
+        key=everywhere,
+    )

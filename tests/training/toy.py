@@ -1,0 +1,130 @@
+"""A tiny real setting: numbers are words, and the policy learns which ones are rewarded."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from gdpo_jax.advantages import gdpo
+from gdpo_jax.data import record_batches
+from gdpo_jax.objectives import ObjectiveConfig
+from gdpo_jax.policies import DecoderConfig, decoder_policy
+from gdpo_jax.rollouts import SamplerConfig, jax_engine
+from gdpo_jax.training import (
+    MeshConfig,
+    OptimizerConfig,
+    PolicyOptimizationConfig,
+    batch_sharding,
+    create_state,
+    make_mesh,
+    make_optimizer,
+    process_share,
+    run_policy_optimization,
+)
+
+STOP, PAD = 14, 15
+RECORDS = [{"id": i, "prompt": [i % 7, 3, i % 5][: 1 + i % 3]} for i in range(40)]
+DECODER = DecoderConfig(
+    vocab_size=16,
+    d_model=16,
+    num_layers=2,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=8,
+    d_ff=32,
+    max_positions=48,
+)
+POLICY = decoder_policy(DECODER)
+OPTIMIZER = OptimizerConfig(learning_rate=3e-3, warmup_updates=2)
+
+
+class DigitTokenizer:
+    """Token i is the letter with that number; one character per token."""
+
+    pad_id = PAD
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(chr(ord("a") + token) for token in ids)
+
+    def token_spans(self, ids: Sequence[int]) -> list[tuple[int, int]]:
+        return [(i, i + 1) for i in range(len(ids))]
+
+
+@dataclasses.dataclass(frozen=True)
+class LetterShare:
+    """The share of `letter` in the text; no opinion on an empty text."""
+
+    name: str
+    letter: str
+
+    def __call__(self, completions, records):
+        return [c.text.count(self.letter) / len(c.text) if c.text else None for c in completions]
+
+
+@dataclasses.dataclass(frozen=True)
+class Brevity:
+    """Minus the number of letters."""
+
+    name: str = "brevity"
+
+    def __call__(self, completions, records):
+        return [-float(len(c.text)) for c in completions]
+
+
+REWARDS = (LetterShare("cs", "c"), Brevity())
+
+
+def mesh_of(devices: int = 8, **axes: int):
+    return make_mesh(MeshConfig(**axes), jax.devices()[:devices])
+
+
+def engine_on(mesh, temperature: float = 1.0):
+    config = SamplerConfig(
+        max_new_tokens=6, stop_ids=(STOP,), pad_id=PAD, temperature=temperature
+    )
+    return jax_engine(POLICY, config, batch_sharding=batch_sharding(mesh), bucket=4)
+
+
+def records_for(mesh, batch_size: int, *, seed: int = 3, source=RECORDS):
+    index, count = process_share(mesh)
+    return record_batches(
+        source, batch_size=batch_size, seed=seed, process_index=index, process_count=count
+    )
+
+
+def run(workdir, mesh, *, config: PolicyOptimizationConfig, **changes):
+    """`run_policy_optimization` on the toy setting; `changes` replace its arguments."""
+    optimizer = make_optimizer(OPTIMIZER)
+    arguments = {
+        "engine": engine_on(mesh),
+        "state": create_state(POLICY, optimizer, key=jax.random.key(0), mesh=mesh),
+        "optimizer": optimizer,
+        "objective": ObjectiveConfig(),
+        "transform": gdpo(),
+        "reward_functions": REWARDS,
+        "records": records_for(mesh, config.prompts_per_step),
+        "encode": lambda record: record["prompt"],
+        "tokenizer": DigitTokenizer(),
+    } | changes
+    return run_policy_optimization(
+        POLICY, config=config, workdir=workdir, mesh=mesh, **arguments
+    )
+
+
+def config(**changes) -> PolicyOptimizationConfig:
+    return PolicyOptimizationConfig(
+        **{
+            "steps": 4,
+            "prompts_per_step": 8,
+            "num_samples": 4,
+            "prompt_buckets": (4, 8),
+            "chunk": 4,
+            "checkpoint_every": 2,
+            **changes,
+        }
+    )
+
+
+def as_numpy(tree):
+    return jax.tree.map(np.asarray, tree)
