@@ -1,0 +1,108 @@
+"""Reading rows from JSON and JSON Lines, with errors that name file, row and the way out."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gdpo_jax.errors import UserError
+
+Row = dict[str, Any]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a JSON list, of a JSON object with a `samples` list, or of a JSON Lines file.
+
+    Raises `UserError` for a missing, empty, truncated or otherwise unreadable file, and for a row
+    that is no object.
+    """
+    text = read_text(path)
+    if not text.strip():
+        raise UserError(f"{path} is empty; expected JSON rows")
+    rows = _rows_of_lines(path, text) if _is_lines(path, text) else _rows_of_document(path, text)
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, row {number}: expected an object, found {type(row).__name__}")
+    return rows
+
+
+def read_json(path: Path) -> Any:
+    """The one JSON value of a file."""
+    return _parse(read_text(path), lambda error: _unreadable(path, error))
+
+
+def read_text(path: Path) -> str:
+    """The UTF-8 text of a file."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"no file {path}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder; give a file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: byte {error.start} cannot be read") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _is_lines(path: Path, text: str) -> bool:
+    """JSON Lines by name, or because the first line alone is an object and more lines follow."""
+    if path.suffix in (".jsonl", ".ndjson"):
+        return True
+    first, _, rest = text.strip().partition("\n")
+    if not rest.strip():
+        return False
+    try:
+        return isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _rows_of_lines(path: Path, text: str) -> list[Any]:
+    # Split at line feeds alone: a JSON string may hold other line separators unescaped.
+    lines = text.split("\n")
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            last = not any(rest.strip() for rest in lines[number:])
+
+            def complain(error: Exception, number=number, last=last) -> UserError:
+                hint = "; the file looks truncated, write it again" if last else ""
+                return UserError(f"{path}, line {number} is not JSON ({_reason(error)}){hint}")
+
+            rows.append(_parse(line, complain))
+    return rows
+
+
+def _rows_of_document(path: Path, text: str) -> list[Any]:
+    value = _parse(text, lambda error: _unreadable(path, error))
+    if isinstance(value, dict) and isinstance(value.get("samples"), list):
+        return value["samples"]
+    if isinstance(value, list):
+        return value
+    # A JSON Lines file of one row under another name.
+    if isinstance(value, dict) and not value.keys().isdisjoint(("sample_id", "id", "prompt")):
+        return [value]
+    found = f"an object with {sorted(value)[:8]}" if isinstance(value, dict) else repr(value)[:60]
+    raise UserError(f"{path}: expected a list of rows or an object with 'samples', found {found}")
+
+
+def _parse(text: str, complain: Callable[[Exception], UserError]) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise complain(error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    where = ""
+    if isinstance(error, json.JSONDecodeError):
+        where = f" at line {error.lineno}, column {error.colno}"
+    return UserError(f"{path} is truncated or not JSON{where} ({_reason(error)})")
+
+
+def _reason(error: Exception) -> str:
+    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+
+
+__all__ = ["Row", "read_json", "read_rows", "read_text"]
