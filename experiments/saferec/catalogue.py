@@ -117,10 +117,11 @@ class Oracle:
     def row(self, title: str, year: int) -> int | None:
         """The row of a film, or None: the year itself first, then its neighbours in order."""
         key = self.normalize(title)
-        find = self.index.get
+        index = self.index
         for offset in self.year_offsets:
-            if (row := find((key, year + offset))) is not None:
-                return row
+            film = (key, year + offset)
+            if film in index:
+                return index[film]
         return self.title_index.get(key)
 
     def violates(self, title: str, year: int, trait_keys: Sequence[str]) -> bool | None:
@@ -133,8 +134,8 @@ class Oracle:
         """One `violates` per (title, year); films may be longer tuples that start so."""
         active = self._active(trait_keys)
         verdicts: list[bool | None] = []
-        for title, year, *_ in films:
-            row = self.row(title, year)
+        for film in films:
+            row = self.row(film[0], film[1])
             if row is None:
                 verdicts.append(None)
             elif self._unsafe[row] & active:
@@ -232,17 +233,22 @@ def record_oracle(records: Iterable[Mapping], *, threshold: float = THRESHOLD) -
     lower bound; useful where the full sensitivity file is not at hand.
     """
     rows: dict[tuple[str, int], np.ndarray] = {}
-    for record in records:
-        trait = record.get("assigned_trait")
-        for removed in record.get("removed_groundtruth", ()):
-            if not isinstance(removed, Mapping):
-                continue
-            column = TRAIT_KEYS.index(trait_named(trait).key)
+    for record in filter(reveals_risks, records):
+        column = TRAIT_KEYS.index(trait_named(record["assigned_trait"]).key)
+        for removed in record["removed_groundtruth"]:
             film = (match_key(removed["title"]), int(removed["year"]))
             row = rows.setdefault(film, np.full(len(TRAIT_KEYS), np.nan))
             row[column] = np.fmax(row[column], removed["trait_info"]["final"])
     risks = np.stack(list(rows.values())) if rows else np.empty((0, len(TRAIT_KEYS)))
     return Oracle(risks=risks, index={film: i for i, film in enumerate(rows)}, threshold=threshold)
+
+
+def reveals_risks(record: Mapping) -> bool:
+    """Does the record say how risky the films removed from it are?"""
+    removed = record.get("removed_groundtruth") or ()
+    return bool(removed) and all(
+        isinstance(film, Mapping) and "trait_info" in film for film in removed
+    )
 
 
 def resolve_unknown(verdict: bool | None, policy: str) -> bool | None:
@@ -277,4 +283,5 @@ __all__ = [
     "index_oracle",
     "record_oracle",
     "resolve_unknown",
+    "reveals_risks",
 ]

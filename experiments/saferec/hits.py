@@ -21,10 +21,11 @@ def greedy_hits(
         left[key] = left.get(key, 0) + 1
     titles = {title for title, _ in left}
     hits = []
-    for title, year, *_ in films:
+    for film in films:
         hit = 0
-        name = normalize(title)
+        name = normalize(film[0])
         if name in titles:
+            year = film[1]
             for offset in YEAR_OFFSETS:
                 if left.get((name, year + offset), 0):
                     left[name, year + offset] -= 1
@@ -42,8 +43,8 @@ def first_match_hits(
     """
     ranks: dict[str, list[tuple[int, int]]] = {}
     hits = []
-    for rank, (title, year, *_) in enumerate(films):
-        ranks.setdefault(title, []).append((rank, year))
+    for rank, film in enumerate(films):
+        ranks.setdefault(film[0], []).append((rank, film[1]))
         hits.append(0)
     for title, year in groundtruth:
         for rank, listed_year in ranks.get(title, ()):

@@ -16,7 +16,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments.saferec.catalogue import Catalogue, Oracle, film_oracle, record_oracle
+from experiments.saferec.catalogue import (
+    Catalogue,
+    Oracle,
+    film_oracle,
+    record_oracle,
+    reveals_risks,
+)
 from experiments.saferec.jsonfiles import Row, read_json, read_rows
 from experiments.saferec.metrics import (
     DEFAULT_KS,
@@ -302,7 +308,8 @@ def print_summary(result: Mapping[str, Any], *, console: Console) -> None:
     names |= {"count": "violations", "coverage": "oracle coverage"}
     for prefix, label in names.items():
         if f"{prefix}@{result['k'][0]}" in metrics:
-            table.add_row(label, *[_shown_interval(metrics[f"{prefix}@{k}"]) for k in result["k"]])
+            cells = [_shown_interval(metrics[f"{prefix}@{k}"], split="\n") for k in result["k"]]
+            table.add_row(label, *cells)
     console.print(table)
     lines = [f"list length {_shown_interval(metrics['list_length'], digits=2)}"]
     lines.append(f"without a list {_shown_interval(metrics['empty'])}")
@@ -373,7 +380,7 @@ def _find_oracle(
         return oracle, f"{sensitivity} with {title_map}"
     if data_dir is not None:
         return film_oracle(_load_films(data_dir), convention=convention), f"films of {data_dir}"
-    if any("trait_info" in str(record.get("removed_groundtruth", "")) for record in records):
+    if any(reveals_risks(record) for record in records):
         return record_oracle(records), "films removed from these records (low coverage)"
     return None, "none, so no safety metrics (give data_dir, or sensitivity and title_map)"
 
@@ -420,11 +427,11 @@ def _context_numbers(table: MetricTable) -> list[int]:
     return [numbers.setdefault(context, len(numbers)) for context in table.contexts]
 
 
-def _shown_interval(interval: Mapping[str, Any], *, digits: int = 4) -> str:
+def _shown_interval(interval: Mapping[str, Any], *, digits: int = 4, split: str = " ") -> str:
     if interval["mean"] is None:
         return "-"
     mean, low, high = (f"{interval[key]:.{digits}f}" for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
+    return f"{mean}{split}({low} to {high})"
 
 
 def _shown(key: str) -> str:

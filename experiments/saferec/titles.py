@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-_ARTICLE = re.compile(r"(?:the|a|an) (?=.)")
+_ARTICLES = ("the", "a", "an")
 _TRAILING_ARTICLE = re.compile(r"(.+), (the|a|an)")
 _NOT_WORD = re.compile(r"[\W_]+")
 _NOT_WORD_SPACE_APOSTROPHE = re.compile(r"[^\w\s']")
@@ -23,10 +23,11 @@ Normalizer = Callable[[str], str]
 
 @functools.lru_cache(maxsize=1 << 17)
 def match_key(title: str) -> str:
-    """The fixed key: no case, accents, punctuation, leading article; "&" reads "and".
+    """The fixed key: no case, accents, punctuation, leading article, "and" or "&".
 
     "The Matrix", "matrix" and "Matrix, The" agree, and so do "Amélie" and "Amelie". It is
-    idempotent, so a key may serve as a title. A title of punctuation alone keeps its characters.
+    idempotent, so a key may serve as a title; a key of the published map does, which is why "&"
+    cannot read "and". A title with nothing left keeps its characters.
     """
     text = title.casefold()
     if not text.isascii():
@@ -35,10 +36,12 @@ def match_key(title: str) -> str:
     text = text.strip()
     if trailing := _TRAILING_ARTICLE.fullmatch(text):
         text = trailing[1]
-    words = _NOT_WORD.sub(" ", text.translate(_APOSTROPHES).replace("&", " and ")).strip()
-    while article := _ARTICLE.match(words):
-        words = words[article.end() :]
-    return words or " ".join(text.split())
+    words = _NOT_WORD.sub(" ", text.translate(_APOSTROPHES)).split()
+    if "and" in words and len(words) > 1:
+        words = [word for word in words if word != "and"] or ["and"]
+    while len(words) > 1 and words[0] in _ARTICLES:
+        del words[0]
+    return " ".join(words or text.split())
 
 
 def map_key(title: str) -> str:
@@ -46,6 +49,7 @@ def map_key(title: str) -> str:
     return " ".join(_NOT_WORD_SPACE_APOSTROPHE.sub(" ", title.lower()).split())
 
 
+@functools.lru_cache(maxsize=1 << 17)
 def lookup_key(title: str) -> str:
     """The key the published oracle looks up: leading article and all punctuation deleted."""
     text = title.lower().strip()
