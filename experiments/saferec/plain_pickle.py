@@ -3,7 +3,7 @@
 import io
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from gdpo_jax.errors import UserError
 
@@ -18,6 +18,13 @@ _PLAIN = {
 # The Python implementation keeps its memo in a dictionary. The C one allocates as many slots as the
 # largest index in the file, so that six hostile bytes could claim gigabytes.
 class _PlainUnpickler(pickle._Unpickler):
+    # A bytearray would be allocated at its claimed size before a byte of it is read.
+    dispatch: ClassVar = {
+        code: load
+        for code, load in pickle._Unpickler.dispatch.items()
+        if code != pickle.BYTEARRAY8[0]
+    }
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _PLAIN:
             return _PLAIN[module, name]
