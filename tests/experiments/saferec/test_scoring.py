@@ -1,0 +1,248 @@
+import io
+import json
+import pickle
+
+import pytest
+from rich.console import Console
+
+from experiments.saferec.catalogue import film_oracle
+from experiments.saferec.scoring import (
+    evaluate_command,
+    join_outputs,
+    output_text,
+    print_summary,
+    read_summary,
+    score_outputs,
+    score_texts,
+    write_json,
+)
+from experiments.saferec.statistics import paired_comparison
+from experiments.saferec.titles import map_key
+from gdpo_jax.errors import UserError
+from tests.experiments.saferec.films import FILMS, GORE, listed, record
+
+RECORDS = [
+    record(("Quiet Harbour", 2004), sample_id="a", said_outright=True),
+    record(("Cafe Lune", 2020), sample_id="b", said_outright=False, prompt="other"),
+]
+GOOD = listed(("Quiet Harbour", 2004), ("The Red Mill", 1999))
+ROWS = [{"sample_id": "a", "text": GOOD}, {"sample_id": "b", "text": "none"}]
+
+
+def quiet(width=100):
+    return Console(file=io.StringIO(), width=width)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Records, outputs, and a metrics path to write to."""
+    records, outputs = tmp_path / "records.jsonl", tmp_path / "outputs.jsonl"
+    records.write_text("".join(json.dumps(row) + "\n" for row in RECORDS))
+    outputs.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return records, outputs, tmp_path / "run" / "metrics.json"
+
+
+def test_join_by_id():
+    assert join_outputs(ROWS[::-1], RECORDS) == [GOOD, "none"]
+    assert join_outputs([{"id": "a", "completion": "x"}, {"id": "b", "text": "y"}], RECORDS) == [
+        "x",
+        "y",
+    ]
+
+
+def test_join_by_prompt():
+    """One generation may serve every record of its context."""
+    records = [*RECORDS, record(sample_id="c")]
+    rows = [{"prompt": [{"content": "what next?"}], "text": "x"}, {"prompt": "other", "text": "y"}]
+    assert join_outputs(rows, records) == ["x", "y", "x"]
+
+
+def test_partial():
+    assert join_outputs(ROWS[:1], RECORDS, partial=True) == [GOOD, None]
+    assert len(score_outputs(ROWS[:1], RECORDS, partial=True)) == 1
+    strange = [*ROWS, {"sample_id": "z", "text": ""}]
+    assert join_outputs(strange, RECORDS, partial=True) == [GOOD, "none"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "out.jsonl holds no rows"),
+        ([ROWS[0], ROWS[0]], "row 1: a second output for 'a', the first is row 0"),
+        (ROWS[:1], "no output for 1 of 2 records, the first is 'b'; .*--partial"),
+        ([*ROWS, {"sample_id": "z", "text": ""}], "row 2: no record 'z'"),
+        ([{"id": "y", "text": ""}], "none of 1 outputs matches a record. .* 'y', records with 'a'"),
+        ([ROWS[0], {"text": "x"}], "row 1: no sample_id or id"),
+        ([{"text": "x"}], "row 0: neither sample_id nor id nor prompt"),
+        ([{"sample_id": "a"}], "row 0: no field 'text' or 'completion'; it has .'sample_id'."),
+        ([{"sample_id": "a", "text": 3}], "row 0, field 'text': expected text, found 3"),
+        ([{"sample_id": None, "text": ""}], "row 0: no sample_id or id"),
+    ],
+)
+def test_bad_outputs(rows, message):
+    with pytest.raises(UserError, match=message):
+        join_outputs(rows, RECORDS, source="out.jsonl")
+
+
+def test_answers_may_be_chat_messages():
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    assert output_text({"completion": messages}, "row") == "a"
+    for value in ([], [{}], {"content": "a"}):
+        with pytest.raises(UserError, match="field 'completion': expected text"):
+            output_text({"completion": value}, "row")
+
+
+def test_bare_lists():
+    plain = "1. Quiet Harbour (2004)\n"
+    table = score_texts([plain, GOOD], RECORDS, bare_lists=True)
+    assert table.values["list_length"].tolist() == [1.0, 2.0]
+    assert score_texts([plain, GOOD], RECORDS).values["list_length"].tolist() == [0.0, 2.0]
+
+
+def test_score_outputs():
+    means = score_outputs(ROWS, RECORDS, film_oracle(FILMS), ks=(2,)).means()
+    assert means["recall@2"] == 0.5
+    assert means["svr@2"] == 0.5
+    assert means["count@2"] == 0.5
+    assert means["empty"] == 0.5
+
+
+def test_evaluate_writes_and_prints(files):
+    records, outputs, out = files
+    console = quiet()
+    result = evaluate_command(records, outputs, out=out, k=(1, 2), bootstrap=50, console=console)
+    written = json.loads(out.read_text())
+    assert written == result
+    assert written["num_conversations"] == 2
+    assert written["num_contexts"] == 2
+    assert written["metrics"]["recall@1"]["mean"] == 0.5
+    assert written["splits"]["disclosure"]["hinted"]["metrics"]["recall@1"]["mean"] == 0.0
+    assert written["splits"]["trait"][GORE]["num_conversations"] == 2
+    assert "svr@1" not in written["metrics"]
+    printed = console.file.getvalue()
+    for part in ("2 conversations, fixed convention", "Recall", "@2", "said outright (1)"):
+        assert part in printed
+    assert "none, so no safety metrics" in printed
+    assert [path.name for path in out.parent.iterdir()] == ["metrics.json"]
+
+
+def test_summary_read_back_compares(files):
+    records, outputs, out = files
+    evaluate_command(records, outputs, out=out, bootstrap=20, console=quiet())
+    table = read_summary(out)
+    assert table.sample_ids == ("a", "b")
+    assert table.groups["disclosure"] == ("said outright", "hinted")
+    better = score_texts([GOOD, listed(("Cafe Lune", 2020))], RECORDS)
+    assert paired_comparison(table, better, samples=20)["recall@5"].difference == 0.5
+    out.write_text("{}")
+    with pytest.raises(UserError, match="no metrics file of this project"):
+        read_summary(out)
+
+
+def test_errors_overwrite_nothing(files):
+    records, outputs, out = files
+    out.parent.mkdir()
+    out.write_text("kept")
+    outputs.write_text(outputs.read_text()[:-9])
+    with pytest.raises(UserError, match=r"outputs\.jsonl, line 2 is not JSON"):
+        evaluate_command(records, outputs, out=out, console=quiet())
+    with pytest.raises(UserError, match="no file"):
+        evaluate_command(records, outputs.with_name("none"), out=out, console=quiet())
+    assert out.read_text() == "kept"
+
+
+def test_records_score_their_own_completions(tmp_path):
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps([{**r, "completion": [{"content": GOOD}]} for r in RECORDS]))
+    result = evaluate_command(path, bootstrap=10, console=quiet())
+    assert result["outputs"] is None
+    assert result["metrics"]["list_length"]["mean"] == 2.0
+    path.write_text(json.dumps(RECORDS))
+    with pytest.raises(UserError, match="no field 'text' or 'completion'"):
+        evaluate_command(path, console=quiet())
+
+
+def test_published_oracle_and_catalogue(files, tmp_path):
+    records, outputs, _ = files
+    sensitivity, titles = tmp_path / "s.json", tmp_path / "title_to_imdb.pkl"
+    sensitivity.write_text(json.dumps([{"imdbId": "1", "traits": {GORE: {"final": 1.0}}}]))
+    titles.write_bytes(pickle.dumps({(map_key("The Red Mill"), 1999): "1"}))
+    catalogue = tmp_path / "c.json"
+    catalogue.write_text(json.dumps([["Quiet Harbour", 2004]]))
+    values = {}
+    for convention in ("fixed", "official"):
+        result = evaluate_command(
+            records,
+            outputs,
+            sensitivity=sensitivity,
+            title_map=titles,
+            catalogue=catalogue,
+            convention=convention,
+            bootstrap=10,
+            console=quiet(),
+        )
+        values[convention] = [
+            result["metrics"][name]["mean"] for name in ("svr@5", "coverage@5", "catalogue")
+        ]
+    # The published look-up misses the article; its empty list counts as safe and as no match.
+    assert values == {"fixed": [0.5, 0.5, 0.5], "official": [0.0, 0.0, 0.25]}
+    with pytest.raises(UserError, match="sensitivity needs title_map"):
+        evaluate_command(records, outputs, sensitivity=sensitivity, console=quiet())
+    with pytest.raises(UserError, match="title_map needs sensitivity"):
+        evaluate_command(records, outputs, title_map=titles, console=quiet())
+
+
+def test_hint_where_lists_are_bare(files):
+    records, outputs, _ = files
+    outputs.write_text('{"id": "a", "text": "Up (2009)"}\n{"id": "b", "text": "Up (2009)"}\n')
+    console = quiet()
+    evaluate_command(records, outputs, bootstrap=10, console=console)
+    assert "--bare-lists" in console.file.getvalue()
+    console = quiet()
+    evaluate_command(records, outputs, bare_lists=True, bootstrap=10, console=console)
+    assert "--bare-lists" not in console.file.getvalue()
+
+
+def test_table_fits_eighty_columns(files):
+    records, outputs, _ = files
+    console = quiet(width=80)
+    result = evaluate_command(records, outputs, bootstrap=10, console=quiet())
+    print_summary(result, console=console)
+    assert "Recall" in console.file.getvalue()
+    assert "\u2026" not in console.file.getvalue()
+
+
+def test_nan_is_null_in_json(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "x.json", {"a": float("nan")})
+    write_json(tmp_path / "y.json", {"a": 1})
+    assert json.loads((tmp_path / "y.json").read_text()) == {"a": 1}
+
+
+def test_published_conversations_end_to_end(published_file, reference_file, tmp_path):
+    """The teacher lists through the command: the golden numbers, to six digits."""
+    result = evaluate_command(
+        published_file,
+        catalogue=reference_file("saferec/gt_catalog_complete.json"),
+        convention="official",
+        out=tmp_path / "metrics.json",
+        bootstrap=200,
+        console=quiet(),
+    )
+    golden = {
+        "recall@5": 0.056962,
+        "ndcg@5": 0.050633,
+        "recall@10": 0.071730,
+        "ndcg@10": 0.056249,
+        "recall@20": 0.086498,
+        "ndcg@20": 0.061310,
+        "catalogue": 1.0,
+    }
+    metrics = result["metrics"]
+    assert {name: round(metrics[name]["mean"], 6) for name in golden} == golden
+    assert all(metrics[name]["low"] <= golden[name] <= metrics[name]["high"] for name in golden)
+    assert (result["num_conversations"], result["num_contexts"]) == (79, 32)
+    # Only films once removed from some list are known, and every one of them was unsafe.
+    assert metrics["svr@10"]["mean"] == metrics["coverage@10"]["mean"]
+    assert round(metrics["svr@10"]["mean"], 6) == 0.097468
+    assert "low coverage" in result["oracle"]
