@@ -106,7 +106,7 @@ def advantage_metrics(
         "advantage/batch_mean": jnp.ravel(stats.mean)[0],
         "advantage/batch_std": jnp.ravel(stats.std)[0],
         "advantage/distinct": _count_distinct(
-            jnp.ravel(values), jnp.ravel(valid), tolerance, axis=0
+            _gathered(jnp.ravel(values)), _gathered(jnp.ravel(valid)), tolerance, axis=0
         ).astype(values.dtype),
         "advantage/distinct_per_group": _ratio(jnp.sum(per_group), jnp.sum(voted)),
     }
@@ -119,6 +119,13 @@ def _count_distinct(values: Array, valid: Array, tolerance: Array, *, axis: int)
     upper = jax.lax.slice_in_dim(ordered, 1, ordered.shape[axis], axis=axis)
     steps = jnp.isfinite(upper) & (upper - lower > tolerance)
     return jnp.where(count > 0, 1 + jnp.sum(steps, axis=axis), 0)
+
+
+def _gathered(x: Array) -> Array:
+    """A sort cannot run over an axis that an explicit mesh has cut; elsewhere this is nothing."""
+    if all(axis is None for axis in jax.typeof(x).sharding.spec):
+        return x
+    return jax.reshard(x, jax.P(*(None,) * x.ndim))
 
 
 def _ratio(part: Array, whole: Array) -> Array:

@@ -136,7 +136,10 @@ def batch_statistics(
     std = jnp.where(
         (share > _EQUAL_SHARE) & (count > ddof), std * jnp.sqrt(jnp.maximum(share, 0)), 0
     )
-    return BatchStatistics(first_mean + shift, std, count)
+    # Group-normalised values have mean zero; what rounding leaves of it must not move dead groups.
+    mean = first_mean + shift
+    mean = jnp.where(jnp.abs(mean) <= 8 * jnp.finfo(dtype).eps * std, 0, mean)
+    return BatchStatistics(mean, std, count)
 
 
 def _sums(terms: tuple[Array, ...], axes: tuple[int, ...]) -> tuple[Array, ...]:

@@ -62,7 +62,7 @@ class ObjectiveConfig:
         check_aggregation(self.aggregation, self.max_length)
         if not 0 <= self.clip_low < 1 or self.clip_high < 0:
             raise UserError(
-                f"clip_low={self.clip_low} must lie in [0, 1), clip_high={self.clip_high} not below 0"
+                f"clip_low={self.clip_low} not in [0, 1) or clip_high={self.clip_high} below 0"
             )
         if self.dual_clip is not None and self.dual_clip <= 1:
             raise UserError(

@@ -113,7 +113,7 @@ def policy_objective(
 
 
 def merge_metrics(first: Mapping[str, Array], second: Mapping[str, Array]) -> dict[str, Array]:
-    """The metrics of two micro-batches as those of both: sums, except names that end in min or max."""
+    """Metrics of two micro-batches as those of both: sums; min or max where the name ends so."""
     if set(first) != set(second):
         raise UserError(f"metrics differ in names: {sorted(set(first) ^ set(second))}")
 
