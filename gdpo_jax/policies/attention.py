@@ -5,7 +5,9 @@ so one decoder serves training rows, shared prompts, prefill and cached decoding
 descriptions: `N` rows, `T` query tokens, `S` key slots, `B` prompts, `G` samples a prompt, `P`
 prompt length, `C` completion length, `H` query heads, `J` key heads, `R = H / J`, `K` head size.
 
-Scores and softmax are float32. A query that sees nothing gets finite values, never NaN.
+Scores and softmax are float32. A query that sees nothing gets finite values, never NaN. Products are
+plain batched matmuls with the heads in front: the small operands are transposed beforehand, because
+compilers otherwise transpose the large score arrays (five times slower on CPU).
 """
 
 from typing import NamedTuple, Protocol
@@ -36,40 +38,50 @@ class KeyValues(NamedTuple):
     values: Shaped[Array, "..."]
 
 
-def group_heads(queries: Float[Array, "*N H K"], num_kv_heads: int) -> Float[Array, "*N J R K"]:
-    """The query heads as [J, R]: R consecutive ones share one key head."""
-    *lead, num_heads, head_dim = queries.shape
-    return queries.reshape(*lead, num_kv_heads, num_heads // num_kv_heads, head_dim)
+def heads_first(x: Shaped[Array, "N T J K"]) -> Shaped[Array, "N J T K"]:
+    """The slots behind the heads, as batched matmuls want them."""
+    return jnp.swapaxes(x, 1, 2)
 
 
 def masked_attention(
     queries: Float[Array, "N T H K"],
-    keys: Float[Array, "N S J K"],
-    values: Float[Array, "N S J K"],
+    keys: Float[Array, "N J S K"],
+    values: Float[Array, "N J S K"],
     mask: Bool[Array, "N T S"],
 ) -> Float[Array, "N T H K"]:
-    """softmax(q k / sqrt(K)) v over the slots that `mask` shows."""
-    grouped = group_heads(queries, keys.shape[2])
-    scores = jnp.einsum("ntjrk,nsjk->njrts", grouped, keys, preferred_element_type=jnp.float32)
-    scores = jnp.where(mask[:, None, None], scores * queries.shape[-1] ** -0.5, HIDDEN)
+    """softmax(q k / sqrt(K)) v over the slots that `mask` shows; R = H / J queries share a key."""
+    rows, size, num_heads, head_dim = queries.shape
+    kv_heads, slots = keys.shape[1], keys.shape[2]
+    grouped = heads_first(queries).reshape(rows, kv_heads, -1, head_dim)
+    scores = products(grouped, keys).reshape(rows, kv_heads, -1, size, slots)
+    scores = jnp.where(mask[:, None, None], scores * head_dim**-0.5, HIDDEN)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    return jnp.einsum("njrts,nsjk->ntjrk", weights, values).reshape(queries.shape)
+    mixed = weights.reshape(rows, kv_heads, -1, slots) @ values
+    return heads_first(mixed.reshape(rows, num_heads, size, head_dim))
+
+
+def products(
+    queries: Float[Array, "*N T K"], keys: Float[Array, "*N S K"]
+) -> Float[Array, "*N T S"]:
+    """Every query with every key, in float32."""
+    return jnp.matmul(queries, jnp.swapaxes(keys, -1, -2), preferred_element_type=jnp.float32)
 
 
 def masked(mask: Bool[Array, "N T S"]) -> Attend:
     """Every row alone: query t sees the keys of its own row that `mask` shows (S = T)."""
 
     def attend(queries, keys, values, cache):
-        return masked_attention(queries, keys, values, mask), cache
+        return masked_attention(queries, heads_first(keys), heads_first(values), mask), cache
 
     return attend
 
 
 def remembering(mask: Bool[Array, "N T T"]) -> Attend:
-    """As `masked`, and the layer's keys and values come back as its cache (prefill)."""
+    """As `masked`, and the keys and values [N,J,T,K] come back as the layer's cache (prefill)."""
 
     def attend(queries, keys, values, cache):
-        return masked_attention(queries, keys, values, mask), KeyValues(keys, values)
+        cache = KeyValues(heads_first(keys), heads_first(values))
+        return masked_attention(queries, *cache, mask), cache
 
     return attend
 
@@ -79,12 +91,12 @@ def cached(mask: Bool[Array, "N T S"], start: Int[Array, ""]) -> Attend:
 
     def attend(queries, keys, values, cache):
         zero = jnp.zeros_like(start)
-        at = (zero, start, zero, zero)
+        at = (zero, zero, start, zero)
         cache = KeyValues(
-            jax.lax.dynamic_update_slice(cache.keys, keys, at),
-            jax.lax.dynamic_update_slice(cache.values, values, at),
+            jax.lax.dynamic_update_slice(cache.keys, heads_first(keys), at),
+            jax.lax.dynamic_update_slice(cache.values, heads_first(values), at),
         )
-        return masked_attention(queries, cache.keys, cache.values, mask), cache
+        return masked_attention(queries, *cache, mask), cache
 
     return attend
 
@@ -97,44 +109,36 @@ def causal_mask(lengths: Int[Array, "N"], num_slots: int) -> Bool[Array, "N T T"
 
 
 def joint_attention(
-    queries: Float[Array, "B G C J R K"],
+    queries: Float[Array, "B J G T K"],
     prompt: KeyValues,
     own: KeyValues,
     prompt_mask: Bool[Array, "B P"],
-    own_mask: Bool[Array, "C D"],
-) -> Float[Array, "B G C J R K"]:
-    """Completion queries over the keys of their prompt [B,P,J,K] and of their own row [B,G,D,J,K].
+    own_mask: Bool[Array, "T S"],
+) -> Float[Array, "B J G T K"]:
+    """Completion queries over the keys of their prompt [B,J,P,K] and of their own row [B,J,G,S,K].
 
     One softmax over both sets without joining them: the prompt's keys are read once for all G rows.
     """
-    scale = queries.shape[-1] ** -0.5
-    to_prompt = jnp.einsum(
-        "bgcjrk,bpjk->bjrgcp", queries, prompt.keys, preferred_element_type=jnp.float32
-    )
-    to_own = jnp.einsum(
-        "bgcjrk,bgdjk->bgjrcd", queries, own.keys, preferred_element_type=jnp.float32
-    )
-    to_prompt = jnp.where(prompt_mask[:, None, None, None, None], to_prompt * scale, HIDDEN)
-    to_own = jnp.where(own_mask[None, None, None, None], to_own * scale, HIDDEN)
+    batch, kv_heads, samples, size, head_dim = queries.shape
+    scale = head_dim**-0.5
+    together = queries.reshape(batch, kv_heads, samples * size, head_dim)
+    to_prompt = products(together, prompt.keys) * scale
+    to_prompt = jnp.where(prompt_mask[:, None, None], to_prompt, HIDDEN)
+    to_own = jnp.where(own_mask[None, None, None], products(queries, own.keys) * scale, HIDDEN)
     # The maximum only guards exp against overflow; the quotient does not depend on it.
-    to_own = jnp.moveaxis(to_own, 1, 3)
-    top = jnp.maximum(to_prompt.max(-1, keepdims=True), to_own.max(-1, keepdims=True))
+    top = jnp.maximum(to_prompt.max(-1).reshape(to_own.shape[:-1]), to_own.max(-1))
     top = jax.lax.stop_gradient(top)
-    prompt_weights, own_weights = jnp.exp(to_prompt - top), jnp.exp(to_own - top)
-    total = prompt_weights.sum(-1) + own_weights.sum(-1)
-    dtype = prompt.values.dtype
-    mixed = jnp.einsum(
-        "bjrgcp,bpjk->bgcjrk",
-        prompt_weights.astype(dtype),
-        prompt.values,
-        preferred_element_type=jnp.float32,
-    ) + jnp.einsum(
-        "bjrgcd,bgdjk->bgcjrk",
-        own_weights.astype(dtype),
-        own.values,
-        preferred_element_type=jnp.float32,
-    )
-    return (mixed / jnp.transpose(total, (0, 3, 4, 1, 2))[..., None]).astype(dtype)
+    prompt_weights = jnp.exp(to_prompt - top.reshape(to_prompt.shape[:-1])[..., None])
+    own_weights = jnp.exp(to_own - top[..., None])
+    total = prompt_weights.sum(-1).reshape(top.shape) + own_weights.sum(-1)
+
+    def mix(weights, values):
+        weights = weights.astype(values.dtype)
+        return jnp.matmul(weights, values, preferred_element_type=jnp.float32)
+
+    mixed = mix(prompt_weights, prompt.values).reshape(queries.shape)
+    mixed = (mixed + mix(own_weights, own.values)) / total[..., None]
+    return mixed.astype(queries.dtype)
 
 
 def grouped(prompt_lengths: Int[Array, "B"], *, prompt_size: int, num_samples: int) -> Attend:
@@ -147,27 +151,34 @@ def grouped(prompt_lengths: Int[Array, "B"], *, prompt_size: int, num_samples: i
     prompt_mask = jnp.arange(prompt_size)[None, :] < prompt_lengths[:, None]
 
     def attend(queries, keys, values, cache):
-        rows, size = queries.shape[0], queries.shape[1] - prompt_size
+        batch, size = queries.shape[0], queries.shape[1] - prompt_size
         if size % num_samples:
             raise ValueError(f"{size} completion tokens do not divide into {num_samples} samples")
         length = size // num_samples
-        kv_heads = keys.shape[2]
+        kv_heads, head_dim = keys.shape[2:]
 
         def completions(x):
-            return x[:, prompt_size:].reshape(rows, num_samples, length, *x.shape[2:])
+            return x[:, prompt_size:].reshape(batch, num_samples, length, kv_heads, -1, head_dim)
 
-        slots = jnp.arange(length)
-        prompt = KeyValues(keys[:, :prompt_size], values[:, :prompt_size])
+        def own(x):
+            return jnp.transpose(completions(x)[..., 0, :], (0, 3, 1, 2, 4))
+
+        prompt = KeyValues(heads_first(keys[:, :prompt_size]), heads_first(values[:, :prompt_size]))
         from_prompt = masked_attention(queries[:, :prompt_size], *prompt, prompt_causal)
-        from_completions = joint_attention(
-            group_heads(completions(queries), kv_heads),
+        split = jnp.transpose(completions(queries), (0, 3, 1, 4, 2, 5))
+        per_key = split.shape[3]
+        slots = jnp.arange(length)
+        causal = jnp.tile(slots[:, None] >= slots[None, :], (per_key, 1))
+        mixed = joint_attention(
+            split.reshape(batch, kv_heads, num_samples, per_key * length, head_dim),
             prompt,
-            KeyValues(completions(keys), completions(values)),
+            KeyValues(own(keys), own(values)),
             prompt_mask,
-            slots[:, None] >= slots[None, :],
+            causal,
         )
-        from_completions = from_completions.reshape(rows, size, *queries.shape[2:])
-        return jnp.concatenate([from_prompt, from_completions], axis=1), cache
+        mixed = jnp.transpose(mixed.reshape(split.shape), (0, 2, 4, 1, 3, 5))
+        mixed = mixed.reshape(batch, size, *queries.shape[2:])
+        return jnp.concatenate([from_prompt, mixed], axis=1), cache
 
     return attend
 
@@ -175,28 +186,32 @@ def grouped(prompt_lengths: Int[Array, "B"], *, prompt_size: int, num_samples: i
 def empty_completion_cache(
     shape: tuple[int, int, int], num_kv_heads: int, head_dim: int, dtype: jnp.dtype
 ) -> KeyValues:
-    """One layer's slots for B*G completions of C tokens: `[B, G, C, J, K]` each."""
-    zeros = jnp.zeros((*shape, num_kv_heads, head_dim), dtype)
+    """One layer's slots for B*G completions of C tokens: `[B, J, G, C, K]` each."""
+    batch, samples, length = shape
+    zeros = jnp.zeros((batch, num_kv_heads, samples, length, head_dim), dtype)
     return KeyValues(zeros, zeros)
 
 
 def decoding(prompt_mask: Bool[Array, "B P"], step: Int[Array, ""]) -> Attend:
     """One new token of each completion: rows `[B, G]`, over the prompt's cache and the row's own.
 
-    The layer's cache is a pair (prompt [B,P,J,K], own [B,G,C,J,K]); the token goes to own slot `step`.
+    The layer's cache is a pair (prompt [B,J,P,K], own [B,J,G,C,K]); the token fills own slot `step`.
     """
 
     def attend(queries, keys, values, cache):
         prompt, own = cache
+        batch, samples, kv_heads, head_dim = keys.shape
         zero = jnp.zeros_like(step)
-        at = (zero, zero, step, zero, zero)
+        at = (zero, zero, zero, step, zero)
         own = KeyValues(
-            jax.lax.dynamic_update_slice(own.keys, keys[:, :, None], at),
-            jax.lax.dynamic_update_slice(own.values, values[:, :, None], at),
+            jax.lax.dynamic_update_slice(own.keys, heads_first(keys)[..., None, :], at),
+            jax.lax.dynamic_update_slice(own.values, heads_first(values)[..., None, :], at),
         )
-        grouped_queries = group_heads(queries, keys.shape[2])[:, :, None]
-        seen = jnp.arange(own.keys.shape[2])[None, :] <= step
-        mixed = joint_attention(grouped_queries, prompt, own, prompt_mask, seen)
-        return mixed.reshape(queries.shape), (prompt, own)
+        split = heads_first(queries.reshape(batch, samples, kv_heads, -1))
+        split = split.reshape(batch, kv_heads, samples, -1, head_dim)
+        seen = jnp.arange(own.keys.shape[3])[None, :] <= step
+        mixed = joint_attention(split, prompt, own, prompt_mask, seen)
+        mixed = mixed.reshape(batch, kv_heads, samples, -1)
+        return heads_first(mixed).reshape(queries.shape), (prompt, own)
 
     return attend

@@ -20,7 +20,7 @@ Params = PyTree[Float[Array, "..."]]
 
 
 class Cache(NamedTuple):
-    """Key and value slots of every layer [L,N,S,J,K], and how many of them are filled."""
+    """Key and value slots of every layer [L,N,J,S,K], and how many of them are filled."""
 
     layers: KeyValues
     filled: Int[Array, ""]
@@ -227,7 +227,7 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         return jnp.matmul(hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
 
     def init_cache(batch: int, length: int) -> Cache:
-        shape = (config.num_layers, batch, length, config.num_kv_heads, config.head_dim)
+        shape = (config.num_layers, batch, config.num_kv_heads, length, config.head_dim)
         empty = KeyValues(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
         return Cache(empty, jnp.zeros((), jnp.int32))
 

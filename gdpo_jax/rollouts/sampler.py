@@ -122,7 +122,7 @@ def prefill(
     prompts: Int[Array, "B P"],
     prompt_lengths: Int[Array, "B"],
 ) -> tuple[Float[Array, "B D"], KeyValues]:
-    """The hidden state of each prompt's last token, and keys and values [L,B,P,J,K] of all of them."""
+    """The hidden state of each prompt's last token, and keys and values [L,B,J,P,K] of all of them."""
     size = prompts.shape[1]
     positions = jnp.broadcast_to(jnp.arange(size)[None, :], prompts.shape)
     attend = remembering(causal_mask(prompt_lengths, size))
