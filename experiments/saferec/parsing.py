@@ -23,6 +23,8 @@ SOLUTION_CLOSE = "</solution>"
 _MARKS = "*_-#"
 _LEADING_MARKS = re.compile(r"[*_\-#]+")
 _MARKS_OR_NUMBERING = re.compile(r"[*_\-#]+\s+|\d+\s*[.)\u3001\u2014\u2013\-]\s+")
+_INNERMOST = re.compile(r"\([^()]*\)")
+_MAX_LEVELS = 64
 _HASHES = re.compile(r"#+\s*")
 _YEAR = re.compile(r"\s\((\d{4})\)")
 
@@ -87,13 +89,23 @@ def parse_line(line: str) -> tuple[str, int] | None:
 
 
 def _clean_title(title: str) -> str:
+    """Without parenthesised parts, innermost first, and what that brings to the ends."""
+    # The ends are stripped between levels: "(a)3. (b(c))" loses its number only while "(b)" still
+    # follows it. A bound on the levels keeps the cost linear.
+    for _ in range(_MAX_LEVELS):
+        inner = _INNERMOST.sub("", title)
+        if inner == title:
+            break
+        inner = " ".join(inner.split())
+        start, end = _unquote(inner, *_strip_marks(inner, 0, len(inner)))
+        title = inner[start:end]
     text = " ".join(_without_parentheses(title).split())
     start, end = 0, len(text)
     while True:
-        inner = _unquote(text, *_strip_marks(text, start, end))
-        if inner == (start, end):
+        ends = _unquote(text, *_strip_marks(text, start, end))
+        if ends == (start, end):
             return text[start:end]
-        start, end = inner
+        start, end = ends
 
 
 # The helpers below move the two ends of a slice and copy nothing: a line of a million marks or
@@ -137,7 +149,7 @@ def _unquote(text: str, start: int, end: int) -> tuple[int, int]:
 
 def _without_parentheses(text: str) -> str:
     """Without every balanced pair of parentheses and what it encloses."""
-    if "(" not in text:
+    if "(" not in text or ")" not in text:
         return text
     kept: list[str] = []
     opened: list[int] = []

@@ -143,6 +143,7 @@ PIECE_TEXTS = st.lists(PIECES, max_size=40).map("".join)
 @example("1. ** (2009)")
 @example('" (2009)"')
 @example("((a) 1) b (2009)")
+@example("(1999)3. (a(b) - ##) (2009)")
 def test_official_equals_the_literal_rules(text):
     assert films(text) == literal_films(text)
 
