@@ -123,9 +123,10 @@ def _count_distinct(values: Array, valid: Array, tolerance: Array, *, axis: int)
 
 def _gathered(x: Array) -> Array:
     """A sort cannot run over an axis that an explicit mesh has cut; elsewhere this is nothing."""
-    if all(axis is None for axis in jax.typeof(x).sharding.spec):
+    sharding = jax.typeof(x).sharding
+    if all(axis is None for axis in sharding.spec):
         return x
-    return jax.reshard(x, jax.P(*(None,) * x.ndim))
+    return jax.reshard(x, jax.NamedSharding(sharding.mesh, jax.P(*(None,) * x.ndim)))
 
 
 def _ratio(part: Array, whole: Array) -> Array:
