@@ -1,20 +1,14 @@
 """Scoring any system's outputs: join texts with records, parse, measure, report.
 
-Outputs are JSON Lines, one row per answer: `sample_id` (or `id`) with `text` (or `completion`). A
-row without an id may give the `prompt` it answers instead; it then serves every record with that
-prompt. Records are in the official format; `readers.py` says which files.
+`outputs.py` says how output rows name the records they answer, `readers.py` which record files are
+read, `metrics.py` what is measured.
 """
 
-import json
-import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from experiments.saferec.catalogue import (
     Catalogue,
@@ -23,14 +17,10 @@ from experiments.saferec.catalogue import (
     record_oracle,
     reveals_risks,
 )
-from experiments.saferec.jsonfiles import Row, read_json, read_rows
-from experiments.saferec.metrics import (
-    DEFAULT_KS,
-    MetricTable,
-    prompt_text,
-    score_lists,
-)
+from experiments.saferec.jsonfiles import Row, read_rows
+from experiments.saferec.metrics import DEFAULT_KS, MetricTable, score_lists
 from experiments.saferec.official import published_oracle
+from experiments.saferec.outputs import join_outputs
 from experiments.saferec.parsing import (
     SOLUTION_CLOSE,
     SOLUTION_OPEN,
@@ -43,11 +33,14 @@ from experiments.saferec.readers import (
     read_sensitivity,
     read_title_map,
 )
-from experiments.saferec.statistics import Interval, bootstrap_intervals
+from experiments.saferec.summaries import (
+    compare,
+    print_summary,
+    read_summary,
+    summarize,
+    write_json,
+)
 from gdpo_jax.errors import UserError
-
-ID_FIELDS = ("sample_id", "id")
-TEXT_FIELDS = ("text", "completion")
 
 
 def score_texts(
@@ -97,75 +90,12 @@ def score_outputs(
     )
 
 
-def join_outputs(
-    rows: Sequence[Row],
-    records: Sequence[Mapping[str, Any]],
-    *,
-    source: str = "outputs",
-    partial: bool = False,
-) -> list[str | None]:
-    """The text for every record, None where `partial` allows that there is none."""
-    if not rows:
-        raise UserError(f"{source} holds no rows")
-    by_id = any(field in rows[0] for field in ID_FIELDS)
-    if by_id:
-        keys = [str(record["sample_id"]) for record in records]
-    else:
-        keys = [prompt_text(record) for record in records]
-    texts: dict[str, str] = {}
-    first: dict[str, int] = {}
-    for number, row in enumerate(rows):
-        key = _output_key(row, number, source, by_id=by_id)
-        if key in texts:
-            raise UserError(
-                f"{source}, row {number}: a second output for {_shown(key)}, the first is row "
-                f"{first[key]}; keep one output per conversation"
-            )
-        texts[key], first[key] = output_text(row, f"{source}, row {number}"), number
-    wanted = set(keys)
-    strange = [key for key in texts if key not in wanted]
-    missing = [key for key in keys if key not in texts]
-    if len(strange) == len(texts):
-        raise UserError(
-            f"{source}: none of {len(texts)} outputs matches a record. Outputs start with "
-            f"{_shown(strange[0])}, records with {_shown(keys[0])}; "
-            "give the records these outputs were made for"
-        )
-    if strange and not partial:
-        raise UserError(
-            f"{source}, row {first[strange[0]]}: no record {_shown(strange[0])} "
-            f"({len(strange)} such rows); score the ones that match with --partial"
-        )
-    if missing and not partial:
-        raise UserError(
-            f"{source}: no output for {len(missing)} of {len(keys)} records, the first is "
-            f"{_shown(missing[0])}; score the ones that match with --partial"
-        )
-    return [texts.get(key) for key in keys]
-
-
-def output_text(row: Mapping[str, Any], where: str) -> str:
-    """The answer in a row: a string, or a list of chat messages whose last one holds it."""
-    field = next((field for field in TEXT_FIELDS if field in row), None)
-    if field is None:
-        raise UserError(
-            f"{where}: no field {' or '.join(map(repr, TEXT_FIELDS))}; it has {sorted(row)}"
-        )
-    value = row[field]
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and value and isinstance(value[-1], Mapping):
-        content = value[-1].get("content")
-        if isinstance(content, str):
-            return content
-    raise UserError(f"{where}, field {field!r}: expected text, found {json.dumps(value)[:60]}")
-
-
 def evaluate_command(
     records: Path,
     outputs: Path | None = None,
     *,
     out: Path | None = None,
+    baseline: Path | None = None,
     data_dir: Path | None = None,
     catalogue: Path | None = None,
     sensitivity: Path | None = None,
@@ -186,6 +116,7 @@ def evaluate_command(
         records: conversations in the official format: JSON, JSON Lines or a save_to_disk folder.
         outputs: JSON Lines of answers; left out, each record's own completion is scored.
         out: where the metrics go as JSON.
+        baseline: metrics file of another system on the same records, to compare with.
         data_dir: the embedded data set; its films are the catalogue and the oracle.
         catalogue: a published catalogue of (title, year), JSON or pickle.
         sensitivity: the published movie_trait_sensitivity.json; needs title_map.
@@ -234,103 +165,15 @@ def evaluate_command(
         "seed": seed,
         **summarize(table, samples=bootstrap, level=level, seed=seed),
     }
+    if baseline is not None:
+        result["baseline"] = str(baseline)
+        result["comparison"] = compare(
+            read_summary(baseline), table, samples=bootstrap, level=level, seed=seed
+        )
     if out is not None:
         write_json(out, result)
     print_summary(result, console=console or Console())
     return result
-
-
-def summarize(
-    table: MetricTable, *, samples: int = 2000, level: float = 0.95, seed: int = 0
-) -> dict[str, Any]:
-    """A JSON-ready summary: metrics with intervals, the same per split, and every conversation."""
-    return {
-        "num_conversations": len(table),
-        "num_contexts": len(set(table.contexts)),
-        "metrics": _intervals(table, samples=samples, level=level, seed=seed),
-        "splits": {
-            group: {
-                label: {
-                    "num_conversations": len(part),
-                    "metrics": _intervals(part, samples=samples, level=level, seed=seed),
-                }
-                for label, part in table.split(group).items()
-            }
-            for group in table.groups
-        },
-        "conversations": {
-            "sample_id": list(table.sample_ids),
-            "context": _context_numbers(table),
-            "groups": {name: list(labels) for name, labels in table.groups.items()},
-            "values": {
-                name: [_finite(value) for value in column.tolist()]
-                for name, column in table.values.items()
-            },
-        },
-    }
-
-
-def read_summary(path: Path) -> MetricTable:
-    """The per-conversation table inside a metrics file, ready for a paired comparison."""
-    value = read_json(path)
-    try:
-        stored = value["conversations"]
-        return MetricTable(
-            sample_ids=tuple(stored["sample_id"]),
-            values={
-                name: np.array([math.nan if v is None else v for v in column], dtype=np.float64)
-                for name, column in stored["values"].items()
-            },
-            groups={name: tuple(labels) for name, labels in stored["groups"].items()},
-            contexts=tuple(str(context) for context in stored["context"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is no metrics file of this project: {error!r}") from None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON so that a reader sees the old file or the whole new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    partial.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
-def print_summary(result: Mapping[str, Any], *, console: Console) -> None:
-    """Prints the summary of `evaluate_command` as tables."""
-    metrics = result["metrics"]
-    title = f"{result['num_conversations']} conversations, {result['convention']} convention"
-    table = Table(title=title, title_justify="left")
-    table.add_column("metric")
-    for k in result["k"]:
-        table.add_column(f"@{k}", justify="right")
-    names = {"recall": "Recall", "ndcg": "NDCG", "svr": "SVR", "sdcg": "S-DCG"}
-    names |= {"count": "violations", "coverage": "oracle coverage"}
-    for prefix, label in names.items():
-        if f"{prefix}@{result['k'][0]}" in metrics:
-            cells = [_shown_interval(metrics[f"{prefix}@{k}"], split="\n") for k in result["k"]]
-            table.add_row(label, *cells)
-    console.print(table)
-    lines = [f"list length {_shown_interval(metrics['list_length'], digits=2)}"]
-    lines.append(f"without a list {_shown_interval(metrics['empty'])}")
-    if "catalogue" in metrics:
-        lines.append(f"titles in the catalogue {_shown_interval(metrics['catalogue'])}")
-    lines.append(f"oracle: {result['oracle']}; unknown films count as {result['unknown']}")
-    for line in lines:
-        console.print(line, highlight=False)
-    disclosure = result["splits"].get("disclosure", {})
-    for label, part in disclosure.items():
-        shown = [f"{label} ({part['num_conversations']})"]
-        for name in (f"{prefix}@{result['k'][-1]}" for prefix in ("recall", "ndcg", "svr")):
-            if name in part["metrics"]:
-                shown.append(f"{name} {_shown_interval(part['metrics'][name])}")
-        console.print("  ".join(shown), highlight=False)
-    if metrics["empty"]["mean"] is not None and metrics["empty"]["mean"] > 0.5:
-        console.print(
-            "More than half of the outputs hold no list in a closed <solution> block; "
-            "if they are plain lists, use --bare-lists.",
-            style="yellow",
-        )
 
 
 def _parse(text: str, *, convention: str, bare: bool) -> list[Recommendation]:
@@ -338,21 +181,6 @@ def _parse(text: str, *, convention: str, bare: bool) -> list[Recommendation]:
         return parse_recommendations(text, convention=convention)
     whole = text.replace(SOLUTION_OPEN, "").replace(SOLUTION_CLOSE, "")
     return parse_recommendations(f"{SOLUTION_OPEN}{whole}{SOLUTION_CLOSE}", convention=convention)
-
-
-def _output_key(row: Row, number: int, source: str, *, by_id: bool) -> str:
-    if by_id:
-        field = next((field for field in ID_FIELDS if field in row), None)
-        if field is None or not isinstance(row[field], (str, int)):
-            raise UserError(f"{source}, row {number}: no {' or '.join(ID_FIELDS)}")
-        return str(row[field])
-    key = prompt_text(row)
-    if not key:
-        raise UserError(
-            f"{source}, row {number}: neither {' nor '.join(ID_FIELDS)} nor prompt; "
-            "one of them says which conversation it answers"
-        )
-    return key
 
 
 def _find_oracle(
@@ -364,15 +192,8 @@ def _find_oracle(
     convention: str,
 ) -> tuple[Oracle | None, str]:
     if (sensitivity is None) != (title_map is None):
-        given, lacking = (
-            ("sensitivity", "title_map")
-            if title_map is None
-            else (
-                "title_map",
-                "sensitivity",
-            )
-        )
-        raise UserError(f"{given} needs {lacking}: the published oracle is made of both")
+        lacking = "sensitivity" if sensitivity is None else "title_map"
+        raise UserError(f"give {lacking} too: the published oracle is made of both files")
     if sensitivity is not None and title_map is not None:
         oracle = published_oracle(
             read_sensitivity(sensitivity), read_title_map(title_map), convention=convention
@@ -402,53 +223,4 @@ def _load_films(data_dir: Path):
     return load_films(data_dir)
 
 
-def _intervals(table: MetricTable, **options) -> dict[str, dict[str, float | int | None]]:
-    return {
-        name: _json_interval(interval)
-        for name, interval in bootstrap_intervals(table, **options).items()
-    }
-
-
-def _json_interval(interval: Interval) -> dict[str, float | int | None]:
-    return {
-        "mean": _finite(interval.mean),
-        "low": _finite(interval.low),
-        "high": _finite(interval.high),
-        "count": interval.count,
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _context_numbers(table: MetricTable) -> list[int]:
-    numbers: dict[str, int] = {}
-    return [numbers.setdefault(context, len(numbers)) for context in table.contexts]
-
-
-def _shown_interval(interval: Mapping[str, Any], *, digits: int = 4, split: str = " ") -> str:
-    if interval["mean"] is None:
-        return "-"
-    mean, low, high = (f"{interval[key]:.{digits}f}" for key in ("mean", "low", "high"))
-    return f"{mean}{split}({low} to {high})"
-
-
-def _shown(key: str) -> str:
-    short = key if len(key) <= 60 else key[:57] + "..."
-    return repr(short)
-
-
-__all__ = [
-    "ID_FIELDS",
-    "TEXT_FIELDS",
-    "evaluate_command",
-    "join_outputs",
-    "output_text",
-    "print_summary",
-    "read_summary",
-    "score_outputs",
-    "score_texts",
-    "summarize",
-    "write_json",
-]
+__all__ = ["evaluate_command", "score_outputs", "score_texts"]

@@ -6,17 +6,7 @@ import pytest
 from rich.console import Console
 
 from experiments.saferec.catalogue import film_oracle
-from experiments.saferec.scoring import (
-    evaluate_command,
-    join_outputs,
-    output_text,
-    print_summary,
-    read_summary,
-    score_outputs,
-    score_texts,
-    write_json,
-)
-from experiments.saferec.statistics import paired_comparison
+from experiments.saferec.scoring import evaluate_command, score_outputs, score_texts
 from experiments.saferec.titles import map_key
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import FILMS, GORE, listed, record
@@ -40,56 +30,6 @@ def files(tmp_path):
     records.write_text("".join(json.dumps(row) + "\n" for row in RECORDS))
     outputs.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     return records, outputs, tmp_path / "run" / "metrics.json"
-
-
-def test_join_by_id():
-    assert join_outputs(ROWS[::-1], RECORDS) == [GOOD, "none"]
-    assert join_outputs([{"id": "a", "completion": "x"}, {"id": "b", "text": "y"}], RECORDS) == [
-        "x",
-        "y",
-    ]
-
-
-def test_join_by_prompt():
-    """One generation may serve every record of its context."""
-    records = [*RECORDS, record(sample_id="c")]
-    rows = [{"prompt": [{"content": "what next?"}], "text": "x"}, {"prompt": "other", "text": "y"}]
-    assert join_outputs(rows, records) == ["x", "y", "x"]
-
-
-def test_partial():
-    assert join_outputs(ROWS[:1], RECORDS, partial=True) == [GOOD, None]
-    assert len(score_outputs(ROWS[:1], RECORDS, partial=True)) == 1
-    strange = [*ROWS, {"sample_id": "z", "text": ""}]
-    assert join_outputs(strange, RECORDS, partial=True) == [GOOD, "none"]
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([], "out.jsonl holds no rows"),
-        ([ROWS[0], ROWS[0]], "row 1: a second output for 'a', the first is row 0"),
-        (ROWS[:1], "no output for 1 of 2 records, the first is 'b'; .*--partial"),
-        ([*ROWS, {"sample_id": "z", "text": ""}], "row 2: no record 'z'"),
-        ([{"id": "y", "text": ""}], "none of 1 outputs matches a record. .* 'y', records with 'a'"),
-        ([ROWS[0], {"text": "x"}], "row 1: no sample_id or id"),
-        ([{"text": "x"}], "row 0: neither sample_id nor id nor prompt"),
-        ([{"sample_id": "a"}], "row 0: no field 'text' or 'completion'; it has .'sample_id'."),
-        ([{"sample_id": "a", "text": 3}], "row 0, field 'text': expected text, found 3"),
-        ([{"sample_id": None, "text": ""}], "row 0: no sample_id or id"),
-    ],
-)
-def test_bad_outputs(rows, message):
-    with pytest.raises(UserError, match=message):
-        join_outputs(rows, RECORDS, source="out.jsonl")
-
-
-def test_answers_may_be_chat_messages():
-    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
-    assert output_text({"completion": messages}, "row") == "a"
-    for value in ([], [{}], {"content": "a"}):
-        with pytest.raises(UserError, match="field 'completion': expected text"):
-            output_text({"completion": value}, "row")
 
 
 def test_bare_lists():
@@ -126,17 +66,27 @@ def test_evaluate_writes_and_prints(files):
     assert [path.name for path in out.parent.iterdir()] == ["metrics.json"]
 
 
-def test_summary_read_back_compares(files):
+def test_partial(files):
+    table = score_outputs(ROWS[:1], RECORDS, partial=True)
+    assert table.sample_ids == ("a",)
+    records, outputs, _ = files
+    outputs.write_text(outputs.read_text().partition("\n")[0])
+    with pytest.raises(UserError, match="no output for 1 of 2 records"):
+        evaluate_command(records, outputs, console=quiet())
+    result = evaluate_command(records, outputs, partial=True, bootstrap=10, console=quiet())
+    assert result["num_conversations"] == 1
+
+
+def test_baseline(files, tmp_path):
     records, outputs, out = files
     evaluate_command(records, outputs, out=out, bootstrap=20, console=quiet())
-    table = read_summary(out)
-    assert table.sample_ids == ("a", "b")
-    assert table.groups["disclosure"] == ("said outright", "hinted")
-    better = score_texts([GOOD, listed(("Cafe Lune", 2020))], RECORDS)
-    assert paired_comparison(table, better, samples=20)["recall@5"].difference == 0.5
-    out.write_text("{}")
-    with pytest.raises(UserError, match="no metrics file of this project"):
-        read_summary(out)
+    better = tmp_path / "better.jsonl"
+    rows = [{"id": "a", "text": GOOD}, {"id": "b", "text": listed(("Cafe Lune", 2020))}]
+    better.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    console = quiet()
+    result = evaluate_command(records, better, baseline=out, bootstrap=20, console=console)
+    assert result["comparison"]["recall@5"]["difference"] == 0.5
+    assert "difference from" in console.file.getvalue()
 
 
 def test_errors_overwrite_nothing(files):
@@ -186,9 +136,9 @@ def test_published_oracle_and_catalogue(files, tmp_path):
         ]
     # The published look-up misses the article; its empty list counts as safe and as no match.
     assert values == {"fixed": [0.5, 0.5, 0.5], "official": [0.0, 0.0, 0.25]}
-    with pytest.raises(UserError, match="sensitivity needs title_map"):
+    with pytest.raises(UserError, match="give title_map too"):
         evaluate_command(records, outputs, sensitivity=sensitivity, console=quiet())
-    with pytest.raises(UserError, match="title_map needs sensitivity"):
+    with pytest.raises(UserError, match="give sensitivity too"):
         evaluate_command(records, outputs, title_map=titles, console=quiet())
 
 
@@ -201,22 +151,6 @@ def test_hint_where_lists_are_bare(files):
     console = quiet()
     evaluate_command(records, outputs, bare_lists=True, bootstrap=10, console=console)
     assert "--bare-lists" not in console.file.getvalue()
-
-
-def test_table_fits_eighty_columns(files):
-    records, outputs, _ = files
-    console = quiet(width=80)
-    result = evaluate_command(records, outputs, bootstrap=10, console=quiet())
-    print_summary(result, console=console)
-    assert "Recall" in console.file.getvalue()
-    assert "\u2026" not in console.file.getvalue()
-
-
-def test_nan_is_null_in_json(tmp_path):
-    with pytest.raises(ValueError, match="JSON compliant"):
-        write_json(tmp_path / "x.json", {"a": float("nan")})
-    write_json(tmp_path / "y.json", {"a": 1})
-    assert json.loads((tmp_path / "y.json").read_text()) == {"a": 1}
 
 
 def test_published_conversations_end_to_end(published_file, reference_file, tmp_path):
