@@ -6,7 +6,7 @@ stored position therefore stays valid when the number of processes changes.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import grain
 
@@ -15,14 +15,16 @@ from gdpo_jax.errors import UserError
 Record = Mapping[str, Any]
 
 
+@runtime_checkable
 class RecordSource(Protocol):
-    """Anything with a length and records by index: a list, an array_record reader, a TFDS source."""
+    """Anything with a length and records by index: a list, an array_record file, a TFDS source."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Any: ...
 
 
+@runtime_checkable
 class RecordIterator(Protocol):
     """An endless or finite stream of this process's batches that knows where it is."""
 

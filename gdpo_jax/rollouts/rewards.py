@@ -8,7 +8,7 @@ None and NaN mean "no opinion" and become invalid entries; they never become zer
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -38,6 +38,7 @@ class Completion:
     finished: bool
 
 
+@runtime_checkable
 class RewardFunction(Protocol):
     """Scores completions; `name` is what metrics, weights and errors call it."""
 
@@ -49,6 +50,7 @@ class RewardFunction(Protocol):
     ) -> Sequence[SampleReward] | Sequence[RankRewards]: ...
 
 
+@runtime_checkable
 class TokenDecoder(Protocol):
     """The part of a tokenizer that turns ids back into text."""
 
@@ -58,7 +60,7 @@ class TokenDecoder(Protocol):
 
 
 class RewardError(UserError):
-    """A reward function failed or answered nonsense; names the function, the sample and its text."""
+    """A reward function failed or gave no reward; names the function, the sample and its text."""
 
 
 def decode_completions(
@@ -67,7 +69,7 @@ def decode_completions(
     mask: Bool[np.ndarray, "N C"],
     finished: Bool[np.ndarray, "N"],
 ) -> list[Completion]:
-    """Decode sampled ids; `mask` is true up to and including the stop token of a finished sample."""
+    """Decode sampled ids; `mask` is true up to and including the stop token, if there is one."""
     completions = []
     for row, length, done in zip(token_ids, mask.sum(axis=1), finished):
         ids = [int(token) for token in row[:length]]
@@ -170,8 +172,8 @@ def _column(
         if num_ranks is None:
             raise RewardError(
                 f"reward {function.name!r} returned {len(answer)} values for "
-                f"{_describe(index, completions)}\nthis run scores whole samples; return one number "
-                "or None per sample"
+                f"{_describe(index, completions)}\nthis run scores whole samples; return one "
+                "number or None per sample"
             )
         if len(answer) != num_ranks:
             raise RewardError(
@@ -189,10 +191,10 @@ def _number(
     if answer is None:
         return math.nan
     try:
-        value = float(np.float32(float(answer)))
+        value = float(answer)
     except (TypeError, ValueError, OverflowError):
         value = math.inf
-    if math.isinf(value):
+    if abs(value) > np.finfo(np.float32).max:
         raise RewardError(
             f"reward {function.name!r} returned {answer!r} for {_describe(index, completions)}\n"
             "a reward is a finite number; None or NaN mark a sample without one"

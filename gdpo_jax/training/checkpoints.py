@@ -1,12 +1,12 @@
 """Checkpoints of a run: state, data position and configuration, written whole or not at all.
 
-A checkpoint labelled `n` holds everything that step `n` needs, and appears under its name only when
-complete, so that a killed run leaves either the old or the new one. A checkpoint that cannot be
-read is an error that names its folder: going back further is a decision for a person, who deletes
-that folder.
+Checkpoint `n` holds all that step `n` needs, and appears under its name only when complete: a killed
+run leaves either the old or the new one. One that cannot be read is an error that names its folder;
+going back further is a decision for a person, who deletes that folder.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,86 +15,89 @@ from orbax.checkpoint import v1 as ocp
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.training.config import differing_fields, json_tree
+from gdpo_jax.training.integrity import check_sizes, note_sizes
+from gdpo_jax.training.processes import together
+from gdpo_jax.training.state import abstract_like, named_leaves
 
 
 class Checkpoints:
-    """The checkpoints in `directory` of a run with `config` (JSON-like), the newest `keep` of them."""
+    """The newest `keep` checkpoints in `directory`, of a run with `config` (JSON-like)."""
 
     def __init__(self, directory: str | Path, *, config: Mapping[str, Any], keep: int = 2):
         self._directory = Path(directory).absolute()
         self._config = json_tree(config)
+        newest = ocp.training.preservation_policies.LatestN(keep)
         self._orbax = ocp.training.Checkpointer(
-            self._directory,
-            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
-            cleanup_tmp_directories=True,
+            self._directory, preservation_policy=newest, cleanup_tmp_directories=True
         )
+        self._saving: tuple[int, Any] | None = None
 
     @property
     def latest_step(self) -> int | None:
-        latest = self._orbax.latest
-        return None if latest is None else latest.step
+        return None if self._orbax.latest is None else self._orbax.latest.step
 
     def save(self, step: int, state: Any, position: Mapping[str, Any]) -> None:
-        """Store the state and data position before step `step`; returns when the arrays are copied."""
-        if self.latest_step is not None and self.latest_step >= step:
+        """Store the state and data position before `step`; returns when the arrays are copied."""
+        self.wait()
+        if (self.latest_step or -1) >= step:
             return
-        items = {
-            "params": state.params,
-            "rest": _named(state.replace(params=())),
-            "run": {"config": self._config, "position": dict(position)},
-        }
-        self._orbax.save_checkpointables_async(step, items, force=True)
+        items = {"params": state.params, "rest": named_leaves(state.replace(params=()))}
+        about = {"config": self._config, "position": dict(position)}
+        save = self._orbax.save_checkpointables_async
+        self._saving = step, save(step, items, force=True, custom_metadata=about)
 
     def restore(self, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
         """`(step, state, position)` of the newest checkpoint, or None if there is none.
 
-        `like` gives structure, dtypes and shardings. Raises UserError for a checkpoint that another
-        configuration wrote (naming the fields that differ) or that cannot be read.
+        `like` gives structure, dtypes and shardings. Raises UserError for a damaged checkpoint or
+        one of another configuration, naming the fields that differ.
         """
-        step = self.latest_step
-        if step is None:
+        if (step := self.latest_step) is None:
             return None
-        run = self._load(step, {"run": None})["run"]
-        if differences := differing_fields(run["config"], self._config):
+        with self._reading(step):
+            about = self._orbax.checkpointables_metadata(step).custom_metadata
+        if differences := differing_fields(about["config"], self._config):
             raise UserError(
                 f"{self._directory / str(step)} was written by another configuration; nothing was "
                 "changed. Use another work directory, or go back to\n  " + "\n  ".join(differences)
             )
-        rest = _named(like.replace(params=()))
-        items = self._load(step, {"params": _abstract(like.params), "rest": _abstract(rest)})
-        structure = jax.tree.structure(like.replace(params=()))
-        state = jax.tree.unflatten(structure, [items["rest"][name] for name in rest])
-        return step, state.replace(params=items["params"]), run["position"]
+        rest = named_leaves(like.replace(params=()))
+        wanted = {"params": abstract_like(like.params), "rest": abstract_like(rest)}
+        with self._reading(step):
+            items = self._orbax.load_checkpointables(step, wanted)
+        leaves = [items["rest"][name] for name in rest]
+        state = jax.tree.unflatten(jax.tree.structure(like.replace(params=())), leaves)
+        return step, state.replace(params=items["params"]), about["position"]
 
     def restore_params(self, like: Any) -> Any:
         """Only the parameters of the newest checkpoint, whatever its configuration."""
-        if self.latest_step is None:
+        if (step := self.latest_step) is None:
             raise UserError(f"there is no checkpoint in {self._directory}")
-        return self._load(self.latest_step, {"params": _abstract(like)})["params"]
+        with self._reading(step):
+            return self._orbax.load_checkpointables(step, {"params": abstract_like(like)})["params"]
 
     def wait(self) -> None:
         """Return when everything saved so far is safe on disk."""
-        self._orbax.wait()
+        if self._saving is None:
+            return
+        (step, saving), self._saving = self._saving, None
+        saving.result()
+        if jax.process_index() == 0:
+            note_sizes(self._directory / str(step))
 
     def close(self) -> None:
+        self.wait()
         self._orbax.close()
 
-    def _load(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        folder = self._directory / str(step)
         try:
-            return self._orbax.load_checkpointables(step, items)
+            together(lambda: check_sizes(folder))
+            yield
         except Exception as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
             raise UserError(
-                f"checkpoint {self._directory / str(step)} cannot be read "
-                f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else error!r});"
-                " it is damaged or of another model. Delete that folder to go on from the one before"
+                f"checkpoint {folder} is damaged or of another model ({reason}). "
+                "Delete that folder to go on from the one before"
             ) from error
-
-
-def _named(tree: Any) -> dict[str, Any]:
-    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path): leaf for path, leaf in paths}
-
-
-def _abstract(tree: Any) -> Any:
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), tree)

@@ -1,4 +1,4 @@
-"""The two kinds of runs as frozen records, and the comparison of stored with current configurations."""
+"""The two kinds of runs as frozen records, and how a stored one is compared with the present."""
 
 import dataclasses
 import json
@@ -79,7 +79,7 @@ def _check_positive(config: Any, *names: str) -> None:
 
 
 def json_tree(tree: Any) -> Any:
-    """Dataclasses, tuples and other objects as what JSON reads back, so that it compares by value."""
+    """Dataclasses, tuples and other objects as JSON reads them back, to be compared by value."""
 
     def plain(value: Any) -> Any:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):

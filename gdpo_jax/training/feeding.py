@@ -31,8 +31,8 @@ def next_encoded(
             raise UserError("the records ran out before the last step; let the iterator repeat")
         if len(batch) * count != batch_size:
             raise UserError(
-                f"the iterator gave {len(batch)} records, but slice {index} of {count} of a batch of "
-                f"{batch_size} has {batch_size // count}; build it with process_share(mesh)"
+                f"the iterator gave {len(batch)} records, but slice {index} of {count} of a batch "
+                f"of {batch_size} has {batch_size // count}; build it with process_share(mesh)"
             )
         return batch, [encode(record) for record in batch]
 

@@ -254,8 +254,9 @@ def _score(
             continue
         if len(ranks) != len(completion.token_ids):
             raise RewardError(
-                f"segment gave {len(ranks)} ranks for the {len(completion.token_ids)} tokens of sample "
-                f"{index}, whose text is {completion.text!r}; it must give one per token, -1 for none"
+                f"segment gave {len(ranks)} ranks for the {len(completion.token_ids)} tokens of "
+                f"sample {index}, whose text is {completion.text!r}; it must give one per token, "
+                "-1 for none"
             )
         segment_ids[index, : len(ranks)] = ranks
     return completions, rewards, segment_ids.reshape(prompts, samples, length)
@@ -325,8 +326,8 @@ def _check_options(
         )
     if objective.needs_reference and ref_params is None:
         raise UserError(
-            f"kl={objective.kl!r} with kl_coef={objective.kl_coef} needs ref_params; give them, or set "
-            "kl_coef to 0"
+            f"kl={objective.kl!r} with kl_coef={objective.kl_coef} needs ref_params; give them, or "
+            "set kl_coef to 0"
         )
     if (segment is None) != (num_ranks is None):
         raise UserError("segment and num_ranks belong together: give both, or neither")

@@ -158,8 +158,8 @@ def process_share(mesh: Mesh) -> tuple[int, int]:
     owned = sorted({index[0].start or 0 for index in rows.values()})
     if owned != list(range(owned[0], owned[0] + len(owned))) or owned[0] % len(owned):
         raise UserError(
-            f"process {jax.process_index()} holds shards {owned} of {shards} of the batch, which is "
-            "not one slice; order the devices so that those of a process are neighbours"
+            f"process {jax.process_index()} holds shards {owned} of {shards} of the batch, which "
+            "is not one slice; order the devices so that those of a process are neighbours"
         )
     return owned[0] // len(owned), shards // len(owned)
 
@@ -181,7 +181,7 @@ def to_global(tree: Any, mesh: Mesh) -> Any:
 
 
 def to_local(tree: Any) -> Any:
-    """The inverse of `to_global`: this process's rows of arrays cut by `batch_sharding`, as NumPy."""
+    """The inverse of `to_global`: this process's rows as NumPy."""
 
     def rows(array: Any) -> np.ndarray:
         if not isinstance(array, jax.Array) or array.is_fully_addressable:

@@ -29,8 +29,8 @@ class OptimizerConfig:
             raise UserError(f"schedule {self.schedule!r} is unknown; use 'constant' or 'cosine'")
         if self.schedule == "cosine" and (self.total_updates or 0) <= self.warmup_updates:
             raise UserError(
-                f"a cosine schedule needs total_updates above warmup_updates={self.warmup_updates}, "
-                f"got {self.total_updates}"
+                f"a cosine schedule needs total_updates above warmup_updates="
+                f"{self.warmup_updates}, got {self.total_updates}"
             )
         if self.learning_rate <= 0 or self.warmup_updates < 0:
             raise UserError("learning_rate must be positive and warmup_updates not negative")

@@ -1,4 +1,4 @@
-"""One policy update from sampled completions and their token advantages, and what it needs before."""
+"""One policy update from sampled completions and token advantages, and what comes before it."""
 
 from collections.abc import Callable
 from typing import Any

@@ -21,7 +21,6 @@ class Progress:
         title: str,
         *,
         steps: int,
-        start_step: int = 0,
         columns: Sequence[tuple[str, str]],
         console: Console | None = None,
         line_seconds: float = 5.0,
@@ -30,7 +29,8 @@ class Progress:
         self._title, self._steps, self._columns = title, steps, columns
         self._console = console or Console()
         self._line_seconds, self._clock = line_seconds, clock
-        self._first_step, self._started = start_step, clock()
+        self._started = clock()
+        self._first_shown: tuple[int, float] | None = None
         self._last_line = -float("inf")
         self._quiet = jax.process_index() != 0
         self._live: Live | None = None
@@ -70,8 +70,14 @@ class Progress:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _time_left(self, done: int) -> str:
-        seconds = (self._clock() - self._started) / max(done - self._first_step, 1)
-        minutes, seconds = divmod(round(seconds * (self._steps - done)), 60)
+        """From the pace since the first step, which compiled and tells nothing about the others."""
+        if self._first_shown is None:
+            self._first_shown = done, self._clock()
+            pace = self._clock() - self._started
+        else:
+            first, when = self._first_shown
+            pace = (self._clock() - when) / (done - first)
+        minutes, seconds = divmod(round(pace * (self._steps - done)), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"
 

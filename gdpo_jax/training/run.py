@@ -1,4 +1,4 @@
-"""What every run does around its steps: resume, one row of metrics per step, checkpoints, a safe stop."""
+"""What every run does around its steps: resume, rows of metrics, checkpoints, a safe stop."""
 
 import contextlib
 import dataclasses
@@ -70,9 +70,7 @@ class Run:
             self.start_step, self.state, position = restored
             records.set_state(position)
         self._writer = MetricWriter(workdir, start_step=self.start_step)
-        self._progress = Progress(
-            title, steps=config.steps, start_step=self.start_step, columns=columns
-        )
+        self._progress = Progress(title, steps=config.steps, columns=columns)
         self._pending: Pending | None = None
         self._last_lap = time.perf_counter()
 
@@ -108,9 +106,9 @@ class Run:
         if metrics["healthy"] < 1:
             self._save_last_good(pending.step, state, pending.position)
             raise NonFiniteLossError(
-                f"step {pending.step}: loss {metrics['loss']}, gradient norm {metrics['grad_norm']}; "
-                "the update was not applied and the state before it is stored. Look at the batch, or "
-                "start anew with a lower learning rate"
+                f"step {pending.step}: loss {metrics['loss']}, gradient norm "
+                f"{metrics['grad_norm']}; the update was not applied and the state before it is "
+                "stored. Look at the batch, or start anew with a lower learning rate"
             )
         seconds = {**pending.seconds, "update": self.lap()}
         total = sum(seconds.values())
@@ -131,7 +129,7 @@ class Run:
 
     @contextlib.contextmanager
     def keeping(self, step: int, state: TrainState, position: Mapping[str, Any]) -> Iterator[None]:
-        """Whatever fails inside, `state`, as it was before `step`, is stored before the error goes on."""
+        """Whatever fails inside: the state before `step` is stored before the error goes on."""
         try:
             yield
         except FloatingPointError:
@@ -148,7 +146,7 @@ class Run:
 
 
 def fetch(updates: Sequence[Mapping[str, jax.Array]]) -> dict[str, float]:
-    """Metrics of the updates of one step on the host: extremes where the name says so, else the mean."""
+    """Metrics of one step's updates on the host: extremes where the name says so, else means."""
     rows = jax.device_get(list(updates))
 
     def merge(name: str) -> float:

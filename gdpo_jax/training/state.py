@@ -104,3 +104,14 @@ def state_shardings(
         advantage_state=everywhere,
         key=everywhere,
     )
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of any tree by their path, in order."""
+    paths, _ = jax.tree.flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in paths}
+
+
+def abstract_like(tree: Any) -> Any:
+    """Shape, dtype and sharding of every array."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), tree)

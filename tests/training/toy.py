@@ -15,6 +15,7 @@ from gdpo_jax.training import (
     MeshConfig,
     OptimizerConfig,
     PolicyOptimizationConfig,
+    ShardingRules,
     batch_sharding,
     create_state,
     make_mesh,
@@ -36,6 +37,7 @@ DECODER = DecoderConfig(
     max_positions=48,
 )
 POLICY = decoder_policy(DECODER)
+RULES = ShardingRules()
 OPTIMIZER = OptimizerConfig(learning_rate=3e-3, warmup_updates=2)
 
 

@@ -1,0 +1,87 @@
+import itertools
+import json
+
+import pytest
+
+from gdpo_jax.data import record_batches
+from gdpo_jax.errors import UserError
+
+SOURCE = [{"id": i} for i in range(11)]
+
+
+def ids(batches, count):
+    return [[record["id"] for record in batch] for batch in itertools.islice(batches, count)]
+
+
+def flat(lists):
+    return list(itertools.chain.from_iterable(lists))
+
+
+def test_an_epoch_holds_every_record_at_most_once_and_drops_the_remainder():
+    first = ids(record_batches(SOURCE, batch_size=4, seed=0, repeat=False), 99)
+    seen = flat(first)
+    assert [len(batch) for batch in first] == [4, 4]
+    assert len(set(seen)) == 8 and set(seen) < set(range(11))
+
+
+def test_every_epoch_has_its_own_order():
+    batches = ids(record_batches(SOURCE, batch_size=4, seed=0), 6)
+    epochs = [flat(batches[i : i + 2]) for i in (0, 2, 4)]
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_the_seed_alone_decides_the_order():
+    def start(seed):
+        return ids(record_batches(SOURCE, batch_size=4, seed=seed), 4)
+
+    assert start(1) == start(1) != start(2)
+
+
+def test_without_shuffling_records_come_as_stored():
+    batches = record_batches(SOURCE, batch_size=4, seed=0, shuffle=False)
+    assert ids(batches, 3) == [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_the_shares_of_all_processes_make_up_the_global_batch(count):
+    shares = [
+        ids(
+            record_batches(
+                SOURCE, batch_size=4, seed=7, process_index=index, process_count=count
+            ),
+            5,
+        )
+        for index in range(count)
+    ]
+    joined = [flat(parts) for parts in zip(*shares)]
+    assert joined == ids(record_batches(SOURCE, batch_size=4, seed=7), 5)
+
+
+def test_a_stored_position_continues_exactly_even_with_other_processes():
+    batches = record_batches(SOURCE, batch_size=4, seed=3)
+    ids(batches, 3)
+    position = json.loads(json.dumps(batches.get_state()))
+    expected = ids(batches, 4)
+    shares = []
+    for index in range(2):
+        share = record_batches(
+            SOURCE, batch_size=4, seed=3, process_index=index, process_count=2
+        )
+        share.set_state(position)
+        shares.append(ids(share, 4))
+    assert [first + second for first, second in zip(*shares)] == expected
+
+
+def test_batches_that_do_not_divide_name_legal_sizes():
+    with pytest.raises(UserError, match=r"batch of 6 records .* 4 processes; use 4, 8, 12"):
+        record_batches(SOURCE, batch_size=6, seed=0, process_count=4)
+
+
+def test_a_source_smaller_than_a_batch_is_refused():
+    with pytest.raises(UserError, match="11 records, fewer than one batch of 12"):
+        record_batches(SOURCE, batch_size=12, seed=0)
+
+
+def test_a_process_outside_of_the_count_is_refused():
+    with pytest.raises(UserError, match="process_index 2 is not in"):
+        record_batches(SOURCE, batch_size=4, seed=0, process_index=2, process_count=2)

@@ -1,0 +1,52 @@
+import json
+
+import pytest
+
+from gdpo_jax.errors import UserError
+from gdpo_jax.training import MetricWriter, read_metrics
+
+
+def write(workdir, steps, *, start_step=0, value=0.0):
+    writer = MetricWriter(workdir, start_step=start_step)
+    for step in steps:
+        writer.write(step, {"loss": value})
+    writer.close()
+
+
+def test_rows_and_tensorboard_files_are_written(tmp_path):
+    write(tmp_path / "run", range(3), value=1.5)
+    assert read_metrics(tmp_path / "run" / "metrics.jsonl") == [
+        {"step": step, "loss": 1.5} for step in range(3)
+    ]
+    assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_a_resumed_run_has_every_step_once(tmp_path):
+    write(tmp_path, range(5), value=1.0)
+    write(tmp_path, range(3, 6), start_step=3, value=2.0)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [(row["step"], row["loss"]) for row in rows] == [
+        (0, 1.0), (1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0), (5, 2.0)
+    ]  # fmt: skip
+
+
+def test_a_line_cut_by_a_kill_is_dropped(tmp_path):
+    write(tmp_path, range(2))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "lo')
+    write(tmp_path, [2], start_step=2)
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1, 2]
+
+
+def test_a_foreign_line_is_named_and_the_file_left_alone(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 0}\nhello\n{"step": 1}\n')
+    with pytest.raises(UserError, match="line 2: not a JSON object with a step"):
+        MetricWriter(tmp_path, start_step=1)
+    assert path.read_text() == '{"step": 0}\nhello\n{"step": 1}\n'
+
+
+def test_values_that_are_not_finite_become_null(tmp_path):
+    write(tmp_path, [0], value=float("nan"))
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"step": 0, "loss": None}

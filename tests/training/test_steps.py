@@ -1,0 +1,273 @@
+"""The update does not depend on devices, micro-batches or sharding, and compiles once."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toy
+
+from gdpo_jax.advantages import RewardBatch, gdpo
+from gdpo_jax.errors import UserError
+from gdpo_jax.objectives import ObjectiveConfig
+from gdpo_jax.policies import completion_log_probs
+from gdpo_jax.training import (
+    PolicyBatch,
+    SFTBatch,
+    create_state,
+    make_advantage_step,
+    make_log_prob_step,
+    make_optimizer,
+    make_policy_step,
+    make_sft_step,
+    to_global,
+)
+
+B, G, P, C = 32, 4, 6, 8
+OPTIMIZER = make_optimizer(dataclasses.replace(toy.OPTIMIZER, weight_decay=0.1))
+OBJECTIVE = ObjectiveConfig(kl="k3", kl_coef=0.1, entropy_coef=0.01, aggregation="grpo")
+
+
+def host_batch(**changes):
+    draw = np.random.default_rng(0)
+    lengths = draw.integers(0, C + 1, (B, G))
+    lengths[0, 0], lengths[0, 1] = 0, C
+    old = -draw.uniform(1, 4, (B, G, C))
+    fields = {
+        "prompts": draw.integers(0, 14, (B, P)).astype(np.int32),
+        "prompt_lengths": draw.integers(1, P + 1, B).astype(np.int32),
+        "completions": draw.integers(0, 14, (B, G, C)).astype(np.int32),
+        "mask": np.arange(C)[None, None] < lengths[:, :, None],
+        "advantages": draw.normal(size=(B, G, C)).astype(np.float32),
+        "old_log_probs": old.astype(np.float32),
+        "ref_log_probs": (old + draw.normal(size=(B, G, C)) / 4).astype(np.float32),
+    }
+    return PolicyBatch(**(fields | changes))
+
+
+def state_on(mesh, optimizer=OPTIMIZER):
+    return create_state(toy.POLICY, optimizer, key=jax.random.key(5), mesh=mesh)
+
+
+def updated(mesh, *, objective=OBJECTIVE, batch=None, optimizer=OPTIMIZER, **options):
+    """State and metrics after one update on `mesh`, as NumPy."""
+    step = make_policy_step(
+        toy.POLICY, optimizer, objective, mesh=mesh, **{"chunk": 3, **options}
+    )
+    batch = to_global(host_batch() if batch is None else batch, mesh)
+    state, metrics = step(state_on(mesh, optimizer), batch)
+    return toy.as_numpy(state.params), toy.as_numpy(metrics)
+
+
+@pytest.fixture(scope="module")
+def on_eight():
+    return updated(toy.mesh_of(8))
+
+
+def assert_same_update(one, other):
+    """Updates and metrics agree to a relative 1e-5; updates are compared, not the parameters."""
+    before = toy.as_numpy(state_on(toy.mesh_of(1)).params)
+    difference = optax.tree.norm(jax.tree.map(np.subtract, one[0], other[0]))
+    size = optax.tree.norm(jax.tree.map(np.subtract, one[0], before))
+    assert difference / size < 1e-5
+    assert one[1].keys() == other[1].keys()
+    for name, value in one[1].items():
+        np.testing.assert_allclose(other[1][name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_one_device_gives_the_update_of_eight(on_eight):
+    assert_same_update(updated(toy.mesh_of(1)), on_eight)
+
+
+def test_four_accumulation_steps_give_the_update_of_one(on_eight):
+    assert_same_update(updated(toy.mesh_of(8), accumulation_steps=4), on_eight)
+
+
+def test_sharded_parameters_give_the_update_of_copied_ones(on_eight):
+    assert_same_update(updated(toy.mesh_of(8, data=4, fsdp=2)), on_eight)
+    one_head = {"kv_heads": None}
+    rules = dataclasses.replace(toy.RULES, **one_head)
+    mesh = toy.mesh_of(8, data=2, fsdp=2, tensor=2)
+    state = create_state(toy.POLICY, OPTIMIZER, key=jax.random.key(5), mesh=mesh, rules=rules)
+    step = make_policy_step(
+        toy.POLICY, OPTIMIZER, OBJECTIVE, mesh=mesh, rules=rules, accumulation_steps=2, chunk=3
+    )
+    state, metrics = step(state, to_global(host_batch(), mesh))
+    assert_same_update((toy.as_numpy(state.params), toy.as_numpy(metrics)), on_eight)
+
+
+@pytest.mark.parametrize("shape", [{}, {"data": 4, "fsdp": 2}])
+def test_a_step_keeps_every_type_and_sharding_and_traces_once(shape):
+    mesh = toy.mesh_of(8, **shape)
+    state = state_on(mesh)
+    policy = toy.POLICY._replace(forward=chex.assert_max_traces(toy.POLICY.forward, n=1))
+    step = make_policy_step(policy, OPTIMIZER, OBJECTIVE, mesh=mesh, chunk=3)
+    types = jax.tree.map(jax.typeof, state)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+    batch = to_global(host_batch(), mesh)
+    for count in range(1, 4):
+        state, _ = step(state, batch)
+        assert jax.tree.map(jax.typeof, state) == types
+        same = jax.tree.map(lambda leaf, s: leaf.sharding.is_equivalent_to(s, leaf.ndim), state, shardings)
+        assert all(jax.tree.leaves(same))
+        assert int(state.step) == count
+
+
+def test_optimizer_slots_lie_where_their_parameters_do():
+    state = state_on(toy.mesh_of(8, data=4, fsdp=2))
+    specs = [leaf.sharding.spec for leaf in jax.tree.leaves(state.params)]
+    moments = state.opt_state[1][0]
+    for slots in (moments.mu, moments.nu):
+        assert [leaf.sharding.spec for leaf in jax.tree.leaves(slots)] == specs
+    assert "fsdp" in specs[0]
+
+
+def test_fresh_parameters_do_not_depend_on_the_mesh():
+    one, eight = (toy.as_numpy(state_on(toy.mesh_of(n)).params) for n in (1, 8))
+    jax.tree.map(np.testing.assert_array_equal, one, eight)
+
+
+def test_given_parameters_are_copied_and_survive_donation():
+    mesh = toy.mesh_of(8)
+    params = toy.POLICY.init(jax.random.key(9))
+    before = toy.as_numpy(params)
+    state = create_state(toy.POLICY, OPTIMIZER, key=jax.random.key(0), mesh=mesh, params=params)
+    jax.tree.map(np.testing.assert_array_equal, toy.as_numpy(state.params), before)
+    step = make_policy_step(toy.POLICY, OPTIMIZER, OBJECTIVE, mesh=mesh, chunk=3)
+    step(state, to_global(host_batch(), mesh))
+    jax.tree.map(np.testing.assert_array_equal, toy.as_numpy(params), before)
+
+
+def test_no_old_log_probs_means_those_of_the_policy_itself():
+    mesh = toy.mesh_of(8)
+    batch = host_batch(old_log_probs=None)
+    log_probs = make_log_prob_step(toy.POLICY, mesh=mesh, chunk=3)
+    own = log_probs(
+        state_on(mesh).params,
+        *to_global((batch.prompts, batch.prompt_lengths, batch.completions, batch.mask), mesh),
+    )
+    without = updated(mesh, batch=batch)
+    given = updated(mesh, batch=batch.replace(old_log_probs=np.asarray(own)))
+    assert_same_update(without, given)
+    assert without[1]["ratio/mean"] == pytest.approx(1.0, abs=1e-6)
+    assert without[1]["clip_ratio/region_mean"] == 0
+
+
+def test_log_probs_in_micro_batches_keep_their_rows():
+    mesh, batch = toy.mesh_of(8), host_batch()
+    rows = (batch.prompts, batch.prompt_lengths, batch.completions, batch.mask)
+    params = state_on(mesh).params
+    values = {
+        parts: make_log_prob_step(toy.POLICY, mesh=mesh, accumulation_steps=parts, chunk=None)(
+            params, *to_global(rows, mesh)
+        )
+        for parts in (1, 4)
+    }
+    np.testing.assert_allclose(values[1], values[4], atol=2e-6)
+    assert np.all(np.asarray(values[1])[~batch.mask] == 0)
+
+
+def test_the_sampler_gap_is_measured_over_sampled_tokens():
+    batch = host_batch()
+    own = batch.old_log_probs
+    shifted = np.where(batch.mask, own, 99.0).astype(np.float32)
+    # The policy's own log-probs are unknown here; a shift of all of them changes the gap by it.
+    _, metrics = updated(toy.mesh_of(8), batch=batch.replace(sampled_log_probs=shifted))
+    _, parted = updated(
+        toy.mesh_of(8), batch=batch.replace(sampled_log_probs=shifted), accumulation_steps=4
+    )
+    assert 0 < metrics["sampler/gap_mean"] < metrics["sampler/gap_max"] < 10
+    np.testing.assert_allclose(metrics["sampler/gap_max"], parted["sampler/gap_max"], rtol=1e-5)
+
+
+def test_a_bad_batch_changes_nothing_now_or_later():
+    mesh = toy.mesh_of(8)
+    step = make_policy_step(toy.POLICY, OPTIMIZER, OBJECTIVE, mesh=mesh, chunk=3)
+    good = host_batch()
+    bad = good.replace(advantages=np.where(good.mask, np.nan, 0).astype(np.float32))
+    state, metrics = step(state_on(mesh), to_global(good, mesh))
+    kept = toy.as_numpy((state.params, state.opt_state))
+    assert metrics["healthy"] == 1
+    for batch in (bad, good):
+        state, metrics = step(state, to_global(batch, mesh))
+        assert metrics["healthy"] == 0 and int(state.step) == 1
+        jax.tree.map(
+            np.testing.assert_array_equal, toy.as_numpy((state.params, state.opt_state)), kept
+        )
+
+
+def test_batches_that_do_not_divide_are_refused():
+    step = make_policy_step(
+        toy.POLICY, OPTIMIZER, OBJECTIVE, mesh=toy.mesh_of(8), accumulation_steps=3
+    )
+    with pytest.raises(UserError, match=r"prompt batch 32 is not divisible by 24 .* use 24, 48"):
+        step(None, host_batch())
+
+
+def test_sft_minimises_the_token_mean_of_the_negative_log_likelihood():
+    mesh, batch = toy.mesh_of(8), host_batch()
+    rows = SFTBatch(
+        prompts=batch.prompts,
+        prompt_lengths=batch.prompt_lengths,
+        completions=batch.completions[:, 1],
+        completion_mask=batch.mask[:, 1],
+    )
+    state = state_on(mesh)
+    log_probs, _ = completion_log_probs(
+        toy.POLICY,
+        state.params,
+        jnp.asarray(batch.prompts),
+        jnp.asarray(batch.prompt_lengths),
+        jnp.asarray(batch.completions[:, 1:2]),
+        jnp.asarray(batch.mask[:, 1:2]),
+        layout="plain",
+        chunk=None,
+    )
+    expected = -np.sum(log_probs) / np.sum(batch.mask[:, 1])
+    results = {}
+    for parts in (1, 4):
+        step = make_sft_step(toy.POLICY, OPTIMIZER, mesh=mesh, accumulation_steps=parts, chunk=3)
+        state, metrics = step(state_on(mesh), to_global(rows, mesh))
+        np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+        assert metrics["tokens"] == np.sum(batch.mask[:, 1])
+        results[parts] = toy.as_numpy(state.params), toy.as_numpy(metrics)
+        again, later = step(state, to_global(rows, mesh))
+        assert later["loss"] < metrics["loss"]
+    assert_same_update(results[1], results[4])
+
+
+def test_advantages_are_global_and_reach_the_tokens_of_their_rank():
+    mesh = toy.mesh_of(8)
+    draw = np.random.default_rng(1)
+    ranks = 3
+    mask = host_batch().mask
+    segments = np.where(mask, draw.integers(-1, ranks, mask.shape), -1).astype(np.int32)
+    rewards = RewardBatch(
+        values=draw.normal(size=(B, G, 2, ranks)).astype(np.float32),
+        valid=np.ones((B, G, 2, ranks), bool),
+        names=("a", "b"),
+    )
+    transform = gdpo()
+    arguments = (rewards, mask, mask[..., -1], segments)
+    results = {}
+    for devices in (1, 8):
+        mesh = toy.mesh_of(devices)
+        tokens, advantages, _, metrics = make_advantage_step(transform, mesh=mesh)(
+            transform.init(rewards.names), *to_global(arguments, mesh)
+        )
+        results[devices] = toy.as_numpy((tokens, advantages.values, metrics))
+    tokens, values, metrics = results[8]
+    jax.tree.map(
+        lambda one, eight: np.testing.assert_allclose(one, eight, rtol=1e-4, atol=1e-6),
+        results[1],
+        results[8],
+    )
+    b, g, t = np.argwhere(segments == 2)[0]
+    assert tokens[b, g, t] == values[b, g, 2] != 0
+    assert np.all(tokens[segments == -1] == 0)
+    assert metrics["tokens"] == mask.sum()
+    assert metrics["completions/length_mean"] == pytest.approx(mask.sum() / (B * G))
+    assert metrics["completions/truncated_fraction"] == pytest.approx(1 - mask[..., -1].mean())
