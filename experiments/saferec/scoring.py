@@ -6,8 +6,9 @@ read, `metrics.py` what is measured.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import tyro
 from rich.console import Console
 
 from experiments.saferec.catalogue import (
@@ -91,12 +92,13 @@ def score_outputs(
 
 
 def evaluate_command(
-    records: Path,
+    records: Path | None = None,
     outputs: Path | None = None,
     *,
     out: Path | None = None,
     baseline: Path | None = None,
     data_dir: Path | None = None,
+    split: str = "test",
     catalogue: Path | None = None,
     sensitivity: Path | None = None,
     title_map: Path | None = None,
@@ -108,16 +110,18 @@ def evaluate_command(
     bootstrap: int = 2000,
     level: float = 0.95,
     seed: int = 0,
-    console: Console | None = None,
+    console: Annotated[Console | None, tyro.conf.Suppress] = None,
 ) -> dict[str, Any]:
     """Scores outputs against records, prints a table and writes the metrics as JSON.
 
     Args:
-        records: conversations in the official format: JSON, JSON Lines or a save_to_disk folder.
+        records: conversations in the official format: JSON, JSON Lines or a save_to_disk folder;
+            left out, those of the embedded data set.
         outputs: JSON Lines of answers; left out, each record's own completion is scored.
         out: where the metrics go as JSON.
         baseline: metrics file of another system on the same records, to compare with.
         data_dir: the embedded data set; its films are the catalogue and the oracle.
+        split: the split of the embedded data set, where records are left out.
         catalogue: a published catalogue of (title, year), JSON or pickle.
         sensitivity: the published movie_trait_sensitivity.json; needs title_map.
         title_map: the published title_to_imdb, pickle or JSON; needs sensitivity.
@@ -131,7 +135,7 @@ def evaluate_command(
         seed: seed of the resampling.
         console: where the table is printed; standard output if left out.
     """
-    rows = read_records(records)
+    rows, source = _find_records(records, data_dir=data_dir, split=split)
     oracle, oracle_name = _find_oracle(
         rows,
         data_dir=data_dir,
@@ -145,7 +149,7 @@ def evaluate_command(
         answers,
         rows,
         oracle,
-        source=str(outputs or records),
+        source=str(outputs or source),
         partial=partial,
         catalogue=films,
         ks=k,
@@ -154,7 +158,7 @@ def evaluate_command(
         bare_lists=bare_lists,
     )
     result = {
-        "records": str(records),
+        "records": source,
         "outputs": None if outputs is None else str(outputs),
         "oracle": oracle_name,
         "convention": convention,
@@ -183,8 +187,21 @@ def _parse(text: str, *, convention: str, bare: bool) -> list[Recommendation]:
     return parse_recommendations(f"{SOLUTION_OPEN}{whole}{SOLUTION_CLOSE}", convention=convention)
 
 
+def _find_records(
+    records: Path | None, *, data_dir: Path | None, split: str
+) -> tuple[Sequence[Mapping[str, Any]], str]:
+    if records is not None:
+        return read_records(records), str(records)
+    if data_dir is None:
+        raise UserError("give records, or data_dir for those of the embedded data set")
+    # The builder imports TensorFlow Datasets, which scoring published files does not need.
+    from experiments.saferec.dataset import load_records
+
+    return load_records(data_dir, split), f"{data_dir}, split {split}"
+
+
 def _find_oracle(
-    records: Sequence[Row],
+    records: Sequence[Mapping[str, Any]],
     *,
     data_dir: Path | None,
     sensitivity: Path | None,
@@ -217,7 +234,6 @@ def _find_catalogue(
 
 
 def _load_films(data_dir: Path):
-    # The builder imports TensorFlow Datasets, which scoring published files does not need.
     from experiments.saferec.dataset import load_films
 
     return load_films(data_dir)

@@ -46,6 +46,8 @@ def bootstrap_intervals(
 ) -> dict[str, Interval]:
     """An interval for the mean of every metric of the table."""
     _check_options(samples, level)
+    if not len(table):
+        raise UserError("there are no conversations to measure")
     names = tuple(table.values)
     values = np.stack([table.values[name] for name in names], axis=1)
     means, draws = _resampled_means(values, table.contexts, samples=samples, seed=seed)

@@ -275,3 +275,28 @@ def test_item_rewards_sum_to_the_sequence_reward(films):
     assert sum(only(official_item(ORACLE)[1], text, sample)) == pytest.approx(total)
     any_hit = only(official_sequence(ORACLE)[0], text, sample)
     assert max(only(official_item(ORACLE)[0], text, sample)) == any_hit
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.one_of(
+        st.text(max_size=80),
+        st.lists(
+            st.sampled_from(
+                ["<solution>", "</solution>", "\n", "Up (2009)", "Red Mill (1999)", "("]
+            )
+        ).map("".join),
+    ),
+    st.sampled_from(sorted(REWARD_PRESETS)),
+)
+def test_any_text_has_finite_rewards(text, preset):
+    for reward in REWARD_PRESETS[preset](ORACLE, num_ranks=4, lambda_count=1.0):
+        value = only(reward, answer(text))
+        values = value if isinstance(value, list) else [value]
+        assert len(values) in (1, 4)
+        known = [entry for entry in values if entry is not None]
+        assert all(math.isfinite(entry) for entry in known)
+        if reward.name == "safety":
+            assert all(entry <= 0.0 for entry in known)
+        if reward.name == "relevance":
+            assert all(entry >= 0.0 for entry in known)

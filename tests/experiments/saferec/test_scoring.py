@@ -1,8 +1,11 @@
 import io
 import json
 import pickle
+import sys
+import types
 
 import pytest
+import tyro
 from rich.console import Console
 
 from experiments.saferec.catalogue import film_oracle
@@ -140,6 +143,33 @@ def test_published_oracle_and_catalogue(files, tmp_path):
         evaluate_command(records, outputs, sensitivity=sensitivity, console=quiet())
     with pytest.raises(UserError, match="give sensitivity too"):
         evaluate_command(records, outputs, title_map=titles, console=quiet())
+
+
+def test_embedded_data(files, monkeypatch):
+    """The films of the data set are oracle and catalogue, its records the conversations."""
+    data = types.ModuleType("experiments.saferec.dataset")
+    data.load_films = lambda folder: FILMS
+    data.load_records = lambda folder, split: RECORDS if split == "test" else []
+    monkeypatch.setitem(sys.modules, "experiments.saferec.dataset", data)
+    _, outputs, _ = files
+    result = evaluate_command(
+        outputs=outputs, data_dir=outputs.parent, bootstrap=10, console=quiet()
+    )
+    assert result["records"] == f"{outputs.parent}, split test"
+    assert result["metrics"]["svr@5"]["mean"] == 0.5
+    assert result["metrics"]["catalogue"]["mean"] == 1.0
+    with pytest.raises(UserError, match="give records, or data_dir"):
+        evaluate_command(outputs=outputs, console=quiet())
+
+
+def test_options_are_understood_by_the_command_line(files):
+    records, outputs, out = files
+    arguments = ["--records", str(records), "--outputs", str(outputs), "--out", str(out)]
+    arguments += ["--k", "1", "3", "--convention", "official", "--bootstrap", "5"]
+    result = tyro.cli(evaluate_command, args=arguments)
+    assert result["k"] == [1, 3]
+    assert result["convention"] == "official"
+    assert out.is_file()
 
 
 def test_hint_where_lists_are_bare(files):

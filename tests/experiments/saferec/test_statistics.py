@@ -114,3 +114,8 @@ def test_bad_options(options, message):
         bootstrap_intervals(table([1.0]), **options)
     with pytest.raises(UserError, match=message):
         paired_comparison(table([1.0]), table([1.0]), **options)
+
+
+def test_nothing_to_measure():
+    with pytest.raises(UserError, match="no conversations"):
+        bootstrap_intervals(table([]))
