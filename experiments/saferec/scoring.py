@@ -239,4 +239,11 @@ def _load_films(data_dir: Path):
     return load_films(data_dir)
 
 
-__all__ = ["evaluate_command", "score_outputs", "score_texts"]
+__all__ = [
+    "evaluate_command",
+    "read_summary",
+    "score_outputs",
+    "score_texts",
+    "summarize",
+    "write_json",
+]
