@@ -109,16 +109,23 @@ class Layer(nn.Module):
         wu = kernel("up", (d, c.d_ff), ("embed", "mlp"), d)
         wd = kernel("down", (c.d_ff, d), ("mlp", "embed"), c.d_ff)
 
+        def project(x, w, heads):
+            return (x @ w.reshape(d, heads * size)).reshape(*shape, heads, size)
+
+        # All tokens on one axis: matrix products with one contracted axis in the backward pass, where
+        # XLA's CPU backend otherwise recomputes the gate inside a transposed product (2.6 times slower).
+        shape = x.shape[:2]
+        x = x.reshape(-1, d)
         normal = RMSNorm(c.norm_eps, name="attention_norm")(x)
-        queries = rotate(jnp.einsum("ntd,dhk->nthk", normal, wq), positions, c.rope_theta)
-        keys = rotate(jnp.einsum("ntd,dhk->nthk", normal, wk), positions, c.rope_theta)
-        values = jnp.einsum("ntd,dhk->nthk", normal, wv)
+        queries = rotate(project(normal, wq, heads), positions, c.rope_theta)
+        keys = rotate(project(normal, wk, kv), positions, c.rope_theta)
+        values = project(normal, wv, kv)
         mixed, cache = attend(queries, keys, values, cache)
-        x = x + jnp.einsum("nthk,hkd->ntd", mixed, wo)
+        x = x + mixed.reshape(-1, heads * size) @ wo.reshape(heads * size, d)
 
         normal = RMSNorm(c.norm_eps, name="mlp_norm")(x)
         x = x + (nn.silu(normal @ wg) * (normal @ wu)) @ wd
-        return x, cache
+        return x.reshape(*shape, d), cache
 
 
 def checkpointed(body: Callable, remat: str) -> Callable:
