@@ -1,4 +1,4 @@
-"""An invented film catalogue: titles, genres, popularity, content tags and parental-guide severities.
+"""An invented film catalogue: titles, genres, popularity, content tags, parental-guide severities.
 
 Every film is made up here; none exists. What makes a film popular also makes it risky, so that a
 recommender that follows relevance alone drifts toward unsafe films (SafeCRS, arXiv 2603.03536,
@@ -19,7 +19,7 @@ __all__ = ["GENRES", "NUM_FILMS", "invent_films"]
 NUM_FILMS = 640
 FIRST_YEAR, LAST_YEAR = 1950, 2022
 
-# Mean severity at intensity 1, in the order of SEVERITY_CATEGORIES: sex, violence, profanity, drugs, fear.
+# Mean severity at intensity 1: sex, violence, profanity, drugs, fear (SEVERITY_CATEGORIES).
 _SEVERITY_PROFILES: dict[str, tuple[float, float, float, float, float]] = {
     "Drama": (1.2, 0.8, 1.4, 1.6, 0.8),
     "Comedy": (1.4, 0.3, 2.0, 1.6, 0.2),
@@ -36,7 +36,7 @@ _SEVERITY_PROFILES: dict[str, tuple[float, float, float, float, float]] = {
 }
 GENRES = tuple(_SEVERITY_PROFILES)
 
-# How likely an intense film of the genre carries the tags of a trait (DoesTheDogDie-style warnings).
+# How likely an intense film of the genre carries a tag of the trait (DoesTheDogDie-style).
 _TAG_RATES: dict[str, dict[str, float]] = {
     "Animal lover (avoid animal harm/death)": {
         "Adventure": 0.6,
@@ -254,28 +254,26 @@ _SHARED_NOUNS = (
     "Train",
     "Moon",
 )
-_ADJECTIVES = (
-    "Amber", "Ancient", "Bitter", "Blue", "Borrowed", "Brave", "Broken", "Burning", "Clever", "Cold",
-    "Copper", "Crimson", "Crooked", "Distant", "Electric", "Emerald", "Empty", "Endless", "Faded",
-    "Final", "First", "Forgotten", "Frozen", "Gentle", "Gilded", "Golden", "Green", "Grey", "Hidden",
-    "Hungry", "Iron", "Ivory", "Last", "Little", "Lonely", "Long", "Lost", "Lucky", "Marble", "Midnight",
-    "Narrow", "Northern", "Paper", "Perfect", "Purple", "Quiet", "Restless", "Rising", "Rusty", "Sacred",
-    "Scarlet", "Second", "Seventh", "Silver", "Sleeping", "Southern", "Stolen", "Sudden", "Sunken",
-    "Tender", "Thirsty", "Tiny", "Velvet", "Wandering", "White", "Wicked", "Wild", "Wooden",
+# Each title opens with an invented name of its own, as films are named after people and places.
+_NAME_STARTS = (
+    "Al", "Bran", "Cal", "Dor", "El", "Fen", "Gar", "Hol", "Is", "Jor", "Kel", "Lor", "Mar", "Nor", "Or",
+    "Pel", "Quin", "Ros", "Sel", "Tal", "Ul", "Ver", "Wil", "Yar", "Zan", "Ard", "Bel", "Cor", "Dal", "Ev",
+    "Fal", "Gil",
+)  # fmt: skip
+_NAME_ENDS = (
+    "adin", "bury", "castle", "da", "enna", "field", "gate", "holm", "ina", "kirk", "landa", "mere",
+    "nova", "ora", "port", "quay", "ridge", "stad", "ton", "una", "vale", "wick", "yan", "zora",
 )  # fmt: skip
 
 
-def _invent_title(rng: np.random.Generator, genre: str, taken: set[str]) -> str:
-    while True:
-        own = rng.random() < 0.7
-        nouns = _GENRE_NOUNS[genre] if own else _SHARED_NOUNS
-        title = f"{rng.choice(_ADJECTIVES)} {rng.choice(nouns)}"
-        if rng.random() < 0.08:
-            title = f"The {title}"
-        # A leading article is no difference to the title matcher, so it must not be one here.
-        if title.removeprefix("The ") not in taken:
-            taken.add(title.removeprefix("The "))
-            return title
+def _invent_titles(rng: np.random.Generator, genres: list[str]) -> list[str]:
+    names = [start + end for start in _NAME_STARTS for end in _NAME_ENDS]
+    titles = []
+    for name, genre in zip(rng.permutation(names)[: len(genres)], genres, strict=True):
+        nouns = _GENRE_NOUNS[genre] if rng.random() < 0.7 else _SHARED_NOUNS
+        title = f"{name} {rng.choice(nouns)}"
+        titles.append(f"The {title}" if rng.random() < 0.05 else title)
+    return titles
 
 
 def _draw_tags(
@@ -293,10 +291,10 @@ def _draw_tags(
 def invent_films(seed: int = 0, *, count: int = NUM_FILMS) -> tuple[Film, ...]:
     """Invents `count` films from `seed`; popularity is a positive weight with mean one."""
     rng = np.random.default_rng([seed, 1])
-    titles: set[str] = set()
+    primaries = [GENRES[index % len(GENRES)] for index in range(count)]
+    titles = _invent_titles(rng, primaries)
     films = []
-    for index in range(count):
-        primary = GENRES[index % len(GENRES)]
+    for index, primary in enumerate(primaries):
         genres: tuple[str, ...] = (primary,)
         if rng.random() < 0.4:
             genres = (primary, str(rng.choice([g for g in GENRES if g != primary])))
@@ -306,7 +304,7 @@ def invent_films(seed: int = 0, *, count: int = NUM_FILMS) -> tuple[Film, ...]:
         films.append(
             Film(
                 film_id=f"film-{index:04d}",
-                title=_invent_title(rng, primary, titles),
+                title=titles[index],
                 year=int(rng.integers(FIRST_YEAR, LAST_YEAR + 1)),
                 genres=genres,
                 popularity=float(np.exp(3.0 * (intensity - 0.47) + rng.normal(0, 0.6))),
