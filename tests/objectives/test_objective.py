@@ -1,0 +1,189 @@
+"""The objective as a whole: micro-batches add up, metrics, devices, messages for bad input."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+from gdpo_jax.errors import UserError
+from gdpo_jax.objectives import (
+    ObjectiveConfig,
+    aggregate,
+    count_denominators,
+    merge_metrics,
+    policy_objective,
+    spread_to_tokens,
+)
+
+N, C = 8, 6
+RNG = np.random.default_rng(11)
+LENGTHS = np.array([6, 3, 1, 0, 5, 6, 2, 4])
+MASK = np.arange(C)[None] < LENGTHS[:, None]
+LOG_PROBS = -RNG.uniform(0.2, 3, (N, C)).astype(np.float32)
+INPUTS = {
+    "log_probs": LOG_PROBS,
+    "old_log_probs": LOG_PROBS + RNG.normal(0, 0.4, (N, C)).astype(np.float32),
+    "ref_log_probs": LOG_PROBS + RNG.normal(0, 0.4, (N, C)).astype(np.float32),
+    "advantages": RNG.normal(size=(N, C)).astype(np.float32),
+    "mask": MASK,
+    "segment_ids": RNG.integers(-1, 3, (N, C)),
+    "entropy": RNG.uniform(0, 2, (N, C)).astype(np.float32),
+}
+CONFIG = ObjectiveConfig(
+    level="segment", kl="k3", kl_coef=0.1, entropy_coef=0.01, dual_clip=3.0, max_segments=4
+)
+
+
+def counts(mask=MASK, segment_ids=INPUTS["segment_ids"]):
+    return count_denominators(jnp.asarray(mask), jnp.asarray(segment_ids), max_segments=4)
+
+
+@jax.jit
+def value_and_gradient(inputs, denominators):
+    def loss(log_probs):
+        return policy_objective(
+            CONFIG, **(inputs | {"log_probs": log_probs}), denominators=denominators
+        )
+
+    return jax.value_and_grad(loss, has_aux=True)(inputs["log_probs"])
+
+
+def test_micro_batches_add_up():
+    (loss, metrics), gradient = value_and_gradient(INPUTS, counts())
+    total, merged, parts = 0.0, None, []
+    for start in range(0, N, 2):
+        part = {name: x[start : start + 2] for name, x in INPUTS.items()}
+        (value, found), grad = value_and_gradient(part, counts())
+        total, parts = total + float(value), parts + [np.asarray(grad)]
+        merged = found if merged is None else merge_metrics(merged, found)
+    np.testing.assert_allclose(total, loss, rtol=1e-6)
+    np.testing.assert_allclose(np.concatenate(parts), gradient, atol=1e-7)
+    for name, value in metrics.items():
+        np.testing.assert_allclose(merged[name], value, atol=1e-6, err_msg=name)
+
+
+def test_padding_changes_nothing():
+    padded = {
+        name: np.pad(x, ((0, 3), (0, 2)), constant_values=0 if x.dtype == bool else 1)
+        for name, x in INPUTS.items()
+    }
+    (loss, _), gradient = value_and_gradient(INPUTS, counts())
+    (same, _), other = value_and_gradient(padded, counts(padded["mask"], padded["segment_ids"]))
+    np.testing.assert_allclose(same, loss, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(other)[:N, :C], gradient, atol=1e-7)
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+def test_sharded_over_eight_devices(axis_type):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(axis_type,))
+    sharded = jax.device_put(INPUTS, jax.NamedSharding(mesh, jax.P("data")))
+    denominators = jax.device_put(counts(), jax.NamedSharding(mesh, jax.P()))
+    (loss, metrics), gradient = value_and_gradient(INPUTS, counts())
+    (same, others), other = value_and_gradient(sharded, denominators)
+    np.testing.assert_allclose(same, loss, rtol=1e-6)
+    np.testing.assert_allclose(other, gradient, atol=1e-7)
+    for name, value in metrics.items():
+        np.testing.assert_allclose(others[name], value, atol=1e-6, err_msg=name)
+
+
+def test_metrics_against_numpy():
+    config = ObjectiveConfig(kl="k3", kl_coef=0.5, aggregation="grpo", clip_high=0.28)
+    inputs = {k: v for k, v in INPUTS.items() if k != "segment_ids"}
+    loss, metrics = jax.jit(
+        lambda x: policy_objective(config, **x, denominators=count_denominators(x["mask"]))
+    )(inputs)
+    m = MASK
+    d = (INPUTS["log_probs"] - INPUTS["old_log_probs"]).astype(np.float64)
+    a, ratio = INPUTS["advantages"].astype(np.float64), np.exp(d)
+    delta = (INPUTS["ref_log_probs"] - INPUTS["log_probs"]).astype(np.float64)
+    k3 = np.exp(delta) - delta - 1
+    surrogate = -np.minimum(ratio * a, np.clip(ratio, 0.8, 1.28) * a)
+    weight = m / np.maximum(LENGTHS, 1)[:, None] / (LENGTHS > 0).sum()
+    low, high = (ratio < 0.8) & (a < 0) & m, (ratio > 1.28) & (a > 0) & m
+    alive = LENGTHS > 0
+    expected = {
+        "loss/policy": (surrogate * weight).sum(),
+        "loss/kl": 0.5 * (k3 * weight).sum(),
+        "loss/total": ((surrogate + 0.5 * k3) * weight).sum(),
+        "kl/k1": -delta[m].mean(),
+        "kl/k3": k3[m].mean(),
+        "kl/old": -d[m].mean(),
+        "entropy": INPUTS["entropy"][m].mean(),
+        "ratio/mean": ratio[m].mean(),
+        "ratio/min": ratio[m].min(),
+        "ratio/max": ratio[m].max(),
+        "clip_ratio/low_mean": low[m].mean(),
+        "clip_ratio/low_min": (low.sum(1)[alive] / LENGTHS[alive]).min(),
+        "clip_ratio/high_mean": high[m].mean(),
+        "clip_ratio/high_max": (high.sum(1)[alive] / LENGTHS[alive]).max(),
+        "clip_ratio/region_mean": (low | high)[m].mean(),
+        "advantage/token_abs_mean": np.abs(a[m]).mean(),
+    }
+    assert metrics.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(loss, expected["loss/total"], atol=1e-6)
+
+
+def test_first_update_has_no_clipping_and_a_gradient():
+    inputs = INPUTS | {"old_log_probs": INPUTS["log_probs"]}
+    (_, metrics), gradient = value_and_gradient(inputs, counts())
+    assert metrics["ratio/min"] == metrics["ratio/max"] == 1
+    assert metrics["clip_ratio/region_mean"] == 0
+    assert np.any(np.asarray(gradient) != 0)
+
+
+def test_policy_weights_scale_the_surrogate_but_not_the_kl():
+    config = ObjectiveConfig(kl="k3", kl_coef=0.5)
+    skipped = ("segment_ids", "entropy")
+    inputs = {k: jnp.asarray(v) for k, v in INPUTS.items() if k not in skipped}
+    compute = jax.jit(
+        lambda w: policy_objective(
+            config, **inputs, policy_weights=w, denominators=count_denominators(inputs["mask"])
+        )[1]
+    )
+    one, half = compute(jnp.ones((N, C))), compute(jnp.full((N, C), 0.5))
+    np.testing.assert_allclose(half["loss/policy"], 0.5 * one["loss/policy"], rtol=1e-6)
+    np.testing.assert_allclose(half["loss/kl"], one["loss/kl"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"aggregation": "mean"}, "dr_grpo"),
+        ({"aggregation": "dr_grpo"}, "max_length"),
+        ({"surrogate": "ppo"}, "clip"),
+        ({"level": "word"}, "segment"),
+        ({"kl": "k4"}, "k3"),
+        ({"kl_coef": 0.1}, "estimator"),
+        ({"clip_low": 1.5}, "clip_low=1.5"),
+        ({"dual_clip": 0.5}, "dual_clip=0.5"),
+        ({"delta": 1.1}, "delta=1.1"),
+        ({"max_segments": 0}, "max_segments=0"),
+    ],
+)
+def test_a_wrong_config_names_the_field_and_the_way_out(fields, message):
+    # Under run-time type checks the literal types refuse a wrong name first, with the same list.
+    with pytest.raises((UserError, TypeError), match=message):
+        ObjectiveConfig(**fields)
+
+
+def test_a_missing_input_is_named():
+    needed = {
+        k: jnp.asarray(INPUTS[k]) for k in ("log_probs", "old_log_probs", "advantages", "mask")
+    }
+    for config, message in [
+        (ObjectiveConfig(kl="k3", kl_coef=0.1), "ref_log_probs"),
+        (ObjectiveConfig(level="segment"), "segment_ids"),
+        (ObjectiveConfig(aggregation="item_mean"), "segment_ids"),
+        (ObjectiveConfig(entropy_coef=0.1), "entropy"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            policy_objective(config, **needed, denominators=counts())
+    with pytest.raises(UserError, match="segment_ids"):
+        aggregate(needed["log_probs"], needed["mask"], counts(), aggregation="item_mean")
+    with pytest.raises(UserError, match="segment_ids"):
+        spread_to_tokens(jnp.zeros((1, 1, 2)), None, jnp.ones((1, 1, 3), bool))
+    with pytest.raises(UserError, match="names"):
+        merge_metrics({"a": jnp.zeros(())}, {"b": jnp.zeros(())})
