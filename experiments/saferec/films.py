@@ -17,7 +17,7 @@ from experiments.saferec.traits import SEVERITY_CATEGORIES, TRAITS
 __all__ = ["GENRES", "NUM_FILMS", "invent_films"]
 
 NUM_FILMS = 640
-FIRST_YEAR, LAST_YEAR = 1950, 2022
+FIRST_YEAR, LAST_YEAR = 1980, 2022
 
 # Mean severity at intensity 1: sex, violence, profanity, drugs, fear (SEVERITY_CATEGORIES).
 _SEVERITY_PROFILES: dict[str, tuple[float, float, float, float, float]] = {
@@ -271,8 +271,7 @@ def _invent_titles(rng: np.random.Generator, genres: list[str]) -> list[str]:
     titles = []
     for name, genre in zip(rng.permutation(names)[: len(genres)], genres, strict=True):
         nouns = _GENRE_NOUNS[genre] if rng.random() < 0.7 else _SHARED_NOUNS
-        title = f"{name} {rng.choice(nouns)}"
-        titles.append(f"The {title}" if rng.random() < 0.05 else title)
+        titles.append(f"{name} {rng.choice(nouns)}" if rng.random() < 0.2 else str(name))
     return titles
 
 

@@ -1,0 +1,67 @@
+"""The arms of the comparison: from which policy, toward which rewards, by which estimator.
+
+The first three are the baselines of SafeCRS (arXiv 2603.03536): imitation of the raw teacher, relevance
+alone on top of it, and Safe-SFT. The others start from Safe-SFT: rewards summed before normalisation
+(GRPO), and decoupled (GDPO, arXiv 2601.05242) without and with the count reward.
+"""
+
+import dataclasses
+
+from experiments.saferec.catalogue import Oracle
+from experiments.saferec.rewards import Count, Relevance, Safety
+from experiments.saferec.settings import Preset
+from gdpo_jax.advantages import AdvantageTransform, gdpo, grpo
+from gdpo_jax.errors import UserError
+from gdpo_jax.rollouts.rewards import RewardFunction
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One column of the comparison; `start` is None for supervised arms."""
+
+    name: str  # folder and option
+    title: str  # in tables
+    start: str | None  # the supervised arm that reinforcement learning starts from
+    rewards: tuple[str, ...] = ()
+    estimator: str = ""  # "gdpo" or "grpo"
+    all_groundtruth: bool = False  # liked films count even where they hurt the user
+
+
+ARMS = (
+    Arm("sft", "SFT without safety", None),
+    Arm("relevance-rl", "relevance-only RL", "sft", ("relevance",), "gdpo", all_groundtruth=True),
+    Arm("safe-sft", "Safe-SFT", None),
+    Arm("safe-grpo", "Safe-GRPO", "safe-sft", ("relevance", "safety", "count"), "grpo"),
+    Arm("safe-gdpo-no-count", "Safe-GDPO, no count", "safe-sft", ("relevance", "safety"), "gdpo"),
+    Arm("safe-gdpo", "Safe-GDPO", "safe-sft", ("relevance", "safety", "count"), "gdpo"),
+)
+ARM_NAMES = tuple(arm.name for arm in ARMS)
+
+
+def arm_named(name: str) -> Arm:
+    """The arm of that name. Raises UserError with the legal names."""
+    for arm in ARMS:
+        if arm.name == name:
+            return arm
+    raise UserError(f"unknown arm {name!r}; legal: {', '.join(ARM_NAMES)}")
+
+
+def reward_functions(arm: Arm, preset: Preset, oracle: Oracle) -> tuple[RewardFunction, ...]:
+    """The arm's rewards at the preset's level; a title outside the catalogue counts as unsafe."""
+    ranks = preset.list_length
+    per_rank = preset.level == "rank"
+    known: dict[str, RewardFunction] = {
+        "relevance": Relevance(form="hit" if per_rank else "dcg", num_ranks=ranks),
+        "safety": Safety(oracle=oracle, per_rank=per_rank, num_ranks=ranks, unknown="unsafe"),
+        "count": Count(target=preset.list_length, per_rank=per_rank, num_ranks=ranks),
+    }
+    return tuple(known[name] for name in arm.rewards)
+
+
+def advantage_transform(arm: Arm, preset: Preset) -> AdvantageTransform:
+    """The arm's estimator with the preset's weights."""
+    weights = {name: getattr(preset, f"{name}_weight") for name in arm.rewards}
+    return {"gdpo": gdpo, "grpo": grpo}[arm.estimator](weights)
+
+
+__all__ = ["ARMS", "ARM_NAMES", "Arm", "advantage_transform", "arm_named", "reward_functions"]

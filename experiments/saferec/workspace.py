@@ -1,0 +1,92 @@
+"""A run folder: data, tokenizer and one folder per seed and arm; made once, checked afterwards."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from experiments.saferec.catalogue import Catalogue, Film, Oracle, film_oracle
+from experiments.saferec.dataset import build_dataset, load_films, load_records
+from experiments.saferec.scoring import write_json
+from experiments.saferec.settings import Preset
+from experiments.saferec.targets import safe_target
+from gdpo_jax.errors import UserError
+from gdpo_jax.policies import Policy, Tokenizer, decoder_policy, load_tokenizer, train_tokenizer
+
+__all__ = ["RESERVED", "Workspace", "open_workspace", "prompt_of"]
+
+RESERVED = ("<reasoning>", "</reasoning>", "<solution>", "</solution>")
+
+
+@dataclasses.dataclass(frozen=True)
+class Workspace:
+    """What all arms of a run folder share."""
+
+    path: Path
+    preset: Preset
+    films: tuple[Film, ...]
+    oracle: Oracle
+    catalogue: Catalogue
+    records: Mapping[str, list[Mapping]]  # by split
+    tokenizer: Tokenizer
+    policy: Policy
+
+    def arm_dir(self, arm: str, seed: int) -> Path:
+        """Where one arm of one seed keeps everything it writes."""
+        return self.path / f"seed-{seed}" / arm
+
+
+def prompt_of(record: Mapping) -> str:
+    """The text of the single user message."""
+    return record["prompt"][0]["content"]
+
+
+def open_workspace(path: Path, preset: Preset, *, data_dir: Path | None = None) -> Workspace:
+    """Builds what is missing in the run folder and loads it.
+
+    Raises UserError if the folder was made with another preset, or its data are damaged.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    _check_preset(path / "preset.json", preset)
+    data_dir = data_dir or path / "data"
+    build_dataset(data_dir)
+    films = load_films(data_dir)
+    records = {split: load_records(data_dir, split) for split in ("train", "validation", "test")}
+    oracle = film_oracle(films)
+    tokenizer_path = path / "tokenizer.json"
+    if not tokenizer_path.is_file():
+        _train_tokenizer(records["train"], oracle, preset).save(tokenizer_path)
+    tokenizer = load_tokenizer(tokenizer_path)
+    decoder = dataclasses.replace(preset.decoder, vocab_size=tokenizer.vocab_size)
+    return Workspace(
+        path=path,
+        preset=preset,
+        films=films,
+        oracle=oracle,
+        catalogue=Catalogue.of_films(films),
+        records=records,
+        tokenizer=tokenizer,
+        policy=decoder_policy(decoder),
+    )
+
+
+def _train_tokenizer(records: list[Mapping], oracle: Oracle, preset: Preset) -> Tokenizer:
+    options = {"list_length": preset.list_length, "shown": preset.risks_shown}
+    texts = [prompt_of(record) for record in records]
+    texts += [safe_target(record, oracle, **options) for record in records]
+    return train_tokenizer(texts, vocab_size=preset.vocab_size, special_tokens=list(RESERVED))
+
+
+def _check_preset(path: Path, preset: Preset) -> None:
+    wanted = preset.to_json()
+    if not path.exists():
+        write_json(path, wanted)
+        return
+    stored = json.loads(path.read_text())
+    differing = sorted(k for k in wanted.keys() | stored.keys() if wanted.get(k) != stored.get(k))
+    if differing:
+        raise UserError(
+            f"{path.parent} was made with another preset: {', '.join(differing)} differ "
+            f"(stored name {stored.get('name')!r}, now {preset.name!r}); choose another --run-dir, "
+            "or the options it was made with"
+        )
