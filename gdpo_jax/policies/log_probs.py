@@ -37,11 +37,13 @@ def completion_log_probs(
     temperature: logits are divided by it, as the sampler does.
 
     Both outputs are float32 and zero outside of `completion_mask`; the entropy is None unless asked
-    for. Raises UserError for a temperature that is not positive, an unknown layout, or rows longer
+    for. Raises UserError for a temperature or chunk that is not positive, an unknown layout, or rows longer
     than the decoder's positions.
     """
     if temperature <= 0:
         raise UserError(f"log-probs need a temperature above 0, got {temperature}")
+    if chunk is not None and chunk < 1:
+        raise UserError(f"chunk must be at least 1, got {chunk}")
     longest = prompts.shape[1] + completions.shape[2]
     if longest > policy.config.max_positions:
         raise UserError(

@@ -1,0 +1,231 @@
+"""The decoder against a plain NumPy transformer, its cache, its numerics and its parameter tree."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gdpo_jax.errors import UserError
+from gdpo_jax.policies import DecoderConfig, decoder_policy, num_params, unstack_layers
+
+TINY = DecoderConfig(
+    vocab_size=41,
+    d_model=16,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=6,
+    d_ff=20,
+    max_positions=32,
+    rope_theta=100.0,
+)
+
+
+def random_params(config, seed=0):
+    """Parameters with every leaf random, so that no norm scale hides behind a one."""
+    draw = np.random.default_rng(seed).normal
+    shapes = jax.eval_shape(decoder_policy(config).init, jax.random.key(0))
+    return jax.tree.map(
+        lambda x: jnp.asarray(0.3 * draw(size=x.shape) + (x.ndim == 2), x.dtype), shapes
+    )
+
+
+def random_tokens(rows, size, seed=1):
+    return np.random.default_rng(seed).integers(0, TINY.vocab_size, (rows, size), np.int32)
+
+
+def numpy_forward(config, params, tokens):
+    """Logits of one row, one token, one head at a time, in float64."""
+    p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+
+    def norm(x, scale):
+        return x / np.sqrt(np.mean(x**2) + config.norm_eps) * scale
+
+    def turn(x, position):
+        half = len(x) // 2
+        out = np.empty_like(x)
+        for i in range(half):
+            angle = position * config.rope_theta ** (-2 * i / len(x))
+            a, b = x[i], x[i + half]
+            out[i] = a * np.cos(angle) - b * np.sin(angle)
+            out[i + half] = b * np.cos(angle) + a * np.sin(angle)
+        return out
+
+    x = p["embedding"][tokens]
+    for n in range(config.num_layers):
+        w = {name: leaf[n] for name, leaf in p["layers"].items() if not isinstance(leaf, dict)}
+        before = [norm(row, p["layers"]["attention_norm"]["scale"][n]) for row in x]
+        mixed = np.zeros_like(x)
+        for h in range(config.num_heads):
+            j = h // (config.num_heads // config.num_kv_heads)
+            q = [turn(row @ w["query"][:, h], t) for t, row in enumerate(before)]
+            k = [turn(row @ w["key"][:, j], t) for t, row in enumerate(before)]
+            v = [row @ w["value"][:, j] for row in before]
+            for t in range(len(tokens)):
+                scores = np.array([q[t] @ k[s] / np.sqrt(config.head_dim) for s in range(t + 1)])
+                weights = np.exp(scores - scores.max())
+                weights /= weights.sum()
+                mixed[t] += sum(weights[s] * v[s] for s in range(t + 1)) @ w["out"][h]
+        x = x + mixed
+        before = np.stack([norm(row, p["layers"]["mlp_norm"]["scale"][n]) for row in x])
+        gate = before @ w["gate"]
+        x = x + (gate / (1 + np.exp(-gate)) * (before @ w["up"])) @ w["down"]
+    x = np.stack([norm(row, p["final_norm"]["scale"]) for row in x])
+    return x @ (p["embedding"].T if config.tie_embeddings else p["head"])
+
+
+def causal(rows, size):
+    return np.broadcast_to(np.tril(np.ones((size, size), bool)), (rows, size, size))
+
+
+def row_positions(rows, size):
+    return np.broadcast_to(np.arange(size, dtype=np.int32), (rows, size))
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def hidden_of(config, params, tokens, positions, mask, cache=None):
+    return decoder_policy(config).apply(params, tokens, positions, mask, cache)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def logits_of(config, params, tokens):
+    rows, size = tokens.shape
+    policy = decoder_policy(config)
+    hidden, _ = policy.apply(params, tokens, row_positions(rows, size), causal(rows, size))
+    return policy.unembed(params, hidden)
+
+
+@pytest.mark.parametrize("tie", [True, False])
+def test_logits_equal_a_plain_numpy_transformer(tie):
+    config = dataclasses.replace(TINY, tie_embeddings=tie)
+    params, tokens = random_params(config), random_tokens(2, 6)
+    logits = logits_of(config, params, tokens)
+    for row in range(2):
+        expected = numpy_forward(config, params, tokens[row])
+        np.testing.assert_allclose(logits[row], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_cached_steps_equal_one_full_forward():
+    params, tokens = random_params(TINY), random_tokens(2, 9)
+    full, _ = hidden_of(TINY, params, tokens, row_positions(2, 9), causal(2, 9))
+    cache, pieces = decoder_policy(TINY).init_cache(2, 12), []
+    for start, stop in ((0, 4), (4, 5), (5, 9)):
+        mask = np.arange(12)[None, :] <= np.arange(start, stop)[:, None]
+        mask = np.broadcast_to(mask, (2, *mask.shape))
+        positions = row_positions(2, 9)[:, start:stop]
+        hidden, cache = hidden_of(TINY, params, tokens[:, start:stop], positions, mask, cache)
+        pieces.append(hidden)
+    assert int(cache.filled) == 9
+    np.testing.assert_allclose(np.concatenate(pieces, axis=1), full, rtol=1e-5, atol=2e-5)
+
+
+def test_unrolled_layers_equal_scanned_layers():
+    params, tokens = random_params(TINY), random_tokens(2, 6)
+    scanned = logits_of(TINY, params, tokens)
+    unrolled = logits_of(TINY, unstack_layers(params), tokens)
+    np.testing.assert_allclose(unrolled, scanned, rtol=1e-5, atol=1e-4)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def gradient_of(config, params, tokens):
+    return jax.grad(lambda p: jnp.sin(logits_of(config, p, tokens)).mean())(params)
+
+
+@pytest.mark.parametrize("remat", ["layer", "dots"])
+def test_remat_changes_no_gradient(remat):
+    params, tokens = random_params(TINY), random_tokens(2, 6)
+    plain = gradient_of(TINY, params, tokens)
+    again = gradient_of(dataclasses.replace(TINY, remat=remat), params, tokens)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain, again)
+
+
+def test_bfloat16_computes_near_float32_and_keeps_float32_where_it_counts():
+    config = dataclasses.replace(TINY, dtype="bfloat16")
+    params, tokens = random_params(TINY), random_tokens(2, 6)
+    hidden, _ = hidden_of(config, params, tokens, row_positions(2, 6), causal(2, 6))
+    assert hidden.dtype == jnp.bfloat16
+    exact, logits = logits_of(TINY, params, tokens), logits_of(config, params, tokens)
+    assert logits.dtype == jnp.float32
+    assert 0 < float(np.abs(logits - exact).max()) < 0.1 * float(np.abs(exact).max())
+    for leaf in jax.tree.leaves(gradient_of(config, params, tokens)):
+        assert leaf.dtype == jnp.float32
+        assert np.isfinite(leaf).all()
+
+
+def test_rows_do_not_see_what_follows_or_each_other():
+    params, tokens = random_params(TINY), random_tokens(2, 6)
+    other = tokens.copy()
+    other[0, 4:], other[1] = 7, 3
+    before = logits_of(TINY, params, tokens)[0, :4]
+    after = logits_of(TINY, params, other)
+    np.testing.assert_allclose(after[0, :4], before, rtol=1e-5, atol=1e-5)
+    assert (after[0, 4] != logits_of(TINY, params, tokens)[0, 4]).any()
+
+
+def test_a_query_that_sees_nothing_stays_finite():
+    params, tokens = random_params(TINY), random_tokens(1, 3)
+    mask = np.zeros((1, 3, 3), bool)
+
+    @jax.jit
+    def gradient(p):
+        return jax.grad(lambda p: hidden_of(TINY, p, tokens, row_positions(1, 3), mask)[0].sum())(p)
+
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient(params)))
+
+
+@pytest.mark.parametrize("tie", [True, False])
+def test_logical_axes_name_every_axis_of_every_parameter(tie):
+    policy = decoder_policy(dataclasses.replace(TINY, tie_embeddings=tie))
+    shapes = jax.eval_shape(policy.init, jax.random.key(0))
+    axes = policy.logical_axes()
+    sizes = {
+        "vocab": {41},
+        "embed": {16},
+        "heads": {4},
+        "kv_heads": {2},
+        "head_dim": {6},
+        "mlp": {20},
+        "layers": {3},
+    }
+    checked = jax.tree.map(
+        lambda names, leaf: (
+            [leaf.shape[i] in sizes[n] for i, n in enumerate(names)] + [len(names) == leaf.ndim]
+        ),
+        axes,
+        shapes,
+        is_leaf=lambda x: isinstance(x, tuple),
+    )
+    assert all(jax.tree.leaves(checked))
+    assert ("head" in axes) == (not tie)
+
+
+def test_parameter_count_and_initial_scale(getkey):
+    params = jax.jit(decoder_policy(TINY).init)(getkey())
+    attention = 16 * 6 * (4 + 2 + 2) + 4 * 6 * 16
+    assert num_params(params) == 41 * 16 + 3 * (attention + 3 * 16 * 20 + 2 * 16) + 16
+    layers = params["layers"]
+    assert not np.allclose(layers["query"][0], layers["query"][1])
+    np.testing.assert_allclose(float(layers["gate"].std()), 16**-0.5, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_heads": 3}, "num_heads 3 is not a multiple of num_kv_heads 2"),
+        ({"head_dim": 5}, "head_dim must be even"),
+        ({"d_ff": 0}, "d_ff must be at least 1, got 0"),
+        ({"dtype": "float16"}, "legal: float32, bfloat16"),
+        ({"remat": "all"}, "legal: none, layer, dots"),
+    ],
+)
+def test_impossible_configs_are_refused_with_the_legal_values(change, message):
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(TINY, **change)
+
+
+def test_a_config_is_hashable_and_a_policy_compiles_once_for_it():
+    assert hash(TINY) == hash(dataclasses.replace(TINY))
+    assert decoder_policy(TINY).config == TINY

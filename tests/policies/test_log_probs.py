@@ -1,0 +1,177 @@
+"""Chunked log-probs against full logits; the shared layout against the plain one."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gdpo_jax.errors import UserError
+from gdpo_jax.policies import DecoderConfig, completion_log_probs, decoder_policy
+
+CONFIG = DecoderConfig(
+    vocab_size=97,
+    d_model=16,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    d_ff=24,
+    max_positions=40,
+)
+POLICY = decoder_policy(CONFIG)
+
+
+@functools.partial(jax.jit, static_argnames=("policy", "options"))
+def log_probs_of(params, arrays, policy=POLICY, options=()):
+    return completion_log_probs(policy, params, *arrays, **dict(options))
+
+
+@functools.partial(jax.jit, static_argnames="options")
+def loss_and_gradient(params, arrays, options=()):
+    def loss(p):
+        log_probs, entropy = log_probs_of(p, arrays, options=options)
+        return jnp.sum(jnp.sin(log_probs) + entropy**2) / 10
+
+    return jax.value_and_grad(loss)(params)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Three prompts of lengths 7, 3 and 1, four completions each, of mixed lengths."""
+    params = jax.jit(POLICY.init)(jax.random.key(5))
+    params["embedding"] = params["embedding"] * 20
+    draw = np.random.default_rng(6).integers
+    prompts = draw(0, CONFIG.vocab_size, (3, 7), np.int32)
+    completions = draw(0, CONFIG.vocab_size, (3, 4, 6), np.int32)
+    mask = np.arange(6)[None, None, :] < draw(1, 7, (3, 4))[:, :, None]
+    return params, (prompts, np.array([7, 3, 1], np.int32), completions, mask)
+
+
+@jax.jit
+def row_log_probs(params, row, temperature):
+    """log softmax after every token of one row, no masks but the causal one."""
+    size = row.size
+    see = jnp.tril(jnp.ones((1, size, size), bool))
+    hidden, _ = POLICY.apply(params, row[None], jnp.arange(size)[None], see)
+    return jax.nn.log_softmax(POLICY.unembed(params, hidden) / temperature)[0]
+
+
+def one_by_one(params, prompts, prompt_lengths, completions, mask, temperature):
+    """Each completion alone behind its unpadded prompt, full softmax."""
+    values, entropies = np.zeros(completions.shape), np.zeros(completions.shape)
+    for b, g in np.ndindex(*completions.shape[:2]):
+        row = np.concatenate([prompts[b, : prompt_lengths[b]], completions[b, g]])
+        row = np.pad(row, (0, 13 - len(row)))
+        full = np.asarray(row_log_probs(params, row, temperature))
+        for t in range(int(mask[b, g].sum())):
+            predicted = full[prompt_lengths[b] + t - 1]
+            values[b, g, t] = predicted[completions[b, g, t]]
+            entropies[b, g, t] = -(np.exp(predicted) * predicted).sum()
+    return values, entropies
+
+
+@pytest.mark.parametrize(("layout", "chunk"), [("shared", 4), ("plain", None)])
+def test_values_equal_each_completion_alone(batch, layout, chunk):
+    params, arrays = batch
+    expected = one_by_one(params, *arrays, temperature=0.7)
+    options = (("layout", layout), ("chunk", chunk), ("temperature", 0.7))
+    for got, want in zip(log_probs_of(params, arrays, options=options), expected):
+        np.testing.assert_allclose(got, want, atol=1e-5)
+        assert got.dtype == jnp.float32
+
+
+def test_shared_and_plain_have_equal_gradients_chunked_or_not(batch):
+    _, exact = loss_and_gradient(*batch, options=(("layout", "plain"), ("chunk", None)))
+    scale = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(exact))
+    assert scale > 0.1
+    for layout, chunk in (("plain", 4), ("shared", 3), ("shared", None)):
+        _, other = loss_and_gradient(*batch, options=(("layout", layout), ("chunk", chunk)))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * scale), other, exact)
+
+
+def test_one_completion_of_a_prompt_is_the_supervised_case(batch):
+    params, (prompts, prompt_lengths, completions, mask) = batch
+    whole, _ = log_probs_of(params, batch[1])
+    first = (prompts, prompt_lengths, completions[:, :1], mask[:, :1])
+    single, none = log_probs_of(params, first, options=(("with_entropy", False),))
+    np.testing.assert_allclose(single, whole[:, :1], atol=1e-5)
+    assert none is None
+
+
+def test_tokens_outside_of_the_mask_count_nothing(batch):
+    params, (prompts, prompt_lengths, completions, mask) = batch
+    other = (prompts, prompt_lengths, np.where(mask, completions, 5), mask)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4),
+        loss_and_gradient(params, batch[1]),
+        loss_and_gradient(params, other),
+    )
+    for values in log_probs_of(params, batch[1]):
+        assert not np.any(np.asarray(values)[~mask])
+
+
+def largest_array(jaxpr):
+    """The size of the largest value that any equation makes, inner programs included."""
+    largest = 0
+    for equation in jaxpr.eqns:
+        for out in equation.outvars:
+            largest = max(largest, out.aval.size)
+        for param in equation.params.values():
+            for inner in param if isinstance(param, (tuple, list)) else (param,):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    largest = max(largest, largest_array(inner))
+    return largest
+
+
+def test_no_array_of_tokens_by_vocabulary_exists_forward_or_backward():
+    config = dataclasses.replace(CONFIG, vocab_size=5000)
+    policy = decoder_policy(config)
+    params = jax.eval_shape(policy.init, jax.random.key(0))
+    prompts = jax.ShapeDtypeStruct((2, 8), jnp.int32)
+    lengths = jax.ShapeDtypeStruct((2,), jnp.int32)
+    completions = jax.ShapeDtypeStruct((2, 4, 32), jnp.int32)
+    mask = jax.ShapeDtypeStruct((2, 4, 32), jnp.bool)
+
+    def largest(chunk):
+        def loss(p, *arrays):
+            return completion_log_probs(policy, p, *arrays, chunk=chunk)[0].sum()
+
+        program = jax.make_jaxpr(jax.grad(loss))(params, prompts, lengths, completions, mask)
+        return largest_array(program.jaxpr)
+
+    assert largest(None) == 2 * 4 * 32 * 5000
+    assert largest(2) <= max(2 * 4 * 2 * 5000, 5000 * CONFIG.d_model)
+
+
+def test_bfloat16_log_probs_are_float32_and_finite(batch):
+    params, arrays = batch
+    policy = decoder_policy(dataclasses.replace(CONFIG, dtype="bfloat16"))
+    log_probs, entropy = log_probs_of(params, arrays, policy=policy)
+    exact, _ = log_probs_of(params, arrays)
+    assert log_probs.dtype == entropy.dtype == jnp.float32
+    assert float(np.abs(log_probs - exact).max()) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layout": "packed"}, "legal: shared, plain"),
+        ({"temperature": 0.0}, "temperature above 0"),
+        ({"chunk": 0}, "chunk must be at least 1"),
+    ],
+)
+def test_bad_options_are_refused(batch, change, message):
+    params, arrays = batch
+    with pytest.raises(UserError, match=message):
+        log_probs_of(params, arrays, options=tuple(change.items()))
+
+
+def test_rows_beyond_the_positions_are_refused(batch):
+    params, (_, lengths, completions, mask) = batch
+    prompts = np.zeros((3, 36), np.int32)
+    with pytest.raises(UserError, match=r"36 and completion length 6 exceed .* 40 positions"):
+        log_probs_of(params, (prompts, lengths, completions, mask))

@@ -1,0 +1,94 @@
+"""The distribution of drawn tokens, the top-p set, and the exactness of returned log-probs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gdpo_jax.rollouts.choosing import choose_token, inverse_cdf, keep_top_p
+
+choose = jax.jit(choose_token, static_argnames=("temperature", "top_p"))
+cut = jax.jit(keep_top_p, static_argnames="top_p")
+
+
+def frequencies(logits, key, draws, **options):
+    rows = jnp.broadcast_to(logits, (draws, logits.size))
+    tokens, _ = choose(rows, jax.random.uniform(key, (draws,)), **options)
+    return np.bincount(np.asarray(tokens), minlength=logits.size) / draws
+
+
+def chi_square(observed, expected, draws):
+    used = expected > 0
+    assert not observed[~used].any()
+    return draws * (((observed - expected) ** 2)[used] / expected[used]).sum(), used.sum() - 1
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_tokens_follow_the_tempered_softmax(getkey, temperature):
+    logits = jax.random.normal(getkey(), (300,))  # three blocks, the last one padded
+    observed = frequencies(logits, getkey(), 40_000, temperature=temperature, top_p=1.0)
+    expected = np.asarray(jax.nn.softmax(logits / temperature), np.float64)
+    value, freedom = chi_square(observed, expected, 40_000)
+    assert value < freedom + 4 * (2 * freedom) ** 0.5
+
+
+def test_tokens_follow_the_renormalised_top_p_set(getkey):
+    logits = 2 * jax.random.normal(getkey(), (50,))
+    observed = frequencies(logits, getkey(), 40_000, temperature=1.0, top_p=0.7)
+    probs = np.asarray(jax.nn.softmax(logits), np.float64)
+    expected = np.where(top_p_by_sorting(probs, 0.7), probs, 0)
+    value, freedom = chi_square(observed, expected / expected.sum(), 40_000)
+    assert value < freedom + 4 * (2 * freedom) ** 0.5
+
+
+def top_p_by_sorting(probs, top_p):
+    order = np.argsort(-probs, kind="stable")
+    before = np.cumsum(probs[order]) - probs[order]
+    kept = np.zeros(len(probs), bool)
+    kept[order[before < top_p * probs.sum()]] = True
+    return kept
+
+
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.999])
+def test_the_top_p_set_is_the_one_that_sorting_finds(top_p):
+    draw = np.random.default_rng(4)
+    weights = np.stack(
+        [draw.permutation(np.geomspace(1e-6, draw.uniform(), 40)) for _ in range(50)]
+    )
+    weights = weights.astype(np.float32)
+    kept = np.asarray(cut(weights, top_p=top_p)) > 0
+    for row, found in zip(weights, kept):
+        np.testing.assert_array_equal(found, top_p_by_sorting(row.astype(np.float64), top_p))
+
+
+def test_top_p_keeps_tokens_of_equal_weight_together():
+    kept = cut(jnp.array([[0.5, 0.25, 0.25, 0.0]]), top_p=0.6)
+    np.testing.assert_array_equal(kept, [[0.5, 0.25, 0.25, 0.0]])
+
+
+def test_zero_temperature_takes_the_first_largest_logit():
+    logits = jnp.array([[0.0, 3.0, 3.0], [2.0, 1.0, -1.0]])
+    tokens, log_probs = choose(logits, jnp.array([0.99, 0.99]), temperature=0, top_p=1.0)
+    np.testing.assert_array_equal(tokens, [1, 0])
+    expected = jax.nn.log_softmax(logits)[jnp.arange(2), tokens]
+    np.testing.assert_allclose(log_probs, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.3])
+def test_log_probs_are_those_of_the_whole_tempered_distribution(getkey, top_p):
+    logits = 5 * jax.random.normal(getkey(), (64, 1000))
+    uniforms = jax.random.uniform(getkey(), (64,))
+    tokens, log_probs = choose(logits, uniforms, temperature=0.7, top_p=top_p)
+    expected = np.take_along_axis(
+        np.asarray(jax.nn.log_softmax(logits / 0.7)), np.asarray(tokens)[:, None], axis=1
+    )[:, 0]
+    np.testing.assert_allclose(log_probs, expected, atol=1e-5)
+
+
+def test_a_token_of_weight_zero_is_never_drawn_at_the_edges():
+    weights = np.zeros((4, 300), np.float32)
+    weights[:, [3, 140, 141]] = [1e-3, 0.5, 1e-7]
+    uniforms = jnp.array([0.0, 1e-7, 0.5, np.nextafter(np.float32(1), np.float32(0))])
+    tokens = np.asarray(jax.jit(inverse_cdf)(jnp.asarray(weights), uniforms))
+    assert (weights[np.arange(4), tokens] > 0).all()
+    assert tokens[0] == 3

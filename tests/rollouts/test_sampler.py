@@ -1,0 +1,197 @@
+"""The sampler against the training forward, a plain loop, and itself on other shapes."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gdpo_jax.errors import UserError
+from gdpo_jax.policies import DecoderConfig, completion_log_probs, decoder_policy
+from gdpo_jax.rollouts import SamplerConfig, sample
+
+CONFIG = DecoderConfig(
+    vocab_size=61,
+    d_model=16,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    d_ff=24,
+    max_positions=40,
+)
+POLICY = decoder_policy(CONFIG)
+SAMPLER = SamplerConfig(max_new_tokens=12, stop_ids=(7, 9, 11), pad_id=0)
+
+
+def make_params(key):
+    params = jax.jit(POLICY.init)(key)
+    return params | {"embedding": params["embedding"] * 15}
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    prompts = np.random.default_rng(3).integers(0, CONFIG.vocab_size, (4, 8), np.int32)
+    return make_params(jax.random.key(4)), prompts, np.array([8, 1, 5, 3], np.int32)
+
+
+@functools.partial(jax.jit, static_argnames=("num_samples", "config", "policy"))
+def draw(params, prompts, lengths, key, *, num_samples=5, config=SAMPLER, policy=POLICY):
+    return sample(policy, params, prompts, lengths, key, num_samples=num_samples, config=config)
+
+
+@functools.partial(jax.jit, static_argnames=("policy", "temperature", "layout"))
+def trained(params, rollout, policy=POLICY, temperature=1.0, layout="shared"):
+    return completion_log_probs(
+        policy,
+        params,
+        rollout.prompts,
+        rollout.prompt_lengths,
+        rollout.completions,
+        rollout.mask,
+        temperature=temperature,
+        layout=layout,
+    )[0]
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_p", "layout"), [(1.0, 1.0, "shared"), (0.6, 0.8, "plain")]
+)
+def test_log_probs_equal_the_training_forward_at_every_token(
+    inputs, getkey, temperature, top_p, layout
+):
+    params, prompts, lengths = inputs
+    config = dataclasses.replace(SAMPLER, temperature=temperature, top_p=top_p)
+    rollout = draw(params, prompts, lengths, getkey(), config=config)
+    assert int(rollout.mask.sum()) > 40
+    expected = trained(params, rollout, temperature=temperature, layout=layout)
+    np.testing.assert_allclose(rollout.log_probs, expected, atol=1e-4)
+
+
+@jax.jit
+def next_token(params, row, size):
+    """The most likely token behind the first `size` of a row, by a forward of the whole row."""
+    see = jnp.tril(jnp.ones((1, row.size, row.size), bool))
+    hidden, _ = POLICY.apply(params, row[None], jnp.arange(row.size)[None], see)
+    return POLICY.unembed(params, hidden[0, size - 1]).argmax()
+
+
+def test_greedy_equals_a_plain_loop_without_cache(inputs, getkey):
+    params, prompts, lengths = inputs
+    config = dataclasses.replace(SAMPLER, temperature=0.0)
+    rollout = draw(params, prompts, lengths, getkey(), num_samples=2, config=config)
+    for b, length in enumerate([8, 1, 5, 3]):
+        row, expected = np.zeros(20, np.int32), []
+        row[:length] = prompts[b, :length]
+        while len(expected) < 12 and not set(expected) & set(SAMPLER.stop_ids):
+            size = length + len(expected)
+            expected.append(int(next_token(params, row, size)))
+            row[size:] = expected[-1]
+        for g in range(2):
+            got = np.asarray(rollout.completions[b, g])[np.asarray(rollout.mask[b, g])]
+            assert got.tolist() == expected
+
+
+def test_rows_end_with_their_stop_token_and_padding_follows(inputs, getkey):
+    params, prompts, lengths = inputs
+    rollout = jax.device_get(draw(params, prompts, lengths, getkey(), num_samples=20))
+    ended = set()
+    for b, g in np.ndindex(4, 20):
+        size = int(rollout.mask[b, g].sum())
+        row = rollout.completions[b, g]
+        assert rollout.mask[b, g, :size].all()
+        assert not set(row[: size - 1]) & set(SAMPLER.stop_ids)
+        assert rollout.finished[b, g] == (row[size - 1] in SAMPLER.stop_ids)
+        assert rollout.finished[b, g] or size == 12
+        assert (row[size:] == SAMPLER.pad_id).all()
+        assert (rollout.log_probs[b, g, size:] == 0).all()
+        assert (rollout.log_probs[b, g, :size] < 0).all()
+        if rollout.finished[b, g]:
+            ended.add(int(row[size - 1]))
+    assert ended == set(SAMPLER.stop_ids)
+    assert not rollout.finished.all()
+
+
+def test_the_loop_ends_when_all_rows_are_done(inputs, getkey):
+    """A token budget no run could finish in time: every first token stops, so none is needed."""
+    params, prompts, lengths = inputs
+    every = tuple(range(CONFIG.vocab_size))
+    policy = decoder_policy(dataclasses.replace(CONFIG, max_positions=200_010))
+    config = SamplerConfig(max_new_tokens=200_000, stop_ids=every, pad_id=0)
+    rollout = draw(
+        params, prompts[:1], lengths[:1], getkey(), num_samples=1, config=config, policy=policy
+    )
+    assert int(rollout.mask.sum()) == 1
+    assert bool(rollout.finished.all())
+
+
+def test_the_first_token_follows_the_policy(inputs, getkey):
+    params, prompts, lengths = inputs
+    config = dataclasses.replace(SAMPLER, max_new_tokens=1, temperature=0.8)
+    rollout = draw(params, prompts[:1], lengths[:1], getkey(), num_samples=8192, config=config)
+    every = rollout.replace(
+        completions=jnp.arange(CONFIG.vocab_size)[None, :, None],
+        mask=jnp.ones((1, CONFIG.vocab_size, 1), bool),
+    )
+    log_probs = trained(params, every, temperature=0.8)
+    expected = np.exp(np.asarray(log_probs, np.float64)).ravel()
+    observed = np.bincount(np.asarray(rollout.completions).ravel(), minlength=61) / 8192
+    common = expected > 1e-3
+    value = 8192 * (((observed - expected) ** 2)[common] / expected[common]).sum()
+    freedom = common.sum()
+    assert value < freedom + 4 * (2 * freedom) ** 0.5
+
+
+def test_samples_of_one_prompt_differ_and_keys_repeat(inputs, getkey):
+    params, prompts, lengths = inputs
+    key = getkey()
+    first, again = (draw(params, prompts, lengths, key) for _ in range(2))
+    other = draw(params, prompts, lengths, getkey())
+    np.testing.assert_array_equal(first.completions, again.completions)
+    assert (np.asarray(first.completions) != np.asarray(other.completions)).any()
+    assert len({tuple(row) for row in np.asarray(first.completions)[0].tolist()}) > 1
+
+
+def test_rows_do_not_depend_on_padding_of_batch_prompts_or_samples(inputs, getkey):
+    params, prompts, lengths = inputs
+    key = getkey()
+    whole = draw(params, prompts, lengths, key)
+    more = np.append(lengths, np.array([1, 1], np.int32))
+    padded = draw(params, np.pad(prompts, ((0, 2), (0, 6))), more, key)
+    fewer = draw(params, prompts[:2], lengths[:2], key, num_samples=3)
+    np.testing.assert_array_equal(padded.completions[:4], whole.completions)
+    np.testing.assert_array_equal(fewer.completions, whole.completions[:2, :3])
+    np.testing.assert_allclose(padded.log_probs[:4], whole.log_probs, atol=1e-5)
+
+
+def test_bfloat16_samples_and_keeps_float32_log_probs(inputs, getkey):
+    params, prompts, lengths = inputs
+    policy = decoder_policy(dataclasses.replace(CONFIG, dtype="bfloat16"))
+    rollout = draw(params, prompts, lengths, getkey(), policy=policy)
+    expected = trained(params, rollout, policy=policy)
+    assert rollout.log_probs.dtype == jnp.float32
+    assert float(np.abs(rollout.log_probs - expected).max()) < 0.5
+
+
+def test_rows_beyond_the_positions_are_refused(inputs, getkey):
+    params, prompts, lengths = inputs
+    config = dataclasses.replace(SAMPLER, max_new_tokens=33)
+    with pytest.raises(UserError, match="prompt length 8 and max_new_tokens 33 exceed"):
+        draw(params, prompts, lengths, getkey(), config=config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
+        ({"temperature": -1.0}, r"0 \(greedy\) or above"),
+        ({"temperature": float("nan")}, r"0 \(greedy\) or above"),
+        ({"top_p": 0.0}, "above 0 and at most 1"),
+        ({"top_p": 1.5}, "above 0 and at most 1"),
+    ],
+)
+def test_impossible_options_are_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(SAMPLER, **change)
