@@ -23,9 +23,7 @@ from gdpo_jax.errors import UserError
 PresetName = Literal["mini", "smoke"]
 SupervisedArm = Literal["sft", "safe-sft"]
 PolicyArm = Literal["relevance-rl", "safe-grpo", "safe-gdpo-no-count", "safe-gdpo"]
-AnyArm = Literal[
-    "sft", "relevance-rl", "safe-sft", "safe-grpo", "safe-gdpo-no-count", "safe-gdpo"
-]
+AnyArm = Literal["sft", "relevance-rl", "safe-sft", "safe-grpo", "safe-gdpo-no-count", "safe-gdpo"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +49,9 @@ class RunOptions:
         return self.run_dir or Path("runs") / self.preset
 
     def open(self) -> Workspace:
-        """The workspace, built where it is missing."""
+        """The workspace, built where it is missing; compiled programs are kept beside it."""
+        cache = self.folder() / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(cache.absolute()))
         return open_workspace(self.folder(), self.settings(), data_dir=self.data_dir)
 
 

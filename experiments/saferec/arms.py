@@ -1,8 +1,9 @@
 """The arms of the comparison: from which policy, toward which rewards, by which estimator.
 
-The first three are the baselines of SafeCRS (arXiv 2603.03536): imitation of the raw teacher, relevance
-alone on top of it, and Safe-SFT. The others start from Safe-SFT: rewards summed before normalisation
-(GRPO), and decoupled (GDPO, arXiv 2601.05242) without and with the count reward.
+The first three are the baselines of SafeCRS (arXiv 2603.03536): imitation of the raw teacher,
+relevance alone on top of it, and Safe-SFT, which starts from the first as the paper's starts from a
+language model that knows films already. The others start from Safe-SFT: rewards summed before
+normalisation (GRPO), and decoupled (GDPO, arXiv 2601.05242) without and with the count reward.
 """
 
 import dataclasses
@@ -21,16 +22,21 @@ class Arm:
 
     name: str  # folder and option
     title: str  # in tables
-    start: str | None  # the supervised arm that reinforcement learning starts from
+    start: str | None  # the arm whose parameters this one starts from
     rewards: tuple[str, ...] = ()
     estimator: str = ""  # "gdpo" or "grpo"
     all_groundtruth: bool = False  # liked films count even where they hurt the user
+
+    @property
+    def supervised(self) -> bool:
+        """Does it imitate targets instead of following rewards?"""
+        return not self.rewards
 
 
 ARMS = (
     Arm("sft", "SFT without safety", None),
     Arm("relevance-rl", "relevance-only RL", "sft", ("relevance",), "gdpo", all_groundtruth=True),
-    Arm("safe-sft", "Safe-SFT", None),
+    Arm("safe-sft", "Safe-SFT", "sft"),
     Arm("safe-grpo", "Safe-GRPO", "safe-sft", ("relevance", "safety", "count"), "grpo"),
     Arm("safe-gdpo-no-count", "Safe-GDPO, no count", "safe-sft", ("relevance", "safety"), "gdpo"),
     Arm("safe-gdpo", "Safe-GDPO", "safe-sft", ("relevance", "safety", "count"), "gdpo"),

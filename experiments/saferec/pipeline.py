@@ -35,16 +35,18 @@ __all__ = ["evaluate_arm", "generate", "score_arm", "train_arm"]
 
 
 def train_arm(space: Workspace, arm: Arm, seed: int, *, mesh: jax.sharding.Mesh | None = None):
-    """Trains the arm, and first the supervised arm it starts from; returns the parameters."""
+    """Trains the arm, and first the arm it starts from; returns the parameters."""
     mesh = mesh or make_mesh(MeshConfig())
-    if arm.start is None:
-        return _train_supervised(space, arm, seed, mesh)
-    start = train_arm(space, arm_named(arm.start), seed, mesh=mesh)
-    return _train_policy(space, arm, seed, mesh, start)
+    start = None
+    if arm.start is not None:
+        start = train_arm(space, arm_named(arm.start), seed, mesh=mesh)
+    train = _train_supervised if arm.supervised else _train_policy
+    return train(space, arm, seed, mesh, start)
 
 
-def _train_supervised(space: Workspace, arm: Arm, seed: int, mesh: jax.sharding.Mesh):
+def _train_supervised(space: Workspace, arm: Arm, seed: int, mesh: jax.sharding.Mesh, start: Any):
     preset, tokenizer = space.preset, space.tokenizer
+    stage = preset.sft if start is None else preset.safe_sft
 
     def encode(record: Mapping) -> tuple[list[int], list[int]]:
         if arm.name == "safe-sft":
@@ -55,8 +57,8 @@ def _train_supervised(space: Workspace, arm: Arm, seed: int, mesh: jax.sharding.
             target = plain_target(record, list_length=preset.list_length)
         return tokenizer.encode(prompt_of(record)), [*tokenizer.encode(target), tokenizer.eos_id]
 
-    optimizer = make_optimizer(preset.sft_optimizer)
-    state = create_state(space.policy, optimizer, key=jax.random.key(seed), mesh=mesh)
+    optimizer = make_optimizer(stage.optimizer)
+    state = create_state(space.policy, optimizer, key=jax.random.key(seed), mesh=mesh, params=start)
     index, count = process_share(mesh)
     state = run_sft(
         space.policy,
@@ -64,17 +66,17 @@ def _train_supervised(space: Workspace, arm: Arm, seed: int, mesh: jax.sharding.
         optimizer=optimizer,
         records=record_batches(
             space.records["train"],
-            batch_size=preset.sft.batch_size,
+            batch_size=stage.run.batch_size,
             seed=seed,
             process_index=index,
             process_count=count,
         ),
         encode=encode,
         pad_id=tokenizer.pad_id,
-        config=preset.sft,
+        config=stage.run,
         workdir=space.arm_dir(arm.name, seed),
         mesh=mesh,
-        identity=_identity(space, arm, seed, preset.sft_optimizer),
+        identity=_identity(space, arm, seed, stage.optimizer),
         title=f"{arm.title}, seed {seed}",
     )
     return state.params
@@ -94,9 +96,7 @@ def _train_policy(space: Workspace, arm: Arm, seed: int, mesh: jax.sharding.Mesh
     per_rank = preset.level == "rank"
     optimizer = make_optimizer(preset.rl_optimizer)
     config = dataclasses.replace(preset.rl, seed=seed)
-    state = create_state(
-        space.policy, optimizer, key=jax.random.key(seed), mesh=mesh, params=start
-    )
+    state = create_state(space.policy, optimizer, key=jax.random.key(seed), mesh=mesh, params=start)
     index, count = process_share(mesh)
     workdir = space.arm_dir(arm.name, seed)
     with SampleWriter(workdir / "samples.jsonl", every=preset.samples_every) as samples:
@@ -220,9 +220,7 @@ def score_arm(space: Workspace, texts: list[str], records: list[Mapping], folder
             for record, text in zip(records, texts, strict=True)
         ]
         (folder / "outputs.jsonl").write_text("".join(rows))
-    table = score_texts(
-        texts, records, oracle=space.oracle, catalogue=space.catalogue, ks=(5, 10)
-    )
+    table = score_texts(texts, records, oracle=space.oracle, catalogue=space.catalogue, ks=(5, 10))
     summary = summarize(table)
     if jax.process_index() == 0:
         write_json(folder / "scores.json", summary)

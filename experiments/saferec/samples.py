@@ -36,9 +36,7 @@ class SampleWriter:
             "record": sample.records[0],
             "completions": [completion.text for completion in sample.completions[:group]],
             "rewards": {
-                name: [
-                    _finite(values[g, k], valid[g, k]) for g in range(group)
-                ]
+                name: [_finite(values[g, k], valid[g, k]) for g in range(group)]
                 for k, name in enumerate(sample.rewards.names)
             },
             "advantages": np.asarray(sample.advantages[0]).round(5).tolist(),
@@ -59,5 +57,7 @@ def read_samples(path: Path) -> list[dict]:
 
 
 def _finite(values: np.ndarray, valid: np.ndarray) -> Any:
-    cells = [round(float(v), 5) if ok else None for v, ok in zip(values.reshape(-1), valid.reshape(-1))]
+    cells = [
+        round(float(v), 5) if ok else None for v, ok in zip(values.reshape(-1), valid.reshape(-1))
+    ]
     return cells if values.ndim else cells[0]

@@ -12,6 +12,14 @@ Level = Literal["rank", "sequence"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SupervisedStage:
+    """One stage of imitation."""
+
+    run: SFTConfig
+    optimizer: OptimizerConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Preset:
     """One complete setting of the experiment; the arms differ only in what `arms.py` says."""
 
@@ -21,8 +29,8 @@ class Preset:
     vocab_size: int = 2048  # upper bound; the tokenizer is trained on the training split
     decoder: DecoderConfig  # its vocab_size is replaced by the tokenizer's
     max_new_tokens: int = 104  # longest completion, stop token included
-    sft: SFTConfig
-    sft_optimizer: OptimizerConfig
+    sft: SupervisedStage  # imitation of the raw teacher, from random parameters
+    safe_sft: SupervisedStage  # imitation of the safe targets, from the stage before
     rl: PolicyOptimizationConfig
     rl_optimizer: OptimizerConfig
     level: Level = "rank"  # where rewards, advantages and importance ratios live
@@ -45,4 +53,4 @@ class Preset:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
-__all__ = ["Level", "Preset"]
+__all__ = ["Level", "Preset", "SupervisedStage"]

@@ -1,18 +1,41 @@
 """The main job: a policy of 0.3M parameters learns SafeRec from nothing on two CPU cores."""
 
-from experiments.saferec.settings import Preset
+from experiments.saferec.settings import Preset, SupervisedStage
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import DecoderConfig
 from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig, SFTConfig
 
-_SFT_STEPS = 900
-_RL_STEPS = 60
+
+def _imitation(*, steps: int, learning_rate: float) -> SupervisedStage:
+    return SupervisedStage(
+        run=SFTConfig(
+            steps=steps,
+            batch_size=16,
+            prompt_buckets=(96,),
+            completion_buckets=(80,),
+            chunk=None,
+            checkpoint_every=300,
+            log_every=10,
+        ),
+        # A model this small wants a rate that would break a large one; at 2e-3 it learns nothing
+        # in this many steps.
+        optimizer=OptimizerConfig(
+            learning_rate=learning_rate,
+            warmup_updates=40,
+            schedule="cosine",
+            total_updates=steps,
+            final_fraction=0.05,
+            b2=0.98,
+            weight_decay=0.01,
+        ),
+    )
+
 
 PRESET = Preset(
     name="mini",
     vocab_size=3072,
     risks_shown=1,
-    max_new_tokens=88,
+    max_new_tokens=80,
     decoder=DecoderConfig(
         vocab_size=3072,
         d_model=64,
@@ -23,26 +46,10 @@ PRESET = Preset(
         d_ff=192,
         max_positions=192,
     ),
-    sft=SFTConfig(
-        steps=_SFT_STEPS,
-        batch_size=16,
-        prompt_buckets=(96,),
-        completion_buckets=(88,),
-        chunk=None,
-        checkpoint_every=300,
-        log_every=10,
-    ),
-    sft_optimizer=OptimizerConfig(
-        learning_rate=6e-3,
-        warmup_updates=40,
-        schedule="cosine",
-        total_updates=_SFT_STEPS,
-        final_fraction=0.05,
-        b2=0.98,
-        weight_decay=0.01,
-    ),
+    sft=_imitation(steps=700, learning_rate=2e-2),
+    safe_sft=_imitation(steps=600, learning_rate=1.5e-2),
     rl=PolicyOptimizationConfig(
-        steps=_RL_STEPS,
+        steps=60,
         prompts_per_step=16,
         num_samples=8,
         prompt_buckets=(96,),
