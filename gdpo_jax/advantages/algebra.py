@@ -43,7 +43,11 @@ def chain(*transforms: AdvantageTransform) -> AdvantageTransform:
     return AdvantageTransform(init, update)
 
 
-def start_flow(rewards: RewardBatch, lengths: Float[AnyArray, "B G *R"] | None = None) -> Flow:
+def start_flow(
+    rewards: RewardBatch,
+    lengths: Float[AnyArray, "B G *R"] | None = None,
+    penalty: Float[AnyArray, "B G *R"] | None = None,
+) -> Flow:
     """The flow at the head of a chain: statistics dtype, zeros under invalid entries (the mask is
     never NaN).
     """
@@ -54,14 +58,16 @@ def start_flow(rewards: RewardBatch, lengths: Float[AnyArray, "B G *R"] | None =
         )
     values, valid = jnp.asarray(rewards.values), jnp.asarray(rewards.valid)
     values = jnp.where(valid, values, 0).astype(statistics_dtype(values.dtype))
-    if lengths is not None:
-        lengths = jnp.asarray(lengths).astype(values.dtype)
+    lengths, penalty = (
+        None if x is None else jnp.asarray(x).astype(values.dtype) for x in (lengths, penalty)
+    )
     return Flow(
         values=values,
         valid=valid,
         raw=values,
         raw_valid=valid,
         lengths=lengths,
+        penalty=penalty,
         noise=None,
         metrics={},
         trace={},
@@ -76,6 +82,7 @@ def compute_advantages(
     state: Any,
     *,
     lengths: Float[AnyArray, "B G *R"] | None = None,
+    penalty: Float[AnyArray, "B G *R"] | None = None,
 ) -> tuple[Advantages, Any, dict[str, Array]]:
     """Runs `transform` on the rewards of a whole optimiser batch; pure, jit-able with `transform`
     static.
@@ -84,10 +91,11 @@ def compute_advantages(
     belong to it.
     lengths: tokens per completion `[B, G]` or per item `[B, G, R]`, needed by whitening over tokens
     alone.
+    penalty: `[B, G]` or `[B, G, R]`, for a chain with `subtract_penalty` (KL in the reward).
     Returns the advantages (no gradient flows through them), the next state, and scalar metrics.
     Raises UserError if the transform never combines the rewards.
     """
-    flow, state = transform.update(start_flow(rewards, lengths), state)
+    flow, state = transform.update(start_flow(rewards, lengths, penalty), state)
     if not flow.combined:
         raise UserError(
             "the transform ends with one advantage per reward; put combine() into the chain"
@@ -104,6 +112,7 @@ def per_sample_diagnostics(
     state: Any,
     *,
     lengths: Float[AnyArray, "B G *R"] | None = None,
+    penalty: Float[AnyArray, "B G *R"] | None = None,
 ) -> dict[str, Array]:
     """What a report shows for single completions.
 
@@ -111,9 +120,9 @@ def per_sample_diagnostics(
     does).
     "components": `[B, G, K, *R]` the weighted terms that the transform added up.
     "sum": `[B, G, *R]` their sum, before any normalisation of it (GDPO eq. 5/7).
-    "advantages": `[B, G, *R]` the outcome.
+    "sum_valid": which sums have a vote. "advantages": `[B, G, *R]` the outcome.
     """
-    flow = start_flow(rewards, lengths)
+    flow = start_flow(rewards, lengths, penalty)
     stats = group_statistics(flow.values, flow.valid)
     z = stats.deviation / jnp.where(stats.live, stats.std, 1)
     flow, _ = transform.update(flow, state)

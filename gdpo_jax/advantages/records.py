@@ -82,8 +82,10 @@ class Flow:
     raw, raw_valid: the rewards as they came, for stages that look at raw values (conditions,
     adaptive weights).
     lengths: tokens per completion `[B, G, *R]`, or None; needed only by whitening over tokens.
+    penalty: `[B, G, *R]` to be taken off the sum, or None; needed only by `subtract_penalty`.
     noise: `[B, 1, *R]` rounding error of a combined sum; differences at or below it are not signal.
-    metrics: scalars with stable names. trace: arrays worth looking at ("components", "sum").
+    metrics: scalars with stable names. trace: arrays worth looking at ("components", "sum",
+    "sum_valid").
     names: the K reward names. combined: whether the reward axis is gone.
     """
 
@@ -92,6 +94,7 @@ class Flow:
     raw: Float[Array, "B G K *R"]
     raw_valid: Bool[Array, "B G K *R"]
     lengths: Float[Array, "B G *R"] | None
+    penalty: Float[Array, "B G *R"] | None
     noise: Float[Array, "B 1 *R"] | None
     metrics: dict[str, Array]
     trace: dict[str, Array]

@@ -39,17 +39,25 @@ def group_normalize(
 
 
 def group_center(
-    *, scale: Literal["none", "batch"] = "none", eps: float = 0.0
+    *,
+    scale: Literal["none", "batch"] = "none",
+    eps: float = 0.0,
+    at_least: float | None = None,
 ) -> AdvantageTransform:
     """x - mean of the group (Dr.GRPO, arXiv 2503.20783).
 
     scale="batch" divides by sd + eps of the uncentred values over the batch (arXiv 2508.08221;
     TRL's `scale_rewards="batch"`).
+    at_least: the baseline is never below it, `x - max(mean, at_least)` (CoRPO, arXiv 2511.04439).
     """
 
     def update(flow: Flow) -> Flow:
         stats = group_statistics(flow.values, flow.valid, noise=flow.noise)
         centred = stats.deviation * stats.scale
+        if at_least is not None:
+            baseline = jnp.maximum(stats.mean, at_least)
+            raised = jnp.where(flow.valid, flow.values - baseline, 0)
+            centred = jnp.where(stats.mean >= at_least, centred, raised)
         if scale == "batch":
             batch = batch_statistics(flow.values, flow.valid, axes=_batch_axes(flow))
             centred = jnp.where(batch.std > 0, centred / _positive(batch.std + eps), 0)
@@ -112,6 +120,7 @@ def combine() -> AdvantageTransform:
         _require(flow, combined=False, stage="combine()")
         terms = jnp.where(flow.valid, flow.values, 0)
         total = jnp.sum(terms, axis=REWARD_AXIS)
+        voters = jnp.any(flow.valid, axis=REWARD_AXIS)
         noise = None
         if len(flow.names) > 1:
             rounding = len(flow.names) * jnp.finfo(terms.dtype).eps
@@ -123,9 +132,9 @@ def combine() -> AdvantageTransform:
             flow,
             component_metrics(terms, flow.valid, flow.names),
             values=total,
-            valid=jnp.any(flow.valid, axis=REWARD_AXIS),
+            valid=voters,
             noise=noise,
-            trace=flow.trace | {"components": terms, "sum": total},
+            trace=flow.trace | {"components": terms, "sum": total, "sum_valid": voters},
             combined=True,
         )
 

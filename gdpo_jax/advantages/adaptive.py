@@ -1,0 +1,76 @@
+"""Weights that look at the batch: saturation (SA-MRPO) and variation (SAW).
+
+Base weights live in the state, as in `weigh`; the rest is recomputed from the raw rewards of each
+batch.
+"""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+
+from gdpo_jax.advantages.records import AdvantageTransform, Flow
+from gdpo_jax.advantages.statistics import BatchStatistics, batch_statistics
+from gdpo_jax.advantages.weights import (
+    FixedWeights,
+    Weights,
+    apply_weights,
+    ordered_weights,
+)
+from gdpo_jax.errors import UserError
+
+
+def weigh_by_saturation(
+    bounds: Mapping[str, tuple[float, float]], weights: Weights = None, *, gamma: float = 0.5
+) -> AdvantageTransform:
+    """`w_k (1 - s_k)^gamma` with `s_k = (mean_b r_k - low_k) / (high_k - low_k)` (SA-MRPO,
+    2608.16072).
+
+    A reward that the batch has nearly solved loses weight; gamma = 0 leaves the weights as they
+    are.
+    bounds: lowest and highest possible value of every reward.
+    Raises UserError for missing or unknown names and for bounds that are not low < high.
+    """
+    for name, (low, high) in bounds.items():
+        if not low < high:
+            raise UserError(f"bounds of reward {name!r} are ({low}, {high}); give low < high")
+
+    def init(names: tuple[str, ...]) -> FixedWeights:
+        if set(bounds) != set(names):
+            raise UserError(f"bounds name {sorted(bounds)}, the rewards are {list(names)}")
+        return FixedWeights(weights=ordered_weights(weights, names))
+
+    def update(flow: Flow, state: FixedWeights) -> tuple[Flow, FixedWeights]:
+        low, high = jnp.array([bounds[name] for name in flow.names], flow.raw.dtype).T
+        mean = jnp.ravel(_per_reward(flow).mean)
+        saturation = jnp.clip((mean - low) / (high - low), 0, 1)
+        current = state.weights.astype(mean.dtype) * (1 - saturation) ** gamma
+        return apply_weights(flow, current), state
+
+    return AdvantageTransform(init, update)
+
+
+def weigh_by_variation(weights: Weights = None, *, eps: float = 1e-8) -> AdvantageTransform:
+    """`w_k K CV_k / (sum_l CV_l + eps)`, `CV_k = sd_b(r_k) / (|mean_b r_k| + eps)` (SAW,
+    2606.07705).
+
+    A reward that still varies relative to its mean gains weight. The coefficient of variation needs
+    rewards of one sign: the authors' code shifts correctness by +3 to make it positive.
+    """
+
+    def init(names: tuple[str, ...]) -> FixedWeights:
+        return FixedWeights(weights=ordered_weights(weights, names))
+
+    def update(flow: Flow, state: FixedWeights) -> tuple[Flow, FixedWeights]:
+        stats = _per_reward(flow)
+        variation = jnp.ravel(stats.std) / (jnp.abs(jnp.ravel(stats.mean)) + eps)
+        share = variation / (jnp.sum(variation) + eps)
+        current = state.weights.astype(share.dtype) * len(flow.names) * share
+        return apply_weights(flow, current), state
+
+    return AdvantageTransform(init, update)
+
+
+def _per_reward(flow: Flow) -> BatchStatistics:
+    """Batch mean and standard deviation of every raw reward."""
+    axes = (0, 1) + tuple(range(3, flow.raw.ndim))
+    return batch_statistics(flow.raw, flow.raw_valid, axes=axes)

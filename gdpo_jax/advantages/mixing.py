@@ -1,0 +1,78 @@
+"""Stages that scale the rewards of a group together instead of one by one: DVAO and CorrGRPO."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gdpo_jax.advantages.records import AdvantageTransform, Flow, stateless
+from gdpo_jax.advantages.stages import REWARD_AXIS
+from gdpo_jax.advantages.statistics import group_statistics
+from gdpo_jax.advantages.weights import FixedWeights, Weights, apply_weights, ordered_weights
+from gdpo_jax.errors import UserError
+
+
+class GroupMoments(NamedTuple):
+    centred: Float[Array, "B G K *R"]
+    std: Float[Array, "B 1 K *R"]
+
+
+def weigh_by_group_deviation(weights: Weights = None) -> AdvantageTransform:
+    """`b_k (r_k - mu_k) / sum_l b_l sd_l` inside each group, ddof 0 (DVAO, arXiv 2605.25604).
+
+    The sum over rewards is z-scores weighted by `v_k = b_k sd_k / sum_l b_l sd_l`: within a group a
+    reward counts as much as it varies. A group whose rewards are all degenerate gives 0.
+    The formula comes from a secondary note, not from the paper's text: treat it as uncertain.
+    """
+
+    def init(names: tuple[str, ...]) -> FixedWeights:
+        return FixedWeights(weights=ordered_weights(weights, names))
+
+    def update(flow: Flow, state: FixedWeights) -> tuple[Flow, FixedWeights]:
+        _before_combine(flow, "weigh_by_group_deviation()")
+        moments = _moments(flow, ddof=0)
+        base = dataclasses.replace(flow, values=moments.std)
+        total = jnp.sum(apply_weights(base, state.weights).values, axis=REWARD_AXIS, keepdims=True)
+        weighted = apply_weights(dataclasses.replace(flow, values=moments.centred), state.weights)
+        values = jnp.where(total > 0, weighted.values / jnp.where(total > 0, total, 1), 0)
+        return dataclasses.replace(weighted, values=values), state
+
+    return AdvantageTransform(init, update)
+
+
+def divide_by_correlation(*, eps: float = 1e-6) -> AdvantageTransform:
+    """`(r_k - mu_k) / sqrt(sum_lm rho_lm + eps)`, rho the Pearson correlations of the rewards in
+    the group (CorrGRPO, arXiv 2609.36820).
+
+    Rewards without variance have correlation 0 with all. With covariances in place of correlations
+    the sum over rewards would be GRPO. Rewards that oppose each other (rho near -1) shrink the root
+    toward sqrt(eps), which blows the group up: the formula's failure case.
+    Missing rewards enter a correlation as their mean.
+    """
+
+    def update(flow: Flow) -> Flow:
+        _before_combine(flow, "divide_by_correlation()")
+        stats = group_statistics(flow.values, flow.valid)
+        length = jnp.sqrt(jnp.sum(jnp.square(stats.deviation), axis=1, keepdims=True))
+        unit = stats.deviation / jnp.where(stats.live, length, 1)
+        # sum_lm rho_lm = |sum_k unit_k|^2, never negative, without the K x K matrix.
+        total = jnp.sum(
+            jnp.square(jnp.sum(unit, axis=REWARD_AXIS, keepdims=True)), axis=1, keepdims=True
+        )
+        values = stats.deviation * stats.scale / jnp.sqrt(total + eps)
+        return dataclasses.replace(flow, values=values)
+
+    return stateless(update)
+
+
+def _moments(flow: Flow, *, ddof: int) -> GroupMoments:
+    stats = group_statistics(flow.values, flow.valid, ddof=ddof)
+    return GroupMoments(
+        stats.deviation * stats.scale, jnp.where(stats.live, stats.std, 0) * stats.scale
+    )
+
+
+def _before_combine(flow: Flow, stage: str) -> None:
+    if flow.combined:
+        raise UserError(f"{stage} must stand before combine()")

@@ -1,0 +1,106 @@
+"""Further terms and masks on a batch of rewards: length penalties, KL in the reward, filtered
+samples.
+
+A further term is one more reward component, so that it is normalised on its own; GDPO's point.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from gdpo_jax.advantages.records import AdvantageTransform, AnyArray, Flow, RewardBatch
+from gdpo_jax.errors import UserError
+
+
+def append_reward(
+    rewards: RewardBatch,
+    name: str,
+    values: Float[AnyArray, "B G *R"],
+    valid: Bool[AnyArray, "B G *R"] | None = None,
+) -> RewardBatch:
+    """One more reward column. With per-item rewards, `[B, G]` values stand at every item.
+
+    KL in the reward, decoupled: `append_reward(rewards, "kl", -sequence_kl)` and a weight for it.
+    Raises UserError if the name is taken.
+    """
+    if name in rewards.names:
+        raise UserError(f"there is a reward {name!r} already; names: {list(rewards.names)}")
+    column = jnp.asarray(values).astype(rewards.values.dtype)
+    voters = jnp.isfinite(column) if valid is None else jnp.asarray(valid)
+    shape = rewards.values.shape
+    column, voters = (
+        jnp.broadcast_to(_as_column(x, len(shape)), (*shape[:2], 1, *shape[3:]))
+        for x in (column, voters)
+    )
+    return RewardBatch(
+        values=jnp.concatenate([jnp.asarray(rewards.values), column], axis=2),
+        valid=jnp.concatenate([jnp.asarray(rewards.valid), voters], axis=2),
+        names=(*rewards.names, name),
+    )
+
+
+def mask_samples(
+    rewards: RewardBatch, keep: Bool[AnyArray, "B"] | Bool[AnyArray, "B G"]
+) -> RewardBatch:
+    """The batch in which samples (or whole groups) that are not kept have no vote and no advantage.
+
+    Overlong filter (DAPO, arXiv 2503.14476): `mask_samples(rewards, finished)` takes the vote of
+    completions without a stop token; leaving them in and zeroing their loss mask lets them vote.
+    """
+    keep = jnp.asarray(keep)
+    keep = keep.reshape(keep.shape + (1,) * (rewards.values.ndim - keep.ndim))
+    return dataclasses.replace(rewards, valid=jnp.asarray(rewards.valid) & keep)
+
+
+def overlong_penalty(
+    lengths: Float[AnyArray, "*shape"], *, max_length: int, buffer: int, factor: float = 1.0
+) -> Float[Array, "*shape"]:
+    """`min(-(length - (max_length - buffer)) / buffer * factor, 0)` in tokens (DAPO, eq. 13).
+
+    Not clipped beyond max_length. Under GDPO it is one more reward (`append_reward`), not part of a
+    sum.
+    Raises UserError unless 0 < buffer <= max_length.
+    """
+    if not 0 < buffer <= max_length:
+        raise UserError(f"overlong buffer={buffer} must lie in [1, max_length={max_length}]")
+    over = jnp.asarray(lengths, jnp.float32) - (max_length - buffer)
+    return jnp.minimum(-over / buffer * factor, 0)
+
+
+class PenaltyState(NamedTuple):
+    """coefficient: factor on the penalty; replace it to change it without a new compilation."""
+
+    coefficient: Float[Array, ""]
+
+
+def subtract_penalty(coefficient: float) -> AdvantageTransform:
+    """`A_sum - coefficient * penalty`, after combine() and before the batch norm.
+
+    KL in the reward, after the sum: give `compute_advantages(..., penalty=sequence_kl)`. Peers drop
+    the KL term silently when GDPO is on; the other explicit place is one more decoupled reward.
+    Raises UserError before combine(), or if no penalty was given.
+    """
+
+    def init(names: tuple[str, ...]) -> PenaltyState:
+        return PenaltyState(coefficient=jnp.float32(coefficient))
+
+    def update(flow: Flow, state: PenaltyState) -> tuple[Flow, PenaltyState]:
+        if not flow.combined:
+            raise UserError("subtract_penalty() must stand after combine()")
+        if flow.penalty is None:
+            raise UserError("subtract_penalty() needs compute_advantages(..., penalty=[B, G])")
+        penalty = jnp.asarray(flow.penalty)
+        penalty = penalty.reshape(penalty.shape + (1,) * (flow.values.ndim - penalty.ndim))
+        shift = state.coefficient.astype(flow.values.dtype) * penalty
+        values = jnp.where(flow.valid, flow.values - shift, 0)
+        return dataclasses.replace(flow, values=values, noise=None), state
+
+    return AdvantageTransform(init, update)
+
+
+def _as_column(x: Array | np.ndarray, ndim: int) -> Array:
+    x = jnp.expand_dims(x, 2)
+    return x.reshape(x.shape + (1,) * (ndim - x.ndim))
