@@ -1,8 +1,8 @@
 """Checkpoints of a run: state, data position and configuration, written whole or not at all.
 
-Checkpoint `n` holds all that step `n` needs, and appears under its name only when complete: a killed
-run leaves either the old or the new one. One that cannot be read is an error that names its folder;
-going back further is a decision for a person, who deletes that folder.
+Checkpoint `n` holds all that step `n` needs and gets its name only when complete: a killed run
+leaves the old or the new one. One that cannot be read is an error that names its folder; going back
+further is a decision for a person, who deletes that folder.
 """
 
 import contextlib

@@ -17,7 +17,7 @@ def note_sizes(folder: Path) -> None:
 
 
 def check_sizes(folder: Path) -> None:
-    """Compare with the note; a folder without one passes, as its process was stopped before writing it.
+    """Compare with the note; a folder whose process was stopped before writing one passes.
 
     Raises:
         UserError: a file is missing or of another size; names it.

@@ -127,6 +127,7 @@ def run_policy_optimization(
     log_probs_of = make_log_prob_step(policy, **options)
     step = make_policy_step(policy, optimizer, objective, rules=rules, **options)
     mini_batches = _make_mini_batches(config.mini_batches, mesh)
+    keep_if = jax.jit(_keep_if, out_shardings=replicated(mesh))
 
     names = tuple(function.name for function in reward_functions)
     fresh = transform.init(names)
@@ -210,7 +211,9 @@ def run_policy_optimization(
                 for part in mini_batches(update_batch):
                     state, update_metrics = step(state, part)
                     updates.append(update_metrics)
-            state = _advance(state, advantage_state)
+            # It moves on with the parameters, and stays with them after a bad update.
+            kept = keep_if(state.healthy, advantage_state, state.advantage_state)
+            state = state.replace(advantage_state=kept)
 
             then = None
             if on_step is not None:
@@ -273,13 +276,8 @@ def _make_mini_batches(count: int, mesh: Mesh) -> Callable[[PolicyBatch], Sequen
     return jax.jit(cut, out_shardings=batch_sharding(mesh))
 
 
-@jax.jit
-def _advance(state: TrainState, advantage_state: Any) -> TrainState:
-    """The advantage state moves on with the parameters, and stays with them after a bad update."""
-    kept = jax.tree.map(
-        lambda new, old: jnp.where(state.healthy, new, old), advantage_state, state.advantage_state
-    )
-    return state.replace(advantage_state=kept)
+def _keep_if(healthy: Any, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(healthy, a, b), new, old)
 
 
 def _sample_reporter(

@@ -1,10 +1,15 @@
 """Compilation dominates these tests: programs are kept, and compiled with little effort."""
 
+import os
 import sys
 from pathlib import Path
 
 import jax
 import pytest
+
+# XLA on CPU runs independent collectives of one program in any order, each holding a thread until
+# all devices have come: with as few threads as devices they can wait for each other for ever.
+os.environ.setdefault("PJRT_NPROC", "64")
 
 # `toy` is shared with the processes that some tests start.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -35,7 +40,5 @@ def _quick_programs(program_cache):
 @pytest.fixture
 def process_environment(program_cache) -> dict[str, str]:
     """Environment of a fresh Python that compiles as this session does."""
-    import os
-
     names = {name.upper(): str(value) for name, value in _QUICK.items()}
     return {**os.environ, **names, "JAX_COMPILATION_CACHE_DIR": str(program_cache)}

@@ -108,13 +108,14 @@ def test_another_configuration_is_refused_field_by_field_and_nothing_is_touched(
 
 
 def test_damage_is_never_read_as_a_state(mesh, stored, tmp_path):
-    """Each file of the newest checkpoint cut in half: an error that names the folder, or no effect."""
+    """Each file of the newest checkpoint cut in half: an error with the folder, or no effect."""
     folder, state = stored
     like = fresh_state(mesh)
     newest = folder / "4"
     files = sorted(
-        path.relative_to(folder) for path in newest.rglob("*") if path.stat().st_size > 0
-        and path.is_file()
+        path.relative_to(folder)
+        for path in newest.rglob("*")
+        if path.stat().st_size > 0 and path.is_file()
     )
     refused = 0
     for index, name in enumerate(files):

@@ -82,9 +82,7 @@ def mesh_of(devices: int = 8, **axes: int):
 
 
 def engine_on(mesh, temperature: float = 1.0):
-    config = SamplerConfig(
-        max_new_tokens=6, stop_ids=(STOP,), pad_id=PAD, temperature=temperature
-    )
+    config = SamplerConfig(max_new_tokens=6, stop_ids=(STOP,), pad_id=PAD, temperature=temperature)
     return jax_engine(POLICY, config, batch_sharding=batch_sharding(mesh), bucket=4)
 
 
@@ -109,9 +107,7 @@ def run(workdir, mesh, *, config: PolicyOptimizationConfig, **changes):
         "encode": lambda record: record["prompt"],
         "tokenizer": DigitTokenizer(),
     } | changes
-    return run_policy_optimization(
-        POLICY, config=config, workdir=workdir, mesh=mesh, **arguments
-    )
+    return run_policy_optimization(POLICY, config=config, workdir=workdir, mesh=mesh, **arguments)
 
 
 def config(**changes) -> PolicyOptimizationConfig:

@@ -1,0 +1,22 @@
+"""Tests over several processes share the toy setting of the training tests."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+TRAINING = Path(__file__).parent.parent / "training"
+sys.path.insert(0, str(TRAINING))
+# Threads enough for all devices to wait in several collectives at once; see tests/training.
+os.environ.setdefault("PJRT_NPROC", "64")
+
+
+@pytest.fixture
+def worker_environment(tmp_path) -> dict[str, str]:
+    """Environment of a process with the toy setting on its path and little compilation effort."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(TRAINING),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }

@@ -1,0 +1,44 @@
+"""One process of a run over two: PORT PROCESS WORKDIR [STEP IN WHICH PROCESS 1 CANNOT SCORE]."""
+
+import sys
+from pathlib import Path
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.distributed.initialize(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[2]))
+
+import numpy as np  # noqa: E402
+import toy  # noqa: E402
+from jax.experimental import multihost_utils  # noqa: E402
+
+from gdpo_jax.errors import UserError  # noqa: E402
+
+
+class SometimesAway(toy.Brevity):
+    """Brevity that fails on process 1 at its n-th call."""
+
+    calls = 0
+
+    def __call__(self, completions, records):
+        if jax.process_index() == 1 and sys.argv[4:] == [str(SometimesAway.calls)]:
+            raise OSError("judge is away")
+        SometimesAway.calls += 1
+        return super().__call__(completions, records)
+
+
+if __name__ == "__main__":
+    workdir = Path(sys.argv[3])
+    try:
+        state = toy.run(
+            workdir,
+            toy.mesh_of(8, data=4, fsdp=2),
+            config=toy.config(steps=3, accumulation_steps=2, prompts_per_step=16),
+            reward_functions=(toy.REWARDS[0], SometimesAway()),
+        )
+    except UserError as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+        sys.exit(3)
+    leaves = jax.tree.leaves(state.params)
+    leaves = [multihost_utils.process_allgather(leaf, tiled=True) for leaf in leaves]
+    np.savez(workdir / f"final{jax.process_index()}.npz", *leaves)

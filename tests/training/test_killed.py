@@ -1,0 +1,42 @@
+"""SIGKILL in the middle of a run, and the same command again."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gdpo_jax.training import read_metrics
+
+
+@pytest.mark.slow
+def test_a_killed_run_started_again_ends_bit_for_bit_like_one_left_alone(
+    tmp_path, process_environment
+):
+    worker = Path(__file__).with_name("killed_worker.py")
+
+    def start(folder, *die_in):
+        command = [sys.executable, worker, tmp_path / folder, *die_in]
+        return subprocess.run(
+            list(map(str, command)), env=process_environment, capture_output=True, text=True
+        )
+
+    killed = start("killed", 3)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "killed" / "final.npz").exists()
+    # Rows may reach further than the checkpoint that the second start goes on from.
+    assert [row["step"] for row in read_metrics(tmp_path / "killed" / "metrics.jsonl")] == [0, 1, 2]
+    for folder in ("killed", "alone"):
+        done = start(folder)
+        assert done.returncode == 0, done.stderr
+        rows = read_metrics(tmp_path / folder / "metrics.jsonl")
+        assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
+    with (
+        np.load(tmp_path / "killed" / "final.npz") as killed_arrays,
+        np.load(tmp_path / "alone" / "final.npz") as alone_arrays,
+    ):
+        assert len(alone_arrays.files) > 20
+        for name in alone_arrays.files:
+            np.testing.assert_array_equal(killed_arrays[name], alone_arrays[name])
