@@ -164,7 +164,7 @@ def corr_grpo(weights: Weights = None, *, eps: float = 1e-6) -> AdvantageTransfo
 def constrained_grpo(
     thresholds: Mapping[str, float], *, step_size: float, weights: Weights = None
 ) -> AdvantageTransform:
-    """Constrained GRPO (arXiv 2602.05863): z of the rewards minus multipliers times z of the costs."""
+    """Constrained GRPO (arXiv 2602.05863): z of rewards minus multiplied z of costs."""
     return chain(
         group_normalize(), lagrangian(thresholds, step_size=step_size, weights=weights), combine()
     )

@@ -10,7 +10,18 @@ from gdpo_jax.objectives.aggregation import (
 from gdpo_jax.objectives.config import ObjectiveConfig
 from gdpo_jax.objectives.importance import log_importance
 from gdpo_jax.objectives.kl import KL_ESTIMATORS, importance_weighted, kl_estimate
+from gdpo_jax.objectives.mismatch import (
+    mismatch_metrics,
+    mismatch_weights,
+    stale_sequence_weights,
+)
 from gdpo_jax.objectives.objective import merge_metrics, policy_objective
+from gdpo_jax.objectives.selection import (
+    covariance_tokens,
+    mask_unfinished,
+    sequence_kl,
+    top_entropy_tokens,
+)
 from gdpo_jax.objectives.surrogates import (
     cispo_surrogate,
     clip_flags,
@@ -30,14 +41,21 @@ __all__ = [
     "clip_flags",
     "clipped_surrogate",
     "count_denominators",
+    "covariance_tokens",
     "importance_weighted",
     "kl_estimate",
     "log_importance",
+    "mask_unfinished",
     "merge_metrics",
+    "mismatch_metrics",
+    "mismatch_weights",
     "policy_objective",
     "pooled_mean",
     "reinforce_surrogate",
     "sapo_surrogate",
+    "sequence_kl",
     "spread_to_tokens",
+    "stale_sequence_weights",
     "token_weights",
+    "top_entropy_tokens",
 ]

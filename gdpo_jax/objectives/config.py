@@ -28,6 +28,7 @@ class ObjectiveConfig:
     gates.
     kl: estimator, or None; kl_coef: its weight in the loss; kl_weighted: multiply it by the ratio
     (unbiased off-policy); kl_cap: bound on one token's estimate.
+    old_kl_coef: KL-Cov's `|lp - old|` on the tokens given as `old_kl_tokens`.
     aggregation, max_length: see `token_weights`. entropy_coef: bonus on the mean token entropy.
     max_segments: list items a row can hold; later ones share a bin. log_ratio_limit: clamp before
     exp.
@@ -47,6 +48,7 @@ class ObjectiveConfig:
     kl_coef: float = 0.0
     kl_weighted: bool = False
     kl_cap: float | None = None
+    old_kl_coef: float = 0.0
     aggregation: Aggregation = "dapo"
     max_length: int | None = None
     entropy_coef: float = 0.0

@@ -37,6 +37,7 @@ def policy_objective(
     sequence_ids: Int[Array, "N C"] | None = None,
     entropy: Float[Array, "N C"] | None = None,
     policy_weights: Float[Array, "N C"] | None = None,
+    old_kl_tokens: Bool[Array, "N C"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """The loss of one micro-batch, to be minimised, and scalar metrics.
 
@@ -49,6 +50,7 @@ def policy_objective(
     sequence_ids: for packed rows. policy_weights: factor on the surrogate of each token, no
     gradient. What stands outside `mask` may be anything. On the first update of a batch every ratio
     is 1: the clip metrics are 0 and the loss is near 0 while its gradient is not.
+    old_kl_tokens: held to the old policy by `config.old_kl_coef` (KL-Cov, arXiv 2505.22617).
     Raises UserError if the config needs an input that is missing.
     """
     _check_inputs(config, ref_log_probs, segment_ids, entropy)
@@ -73,6 +75,9 @@ def policy_objective(
     surrogate = _surrogate(config, log_weight, log_probs, advantages)
     if policy_weights is not None:
         surrogate = surrogate * constant(clean(policy_weights))
+    if config.old_kl_coef and old_kl_tokens is not None:
+        held = config.old_kl_coef * jnp.abs(log_probs - old_log_probs)
+        surrogate = surrogate + jnp.where(old_kl_tokens, held, 0)
     weights = token_weights(
         mask,
         denominators,

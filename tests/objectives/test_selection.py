@@ -1,0 +1,65 @@
+"""Masks of tokens and completions."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gdpo_jax.errors import UserError
+from gdpo_jax.objectives import (
+    ObjectiveConfig,
+    count_denominators,
+    covariance_tokens,
+    mask_unfinished,
+    policy_objective,
+    sequence_kl,
+    top_entropy_tokens,
+)
+
+MASK = jnp.array([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]], bool)
+
+
+def test_top_entropy_tokens():
+    entropy = jnp.array([[0.1, 0.9, 0.3, 0.2, 99.0], [0.5, 0.8, 0.4, 0.0, 0.6]])
+    found = top_entropy_tokens(entropy, MASK, fraction=0.3)  # three of nine
+    np.testing.assert_array_equal(found, [[0, 1, 0, 0, 0], [0, 1, 0, 0, 1]])
+    np.testing.assert_array_equal(top_entropy_tokens(entropy, MASK, fraction=1.0), MASK)
+    one = top_entropy_tokens(entropy, MASK, fraction=1e-6)
+    assert int(one.sum()) == 1
+    assert not bool(top_entropy_tokens(entropy, jnp.zeros_like(MASK)).any())
+    with pytest.raises(UserError, match="fraction=0"):
+        top_entropy_tokens(entropy, MASK, fraction=0.0)
+
+
+def test_covariance_tokens_are_those_of_numpy():
+    rng = np.random.default_rng(1)
+    log_probs = rng.normal(size=(2, 5)).astype(np.float32)
+    advantages = rng.normal(size=(2, 5)).astype(np.float32)
+    mask = np.asarray(MASK)
+    covariance = (advantages - advantages[mask].mean()) * (log_probs - log_probs[mask].mean())
+    expected = mask & (covariance >= np.sort(covariance[mask])[-3])
+    dirty = jnp.where(MASK, log_probs, jnp.nan)
+    found = covariance_tokens(dirty, jnp.asarray(advantages), MASK, fraction=0.3)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_kl_cov_holds_the_chosen_tokens_to_the_old_policy():
+    log_probs, old = jnp.full((2, 5), -1.0), jnp.full((2, 5), -1.5)
+    chosen = jnp.zeros((2, 5), bool).at[0, 1].set(True)
+    inputs = {"log_probs": log_probs, "old_log_probs": old, "advantages": jnp.zeros((2, 5))}
+    inputs |= {"mask": MASK, "denominators": count_denominators(MASK)}
+    loss, _ = policy_objective(ObjectiveConfig(old_kl_coef=2.0), **inputs, old_kl_tokens=chosen)
+    np.testing.assert_allclose(loss, 2.0 * 0.5 / 9, rtol=1e-6)
+    loss, _ = policy_objective(ObjectiveConfig(), **inputs, old_kl_tokens=chosen)
+    assert loss == 0
+
+
+def test_unfinished_completions_leave_the_loss():
+    found = mask_unfinished(MASK, jnp.array([True, False]))
+    np.testing.assert_array_equal(found, [[1, 1, 1, 1, 0], [0] * 5])
+
+
+def test_sequence_kl_sums_over_the_mask():
+    log_probs = jnp.array([[-1.0, -2.0, -0.5, -1.5, jnp.nan]])
+    reference = jnp.array([[-1.1, -1.9, -0.9, -1.0, 0.0]])
+    found = sequence_kl(log_probs, reference, MASK[:1])
+    np.testing.assert_allclose(found, [-0.1], atol=1e-6)
