@@ -5,6 +5,7 @@ import numpy as np
 
 from gdpo_jax.advantages import compute_advantages, gdpo, grpo, record, reward_batch
 
+FAST_COMPILE = {"xla_backend_optimization_level": 0}
 n = np.nan
 NAMES = ("safe", "good")
 VALUES = np.array(
@@ -19,7 +20,7 @@ REWARDS = reward_batch(VALUES, NAMES)
 
 
 def metrics_of(transform, rewards=REWARDS):
-    compute = jax.jit(compute_advantages, static_argnums=0)
+    compute = jax.jit(compute_advantages, static_argnums=0, compiler_options=FAST_COMPILE)
     advantages, _, metrics = compute(transform, rewards, transform.init(rewards.names))
     return advantages, {name: float(value) for name, value in metrics.items()}
 

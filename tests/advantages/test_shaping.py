@@ -27,6 +27,7 @@ from gdpo_jax.advantages import (
 )
 from gdpo_jax.errors import UserError
 
+FAST_COMPILE = {"xla_backend_optimization_level": 0}
 NAMES = ("a", "b")
 GROUPS = reward_batch(
     np.array(
@@ -44,7 +45,7 @@ GROUPS = reward_batch(
 
 
 def run(transform, rewards, **options):
-    compute = jax.jit(compute_advantages, static_argnums=0)
+    compute = jax.jit(compute_advantages, static_argnums=0, compiler_options=FAST_COMPILE)
     return compute(transform, rewards, transform.init(rewards.names), **options)[0]
 
 
@@ -114,7 +115,7 @@ def test_a_reward_per_sample_joins_rewards_per_item():
 
 def test_per_sample_diagnostics_hold_every_step_of_the_way():
     transform = gdpo((1.0, 0.5))
-    diagnose = jax.jit(per_sample_diagnostics, static_argnums=0)
+    diagnose = jax.jit(per_sample_diagnostics, static_argnums=0, compiler_options=FAST_COMPILE)
     found = diagnose(transform, GROUPS, transform.init(NAMES))
     found = {name: np.asarray(x) for name, x in found.items()}
     assert set(found) == {"z", "components", "sum", "sum_valid", "advantages"}
