@@ -10,6 +10,7 @@ The randomness of step `n` is `fold_in(key, n)`, so that a resumed run repeats i
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,7 @@ def _score(
     return completions, rewards, segment_ids.reshape(prompts, samples, length)
 
 
+@functools.lru_cache(maxsize=64)
 def _make_mini_batches(count: int, mesh: Mesh) -> Callable[[PolicyBatch], Sequence[PolicyBatch]]:
     if count == 1:
         return lambda batch: [batch]

@@ -32,14 +32,15 @@ class MetricWriter:
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """One row; values that are not finite become null in the file."""
+        """One row; values that are not finite become null, and no point on the board."""
         if self._file is None or self._board is None:
             return
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
-        for name, value in metrics.items():
-            self._board.add_scalar(name, value, step)
+        for name, value in finite.items():
+            if value is not None:
+                self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         if self._file is not None and self._board is not None:

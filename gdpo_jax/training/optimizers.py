@@ -1,5 +1,6 @@
 """AdamW with warm-up, a schedule and gradient clipping, from one record."""
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,8 +55,12 @@ def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
     return optax.join_schedules([ramp, after], [warmup])
 
 
+@functools.lru_cache(maxsize=64)
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW (arXiv 1711.05101) with the schedule of `config`."""
+    """Clip by global norm, then AdamW (arXiv 1711.05101) with the schedule of `config`.
+
+    One configuration gives one object, so that steps made with it share their compiled programs.
+    """
     adamw = optax.adamw(
         learning_rate_schedule(config),
         b1=config.b1,

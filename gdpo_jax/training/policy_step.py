@@ -1,5 +1,6 @@
 """One policy update from sampled completions and token advantages, and what comes before it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +71,7 @@ LogProbStep = Callable[[Any, Any, Any, Any, Any], Array]
 AdvantageStep = Callable[..., tuple[Array, Advantages, Any, Metrics]]
 
 
+@functools.lru_cache(maxsize=64)
 def make_policy_step(
     policy: Policy,
     optimizer: optax.GradientTransformation,
@@ -83,6 +85,8 @@ def make_policy_step(
     chunk: int | None = 16,
 ) -> PolicyStep:
     """`step(state, batch) -> (state, metrics)`, jitted over the mesh; `state` is donated.
+
+    The same arguments give the same program, which a second run in this process need not compile.
 
     Metrics are those of `policy_objective`, summed over micro-batches, with `loss`, `grad_norm`,
     `update_norm`, `healthy`, and, if the sampler's log-probs are given, their absolute difference
@@ -147,6 +151,7 @@ def make_policy_step(
     return checked
 
 
+@functools.lru_cache(maxsize=64)
 def make_log_prob_step(
     policy: Policy,
     *,
@@ -183,6 +188,7 @@ def make_log_prob_step(
     return jax.jit(log_probs, out_shardings=batch_sharding(mesh))
 
 
+@functools.lru_cache(maxsize=64)
 def make_advantage_step(transform: AdvantageTransform, *, mesh: Mesh) -> AdvantageStep:
     """`f(advantage_state, rewards, mask, finished, segment_ids)` on the mesh.
 

@@ -1,5 +1,6 @@
 """Supervised fine-tuning: the token mean of the negative log-likelihood of given completions."""
 
+import functools
 from collections.abc import Callable
 
 import chex
@@ -38,6 +39,7 @@ class SFTBatch:
 SFTStep = Callable[[TrainState, SFTBatch], tuple[TrainState, Metrics]]
 
 
+@functools.lru_cache(maxsize=64)
 def make_sft_step(
     policy: Policy,
     optimizer: optax.GradientTransformation,
@@ -49,6 +51,8 @@ def make_sft_step(
     chunk: int | None = 16,
 ) -> SFTStep:
     """`step(state, batch) -> (state, metrics)`, jitted over the mesh; `state` is donated.
+
+    The same arguments give the same program, which a second run in this process need not compile.
 
     Metrics: `loss` in nats per token over the whole batch, `tokens`, `grad_norm`, `update_norm`,
     `healthy`.

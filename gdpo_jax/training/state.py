@@ -1,5 +1,7 @@
 """The state of a run as one pytree, created in place on the mesh."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -49,8 +51,19 @@ def create_state(
     Raises:
         UserError: a parameter does not divide over the mesh.
     """
-    shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
+    build = _state_builder(policy, optimizer, mesh=mesh, rules=rules)
     init_key, run_key = jax.random.split(key)
+    if params is not None:
+        shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
+        params = jax.device_put(params, shardings.params)
+    return build(init_key, run_key, params, advantage_state)
+
+
+@functools.lru_cache(maxsize=64)
+def _state_builder(
+    policy: Policy, optimizer: optax.GradientTransformation, *, mesh: Mesh, rules: ShardingRules
+) -> Callable[..., TrainState]:
+    shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
 
     def build(init_key: Any, run_key: Any, params: Any, advantage_state: Any) -> TrainState:
         params = policy.init(init_key) if params is None else jax.tree.map(jnp.copy, params)
@@ -63,11 +76,10 @@ def create_state(
             key=run_key,
         )
 
-    if params is not None:
-        params = jax.device_put(params, shardings.params)
-    return jax.jit(build, out_shardings=shardings)(init_key, run_key, params, advantage_state)
+    return jax.jit(build, out_shardings=shardings)
 
 
+@functools.lru_cache(maxsize=64)
 def state_shardings(
     policy: Policy,
     optimizer: optax.GradientTransformation,

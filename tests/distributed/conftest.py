@@ -19,4 +19,6 @@ def worker_environment(tmp_path) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": str(TRAINING),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "programs"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }

@@ -6,11 +6,8 @@ import sys
 from pathlib import Path
 
 import jax
-
-jax.config.update("jax_num_cpu_devices", 2)
-
-import numpy as np  # noqa: E402
-import toy  # noqa: E402
+import numpy as np
+import toy
 
 
 class Deadly(toy.Brevity):
@@ -29,8 +26,8 @@ if __name__ == "__main__":
     workdir = Path(sys.argv[1])
     state = toy.run(
         workdir,
-        toy.mesh_of(2),
-        config=toy.config(steps=5, num_iterations=2),
+        toy.mesh_of(1),
+        config=toy.config(steps=5),
         reward_functions=(toy.REWARDS[0], Deadly()),
     )
     leaves = toy.as_numpy(jax.tree.leaves((state.params, state.opt_state)))

@@ -26,7 +26,7 @@ from gdpo_jax.training import (
 
 @pytest.fixture(scope="module")
 def mesh():
-    return toy.mesh_of(2)
+    return toy.mesh_of(1)
 
 
 @pytest.fixture(scope="module")
@@ -332,7 +332,7 @@ def test_sft_that_diverges_stops_with_the_last_good_state(mesh, tmp_path):
     )
     state = create_state(toy.POLICY, optimizer, key=jax.random.key(0), mesh=mesh)
     config = sft_config(checkpoint_every=100)
-    with pytest.raises(NonFiniteLossError, match=r"step \d: loss nan"):
+    with pytest.raises(NonFiniteLossError, match=r"step 1: .* gradient norm nan"):
         sft(tmp_path, mesh, config=config, optimizer=optimizer, state=state)
     (step,) = steps_stored(tmp_path)
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == step

@@ -117,7 +117,7 @@ def config(**changes) -> PolicyOptimizationConfig:
             "prompts_per_step": 8,
             "num_samples": 4,
             "prompt_buckets": (4, 8),
-            "chunk": 4,
+            "chunk": None,
             "checkpoint_every": 2,
             **changes,
         }
