@@ -84,9 +84,7 @@ def main() -> None:
     print(f"largest difference           {error:9.1e}")
     if memory is not None:
         print(f"temporary memory             {memory.temp_size_in_bytes / 2**20:9.1f} MiB")
-        print(
-            f"temporary / traffic floor    {memory.temp_size_in_bytes / rewards.values.nbytes:9.2f} x"
-        )
+        print(print(f"temporary / traffic floor    {memory.temp_size_in_bytes / floor:9.2f} x"))
     print(f"bandwidth of a copy          {bandwidth / 1e9:9.1f} GB/s")
     print(f"traffic floor / time         {floor / seconds / 1e9:9.1f} GB/s")
     print(f"share of the bandwidth       {floor / seconds / bandwidth:9.1%}")

@@ -46,7 +46,7 @@ def chain(*transforms: AdvantageTransform) -> AdvantageTransform:
 def start_flow(
     rewards: RewardBatch,
     lengths: Float[AnyArray, "B G *R"] | None = None,
-    penalty: Float[AnyArray, "B G *R"] | None = None,
+    penalty: Float[AnyArray, "B G *P"] | None = None,
 ) -> Flow:
     """The flow at the head of a chain: statistics dtype, zeros under invalid entries (the mask is
     never NaN).
@@ -61,6 +61,8 @@ def start_flow(
     lengths, penalty = (
         None if x is None else jnp.asarray(x).astype(values.dtype) for x in (lengths, penalty)
     )
+    if penalty is not None and penalty.ndim < values.ndim - 1:
+        penalty = jnp.broadcast_to(penalty[:, :, None], values.shape[:2] + values.shape[3:])
     return Flow(
         values=values,
         valid=valid,
@@ -82,7 +84,7 @@ def compute_advantages(
     state: Any,
     *,
     lengths: Float[AnyArray, "B G *R"] | None = None,
-    penalty: Float[AnyArray, "B G *R"] | None = None,
+    penalty: Float[AnyArray, "B G *P"] | None = None,
 ) -> tuple[Advantages, Any, dict[str, Array]]:
     """Runs `transform` on the rewards of a whole optimiser batch; pure, jit-able with `transform`
     static.
@@ -112,7 +114,7 @@ def per_sample_diagnostics(
     state: Any,
     *,
     lengths: Float[AnyArray, "B G *R"] | None = None,
-    penalty: Float[AnyArray, "B G *R"] | None = None,
+    penalty: Float[AnyArray, "B G *P"] | None = None,
 ) -> dict[str, Array]:
     """What a report shows for single completions.
 

@@ -92,9 +92,7 @@ def subtract_penalty(coefficient: float) -> AdvantageTransform:
             raise UserError("subtract_penalty() must stand after combine()")
         if flow.penalty is None:
             raise UserError("subtract_penalty() needs compute_advantages(..., penalty=[B, G])")
-        penalty = jnp.asarray(flow.penalty)
-        penalty = penalty.reshape(penalty.shape + (1,) * (flow.values.ndim - penalty.ndim))
-        shift = state.coefficient.astype(flow.values.dtype) * penalty
+        shift = state.coefficient.astype(flow.values.dtype) * flow.penalty
         values = jnp.where(flow.valid, flow.values - shift, 0)
         return dataclasses.replace(flow, values=values, noise=None), state
 
