@@ -1,21 +1,20 @@
 """Stages that scale the rewards of a group together instead of one by one: DVAO and CorrGRPO."""
 
 import dataclasses
-from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from gdpo_jax.advantages.records import AdvantageTransform, Flow, stateless
 from gdpo_jax.advantages.stages import REWARD_AXIS
 from gdpo_jax.advantages.statistics import group_statistics
-from gdpo_jax.advantages.weights import FixedWeights, Weights, apply_weights, ordered_weights
+from gdpo_jax.advantages.weights import (
+    FixedWeights,
+    Weights,
+    along_rewards,
+    apply_weights,
+    ordered_weights,
+)
 from gdpo_jax.errors import UserError
-
-
-class GroupMoments(NamedTuple):
-    centred: Float[Array, "B G K *R"]
-    std: Float[Array, "B 1 K *R"]
 
 
 def weigh_by_group_deviation(weights: Weights = None) -> AdvantageTransform:
@@ -31,10 +30,12 @@ def weigh_by_group_deviation(weights: Weights = None) -> AdvantageTransform:
 
     def update(flow: Flow, state: FixedWeights) -> tuple[Flow, FixedWeights]:
         _before_combine(flow, "weigh_by_group_deviation()")
-        moments = _moments(flow, ddof=0)
-        base = dataclasses.replace(flow, values=moments.std)
-        total = jnp.sum(apply_weights(base, state.weights).values, axis=REWARD_AXIS, keepdims=True)
-        weighted = apply_weights(dataclasses.replace(flow, values=moments.centred), state.weights)
+        stats = group_statistics(flow.values, flow.valid, ddof=0)
+        weights = along_rewards(state.weights.astype(flow.values.dtype), flow.values.ndim)
+        std = jnp.where(stats.live, stats.std, 0) * stats.scale
+        total = jnp.sum(weights * std, axis=REWARD_AXIS, keepdims=True)
+        centred = dataclasses.replace(flow, values=stats.deviation * stats.scale)
+        weighted = apply_weights(centred, state.weights)
         values = jnp.where(total > 0, weighted.values / jnp.where(total > 0, total, 1), 0)
         return dataclasses.replace(weighted, values=values), state
 
@@ -64,13 +65,6 @@ def divide_by_correlation(*, eps: float = 1e-6) -> AdvantageTransform:
         return dataclasses.replace(flow, values=values)
 
     return stateless(update)
-
-
-def _moments(flow: Flow, *, ddof: int) -> GroupMoments:
-    stats = group_statistics(flow.values, flow.valid, ddof=ddof)
-    return GroupMoments(
-        stats.deviation * stats.scale, jnp.where(stats.live, stats.std, 0) * stats.scale
-    )
 
 
 def _before_combine(flow: Flow, stage: str) -> None:

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Int
 
 from gdpo_jax.advantages.algebra import with_metrics
 from gdpo_jax.advantages.records import AdvantageTransform, AnyArray, Flow
-from gdpo_jax.advantages.stages import REWARD_AXIS
 from gdpo_jax.errors import UserError
 
 Schedule = Callable[[Int[Array, ""]], Any]
@@ -65,11 +64,14 @@ def apply_weights(flow: Flow, weights: Float[Array, "K"]) -> Flow:
     if weights.shape != (len(flow.names),):
         raise UserError(f"weights have shape {weights.shape}; the rewards are {list(flow.names)}")
     weights = weights.astype(flow.values.dtype)
-    shape = [1] * flow.values.ndim
-    shape[REWARD_AXIS] = len(flow.names)
     metrics = {f"weight/{name}": weights[k] for k, name in enumerate(flow.names)}
     flow = with_metrics(flow, metrics)
-    return dataclasses.replace(flow, values=flow.values * weights.reshape(shape))
+    return dataclasses.replace(flow, values=flow.values * along_rewards(weights, flow.values.ndim))
+
+
+def along_rewards(weights: Float[Array, "K"], ndim: int) -> Float[Array, "1 1 K *ones"]:
+    """The K numbers on the reward axis of an array of rank `ndim`."""
+    return weights.reshape((1, 1, -1) + (1,) * (ndim - 3))
 
 
 def ordered_weights(weights: Weights, names: tuple[str, ...]) -> Float[Array, "K"]:

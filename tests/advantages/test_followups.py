@@ -113,6 +113,18 @@ def test_reinforce_pp_whitens_the_sum(found):
     np.testing.assert_allclose(found["reinforce, group"], centred / centred.std(ddof=1), atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [1e30, 1e-30, 0.0])
+def test_no_nan_for_huge_tiny_and_missing_rewards(size):
+    rng = np.random.default_rng(5)
+    signs = rng.choice([-1.0, 0.0, 1.0], size=TWO_GROUPS.shape)
+    values = (signs * size).astype(np.float32)
+    values[1, 0] = np.nan
+    values[0, 2, 1] = np.nan
+    for name, advantages in _all(reward_batch(values, ("a", "b"))).items():
+        assert np.all(np.isfinite(advantages)), name
+        assert advantages[1, 0] == 0, name
+
+
 def run(transform, rewards, state=None, **options):
     state = transform.init(rewards.names) if state is None else state
     compute = jax.jit(compute_advantages, static_argnums=0, compiler_options=FAST_COMPILE)
@@ -216,8 +228,8 @@ def test_new_weights_do_not_recompile():
         (lambda: gdpo((1, 2, 3)).init(("a", "b")), "'a', 'b'"),
         (lambda: gdpo({"a": 1, "c": 2}).init(("a", "b")), r"unknown: \['c'\].*without.*'b'"),
         (lambda: gdpo(convention="torch"), "trl"),
-        (lambda: weigh_by_saturation({"a": (1, 1)}), "low < high"),
-        (lambda: sa_mrpo({"a": (0, 1)}).init(("a", "b")), "'a', 'b'"),
+        (lambda: weigh_by_saturation({"a": (1.0, 1.0)}), "low < high"),
+        (lambda: sa_mrpo({"a": (0.0, 1.0)}).init(("a", "b")), "'a', 'b'"),
         (lambda: constrained_grpo({"c": 0.1}, step_size=0.1).init(("a",)), "'c'"),
         (lambda: constrained_grpo({"c": 0.1}, step_size=0.0), "step_size=0.0"),
         (lambda: clip(0.0), "positive"),
