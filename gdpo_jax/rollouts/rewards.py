@@ -21,6 +21,7 @@ SampleReward = float | None
 RankRewards = Sequence[SampleReward]
 
 _SHOWN_CHARACTERS = 400
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def _number(
         value = float(answer)
     except (TypeError, ValueError, OverflowError):
         value = math.inf
-    if abs(value) > np.finfo(np.float32).max:
+    if abs(value) > _LARGEST:
         raise RewardError(
             f"reward {function.name!r} returned {answer!r} for {_describe(index, completions)}\n"
             "a reward is a finite number; None or NaN mark a sample without one"

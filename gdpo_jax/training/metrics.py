@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from tensorboardX import SummaryWriter
@@ -72,6 +73,6 @@ def drop_rows(path: Path, start_step: int) -> None:
     os.replace(partial, path)
 
 
-def read_metrics(path: str | Path) -> list[dict[str, float | None]]:
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a `metrics.jsonl`."""
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]

@@ -46,9 +46,7 @@ def test_without_shuffling_records_come_as_stored():
 def test_the_shares_of_all_processes_make_up_the_global_batch(count):
     shares = [
         ids(
-            record_batches(
-                SOURCE, batch_size=4, seed=7, process_index=index, process_count=count
-            ),
+            record_batches(SOURCE, batch_size=4, seed=7, process_index=index, process_count=count),
             5,
         )
         for index in range(count)
@@ -64,9 +62,7 @@ def test_a_stored_position_continues_exactly_even_with_other_processes():
     expected = ids(batches, 4)
     shares = []
     for index in range(2):
-        share = record_batches(
-            SOURCE, batch_size=4, seed=3, process_index=index, process_count=2
-        )
+        share = record_batches(SOURCE, batch_size=4, seed=3, process_index=index, process_count=2)
         share.set_state(position)
         shares.append(ids(share, 4))
     assert [first + second for first, second in zip(*shares)] == expected

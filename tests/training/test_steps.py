@@ -136,7 +136,7 @@ def test_fresh_parameters_do_not_depend_on_the_mesh():
 
 def test_given_parameters_are_copied_and_survive_donation():
     mesh = toy.mesh_of(8)
-    params = toy.POLICY.init(jax.random.key(9))
+    params = jax.jit(toy.POLICY.init)(jax.random.key(9))
     before = toy.as_numpy(params)
     state = create_state(toy.POLICY, OPTIMIZER, key=jax.random.key(0), mesh=mesh, params=params)
     jax.tree.map(np.testing.assert_array_equal, toy.as_numpy(state.params), before)
@@ -223,7 +223,7 @@ def test_sft_minimises_the_token_mean_of_the_negative_log_likelihood():
         layout="plain",
         chunk=None,
     )
-    expected = -np.sum(log_probs) / np.sum(batch.mask[:, 1])
+    expected = -np.sum(np.asarray(log_probs)) / np.sum(batch.mask[:, 1])
     results = {}
     for parts in (1, 4):
         step = make_sft_step(toy.POLICY, OPTIMIZER, mesh=mesh, accumulation_steps=parts, chunk=3)
