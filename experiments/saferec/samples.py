@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.saferec.jsonfiles import read_rows
 from gdpo_jax.training import StepSample
 
 __all__ = ["SampleWriter", "read_samples"]
@@ -46,13 +47,13 @@ class SampleWriter:
 
 
 def read_samples(path: Path) -> list[dict]:
-    """The kept groups in order of step; of a step written twice (after a resume) the later one."""
-    if not path.exists():
+    """The kept groups in order of step; of a step written twice (after a resume) the later one.
+
+    Empty if the arm kept none. Raises UserError that names a damaged line.
+    """
+    if not path.is_file() or not path.stat().st_size:
         return []
-    by_step: dict[int, dict] = {}
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
-        by_step[row["step"]] = row
+    by_step = {row["step"]: row for row in read_rows(path)}
     return [by_step[step] for step in sorted(by_step)]
 
 

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from experiments.saferec.conversations import SPLIT_WINDOWS, generate_conversations
+from experiments.saferec.dataset import SPLIT_SIZES, build_dataset
+from experiments.saferec.films import invent_films
+
 PROJECT = Path(__file__).resolve().parents[3]
 
 
@@ -33,3 +37,28 @@ def published_file(reference_file):
 def published_records(published_file):
     """The 79 published conversations, as they stand in the file."""
     return json.loads(published_file.read_text(encoding="utf-8"))["samples"]
+
+
+@pytest.fixture(scope="session")
+def invented_films():
+    """The embedded catalogue."""
+    return invent_films()
+
+
+@pytest.fixture(scope="session")
+def conversations(invented_films):
+    """The embedded conversations by split, as they are generated."""
+    return {
+        split: list(
+            generate_conversations(invented_films, split=split, count=SPLIT_SIZES[split], seed=0)
+        )
+        for split in SPLIT_WINDOWS
+    }
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """The embedded data set on disk, to be read only."""
+    folder = tmp_path_factory.mktemp("saferec") / "data"
+    build_dataset(folder)
+    return folder

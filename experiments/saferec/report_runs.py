@@ -1,0 +1,101 @@
+"""What the report knows of a run folder: scores, rows of metrics, kept samples, and the oracle."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.saferec.catalogue import Oracle, film_oracle
+from experiments.saferec.dataset import SaferecMini, load_films
+from experiments.saferec.jsonfiles import read_rows
+from experiments.saferec.results import ArmResult, Results, collect, read_scores
+from experiments.saferec.samples import read_samples
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What one arm of one run left behind; `rows` and `samples` by seed."""
+
+    result: ArmResult
+    rows: Mapping[int, Sequence[Mapping[str, Any]]]
+    samples: Mapping[int, Sequence[Mapping[str, Any]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run folder; `dashed` tells its lines apart from those of the run before it."""
+
+    label: str  # empty if it is the only run of the page
+    results: Results
+    scores: Mapping[str, Mapping[int, Mapping[str, Any]]]
+    arms: Sequence[Trained]
+    oracle: Oracle | None
+    dashed: bool
+
+    def key(self, arm: str) -> str:
+        """What ties all marks of an arm to the legend."""
+        return f"{self.label}/{arm}"
+
+    def name(self, title: str) -> str:
+        """How the page calls an arm, with the run where there are several."""
+        return f"{self.label}: {title}" if self.label else title
+
+
+def load_runs(run_dirs: Sequence[Path]) -> list[Run]:
+    """Reads the run folders. Raises UserError if one holds no scored arm or an unreadable file."""
+    return [
+        _load(path, label, dashed=place % 2 == 1)
+        for place, (path, label) in enumerate(zip(run_dirs, _labels(run_dirs)))
+    ]
+
+
+def _labels(run_dirs: Sequence[Path]) -> list[str]:
+    if len(run_dirs) == 1:
+        return [""]
+    names = [folder_name(path) for path in run_dirs]
+    return [
+        name if names.count(name) == 1 else f"{name} ({place})"
+        for place, name in enumerate(names, start=1)
+    ]
+
+
+def folder_name(path: Path) -> str:
+    """The last part of the path, also for a path such as "."."""
+    return path.resolve().name
+
+
+def _load(path: Path, label: str, *, dashed: bool) -> Run:
+    results = collect(path)
+    arms = []
+    for arm in results.arms:
+        folders = {seed: path / f"seed-{seed}" / arm.name for seed in arm.seeds}
+        arms.append(
+            Trained(
+                result=arm,
+                rows={seed: _rows(folder / "metrics.jsonl") for seed, folder in folders.items()},
+                samples={
+                    seed: read_samples(folder / "samples.jsonl") for seed, folder in folders.items()
+                },
+            )
+        )
+    return Run(
+        label=label,
+        results=results,
+        scores=read_scores(path),
+        arms=arms,
+        oracle=_oracle(path / "data"),
+        dashed=dashed,
+    )
+
+
+def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
+    """The rows of a metrics file; none if the arm wrote none yet."""
+    return read_rows(path) if path.is_file() and path.stat().st_size else []
+
+
+def _oracle(data_dir: Path) -> Oracle | None:
+    """The oracle of the run's own data set; None if the run read another folder's."""
+    return film_oracle(load_films(data_dir)) if (data_dir / SaferecMini.name).is_dir() else None
+
+
+__all__ = ["Run", "Trained", "folder_name", "load_runs"]
