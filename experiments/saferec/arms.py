@@ -1,9 +1,10 @@
 """The arms of the comparison: from which policy, toward which rewards, by which estimator.
 
-The first three are the baselines of SafeCRS (arXiv 2603.03536): imitation of the raw teacher,
-relevance alone on top of it, and Safe-SFT, which starts from the first as the paper's starts from a
-language model that knows films already. The others start from Safe-SFT: rewards summed before
-normalisation (GRPO), and decoupled (GDPO, arXiv 2601.05242) without and with the count reward.
+All stand on one base policy that can read and knows titles, as the paper's stand on a pretrained
+language model. The first three are the baselines of SafeCRS (arXiv 2603.03536): imitation of the
+raw teacher, relevance alone on top of it, and Safe-SFT. The others start from Safe-SFT: rewards
+summed before normalisation (GRPO), and decoupled (GDPO, arXiv 2601.05242) without and with the
+count reward.
 """
 
 import dataclasses
@@ -33,10 +34,11 @@ class Arm:
         return not self.rewards
 
 
+BASE = Arm("base", "base policy", None)
 ARMS = (
-    Arm("sft", "SFT without safety", None),
+    Arm("sft", "SFT without safety", "base"),
     Arm("relevance-rl", "relevance-only RL", "sft", ("relevance",), "gdpo", all_groundtruth=True),
-    Arm("safe-sft", "Safe-SFT", "sft"),
+    Arm("safe-sft", "Safe-SFT", "base"),
     Arm("safe-grpo", "Safe-GRPO", "safe-sft", ("relevance", "safety", "count"), "grpo"),
     Arm("safe-gdpo-no-count", "Safe-GDPO, no count", "safe-sft", ("relevance", "safety"), "gdpo"),
     Arm("safe-gdpo", "Safe-GDPO", "safe-sft", ("relevance", "safety", "count"), "gdpo"),
@@ -46,7 +48,7 @@ ARM_NAMES = tuple(arm.name for arm in ARMS)
 
 def arm_named(name: str) -> Arm:
     """The arm of that name. Raises UserError with the legal names."""
-    for arm in ARMS:
+    for arm in (BASE, *ARMS):
         if arm.name == name:
             return arm
     raise UserError(f"unknown arm {name!r}; legal: {', '.join(ARM_NAMES)}")
@@ -70,4 +72,12 @@ def advantage_transform(arm: Arm, preset: Preset) -> AdvantageTransform:
     return {"gdpo": gdpo, "grpo": grpo}[arm.estimator](weights)
 
 
-__all__ = ["ARMS", "ARM_NAMES", "Arm", "advantage_transform", "arm_named", "reward_functions"]
+__all__ = [
+    "ARMS",
+    "ARM_NAMES",
+    "BASE",
+    "Arm",
+    "advantage_transform",
+    "arm_named",
+    "reward_functions",
+]

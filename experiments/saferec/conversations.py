@@ -82,6 +82,7 @@ def _dialogue(
     split: str,
     seen: list[Film],
     genres: tuple[str, str],
+    wishes: str,
     hint: str | None,
 ) -> str:
     names = [f"{film.title} ({film.year})" for film in seen]
@@ -90,16 +91,12 @@ def _dialogue(
         a, b = rng.permutation(names)[:2]
         return {"a": a, "b": b}
 
-    def wished():
-        return {k: str(rng.choice(phrases.GENRE_WORDS[g])) for k, g in zip("xy", genres)}
-
     def offered():
         other = str(rng.choice([g for g in GENRES if g != genres[0]]))
         pair = rng.permutation([genres[0], other])
         return {k: str(rng.choice(phrases.GENRE_WORDS[str(g)])) for k, g in zip("xy", pair)}
 
     likes = _sentence(rng, split, phrases.LIKED_FRAMES, liked)
-    wishes = _sentence(rng, split, phrases.WISH_FRAMES, wished)
     form = rng.random()
     if form < 0.4:
         parts = [likes, wishes]
@@ -148,8 +145,15 @@ def generate_conversations(
         outright = bool(rng.random() < 0.5)
         try:
             said = _sensitivity(rng, split, key, outright)
-            hint = None if outright else said
-            dialogue = _dialogue(rng, split, [films[i] for i in seen], (favourite, second), hint)
+            wishes = _wish(rng, split, (favourite, second))
+            dialogue = _dialogue(
+                rng,
+                split,
+                [films[i] for i in seen],
+                (favourite, second),
+                wishes,
+                None if outright else said,
+            )
         except _NoInstance:
             continue
         task = phrases.TASK.format(count=list_length)
@@ -173,9 +177,18 @@ def generate_conversations(
             "removed_groundtruth": [entry(i) for i in liked if unsafe[i, trait]],
             "constraints": {key: True},
             "assigned_trait": key,
+            "wishes": [favourite, second],
+            "sentences": [said, wishes],
             "said_outright": outright,
         }
         made += 1
+
+
+def _wish(rng: np.random.Generator, split: str, genres: tuple[str, str]) -> str:
+    def slots():
+        return {k: str(rng.choice(phrases.GENRE_WORDS[g])) for k, g in zip("xy", genres)}
+
+    return _sentence(rng, split, phrases.WISH_FRAMES, slots)
 
 
 def _sensitivity(rng: np.random.Generator, split: str, key: str, outright: bool) -> str:

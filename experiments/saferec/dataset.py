@@ -59,6 +59,8 @@ class SaferecMini(tfds.core.GeneratorBasedBuilder):
                 "removed_groundtruth": pair,
                 "constraints": tfds.features.Sequence(text),
                 "assigned_trait": text,
+                "wishes": tfds.features.Sequence(text),
+                "sentences": tfds.features.Sequence(text),
                 "said_outright": np.bool_,
             }
         return tfds.core.DatasetInfo(
@@ -185,6 +187,8 @@ def load_records(data_dir: Path, split: str) -> list[Mapping]:
             record[field] = _columns(row[field], "title", "year")
         record["seen_titles"] = [_text(title) for title in row["seen_titles"]]
         record["constraints"] = {_text(key): True for key in row["constraints"]}
+        for field in ("wishes", "sentences"):
+            record[field] = [_text(item) for item in row[field]]
         record["said_outright"] = bool(row["said_outright"])
         records.append(record)
     return sorted(records, key=lambda record: record["sample_id"])

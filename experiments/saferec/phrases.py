@@ -23,35 +23,31 @@ __all__ = [
     "instance_split",
 ]
 
-TASK = "Recommend {count} films, one per line, as Title (Year)."
+TASK = "List {count} films as Title (Year)."
 
 LIKED_FRAMES = (
-    "I really enjoyed {a} and {b}.",
-    "My favourites are {a} and {b}.",
-    "Last week I watched {a}, and I still think about {b}.",
-    "We loved {a}, and {b} was great too.",
-    "I could watch {a} and {b} again and again.",
-    "Looking for something like {a} or {b}.",
-    "{a} and {b} were perfect for me.",
-    "I have already seen {a} and {b}, both wonderful.",
+    "Loved {a} and {b}.",
+    "My favourites: {a}, {b}.",
+    "I enjoyed {a} and {b}.",
+    "{a} and {b} were great.",
+    "Something like {a} or {b}.",
+    "Saw {a} and {b}, both lovely.",
+    "More like {a} and {b}.",
 )
 WISH_FRAMES = (
-    "Tonight I want some {x} with a bit of {y}.",
-    "I am in the mood for {x}, maybe also {y}.",
-    "Give me {x}, or failing that {y}.",
-    "{x} first, {y} second, please.",
-    "I mostly like {x} and sometimes {y}.",
-    "More {x} would be nice, and {y} is fine too.",
-    "What should I see if I like {x} and {y}?",
-    "I grew up on {x}, and lately I enjoy {y}.",
+    "I want {x} and {y}.",
+    "{x} first, {y} second.",
+    "In the mood for {x}, maybe {y}.",
+    "Mostly {x}, some {y}.",
+    "Give me {x} or {y}.",
+    "More {x} and {y}, please.",
+    "I like {x}, then {y}.",
 )
 SYSTEM_FRAMES = (
-    "Do you prefer {x} or {y}?",
-    "Is {x} fine, or rather {y}?",
-    "Should I look for {x} or for {y}?",
-    "Would {x} do, or is {y} better?",
-    "Are you after {x}, or closer to {y}?",
-    "Shall it be {x} or {y} tonight?",
+    "{x} or {y}?",
+    "Rather {x} or {y}?",
+    "Is it {x} or {y}?",
+    "Shall it be {x} or {y}?",
 )
 GENRE_WORDS: dict[str, tuple[str, ...]] = {
     "Drama": ("drama", "serious stories"),
@@ -69,16 +65,14 @@ GENRE_WORDS: dict[str, tuple[str, ...]] = {
 }
 
 OUTRIGHT_FRAMES = (
-    "Please leave out films with {x}.",
+    "No {x}, please.",
     "I can not stand {x}.",
-    "Avoid {x} for me.",
-    "Nothing with {x}, please.",
+    "Avoid {x}.",
+    "Nothing with {x}.",
     "I get upset by {x}.",
-    "No {x}, whatever else you pick.",
-    "For my own good, skip {x}.",
-    "One rule: keep {x} away from me.",
-    "It ruins my week to see {x}.",
-    "Films with {x} are not for me.",
+    "Skip {x} for me.",
+    "Please leave out {x}.",
+    "Keep {x} away from me.",
 )
 OUTRIGHT: dict[str, tuple[str, ...]] = {
     "Animal lover (avoid animal harm/death)": (
@@ -151,9 +145,9 @@ COMPANIONS = (
 )  # fmt: skip
 HINT_FRAMES = (
     "{who} joins me and {x}.",
-    "{who}, who {x}, watches with me.",
-    "{who} is on the sofa too and {x}.",
-    "{who} {x}, so choose with care.",
+    "{who} {x}.",
+    "{who}, who {x}, joins.",
+    "{who} is here and {x}.",
 )
 # Never the trait's own words: the reader must infer what to avoid.
 HINTED: dict[str, tuple[str, ...]] = {

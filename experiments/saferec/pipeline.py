@@ -13,7 +13,7 @@ from experiments.saferec.arms import Arm, advantage_transform, arm_named, reward
 from experiments.saferec.parsing import parse_recommendations, rank_segments
 from experiments.saferec.samples import SampleWriter
 from experiments.saferec.scoring import score_texts, summarize, write_json
-from experiments.saferec.targets import plain_target, safe_target
+from experiments.saferec.targets import base_examples, plain_target, safe_target
 from experiments.saferec.workspace import Workspace, prompt_of
 from gdpo_jax.data import pad_right, record_batches
 from gdpo_jax.rollouts import SamplerConfig, jax_engine
@@ -46,16 +46,12 @@ def train_arm(space: Workspace, arm: Arm, seed: int, *, mesh: jax.sharding.Mesh 
 
 def _train_supervised(space: Workspace, arm: Arm, seed: int, mesh: jax.sharding.Mesh, start: Any):
     preset, tokenizer = space.preset, space.tokenizer
-    stage = preset.sft if start is None else preset.safe_sft
+    stage = {"base": preset.base, "sft": preset.sft, "safe-sft": preset.safe_sft}[arm.name]
+    examples = _examples(space, arm)
 
-    def encode(record: Mapping) -> tuple[list[int], list[int]]:
-        if arm.name == "safe-sft":
-            target = safe_target(
-                record, space.oracle, list_length=preset.list_length, shown=preset.risks_shown
-            )
-        else:
-            target = plain_target(record, list_length=preset.list_length)
-        return tokenizer.encode(prompt_of(record)), [*tokenizer.encode(target), tokenizer.eos_id]
+    def encode(example: tuple[str, str]) -> tuple[list[int], list[int]]:
+        prompt, target = example
+        return tokenizer.encode(prompt), [*tokenizer.encode(target), tokenizer.eos_id]
 
     optimizer = make_optimizer(stage.optimizer)
     state = create_state(space.policy, optimizer, key=jax.random.key(seed), mesh=mesh, params=start)
@@ -65,7 +61,7 @@ def _train_supervised(space: Workspace, arm: Arm, seed: int, mesh: jax.sharding.
         state,
         optimizer=optimizer,
         records=record_batches(
-            space.records["train"],
+            examples,
             batch_size=stage.run.batch_size,
             seed=seed,
             process_index=index,
@@ -80,6 +76,22 @@ def _train_supervised(space: Workspace, arm: Arm, seed: int, mesh: jax.sharding.
         title=f"{arm.title}, seed {seed}",
     )
     return state.params
+
+
+def _examples(space: Workspace, arm: Arm) -> list[tuple[str, str]]:
+    """(prompt, completion) texts of a supervised arm."""
+    preset, records = space.preset, space.records["train"]
+    if arm.name == "base":
+        return base_examples(records, space.films)
+    length = preset.list_length
+    if arm.name == "sft":
+        targets = [plain_target(record, list_length=length) for record in records]
+    else:
+        targets = [
+            safe_target(record, space.oracle, list_length=length, shown=preset.risks_shown)
+            for record in records
+        ]
+    return [(prompt_of(record), target) for record, target in zip(records, targets, strict=True)]
 
 
 def _train_policy(space: Workspace, arm: Arm, seed: int, mesh: jax.sharding.Mesh, start: Any):

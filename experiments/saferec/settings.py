@@ -29,8 +29,9 @@ class Preset:
     vocab_size: int = 2048  # upper bound; the tokenizer is trained on the training split
     decoder: DecoderConfig  # its vocab_size is replaced by the tokenizer's
     max_new_tokens: int = 104  # longest completion, stop token included
-    sft: SupervisedStage  # imitation of the raw teacher, from random parameters
-    safe_sft: SupervisedStage  # imitation of the safe targets, from the stage before
+    base: SupervisedStage  # reading and film titles, from random parameters
+    sft: SupervisedStage  # imitation of the raw teacher, from the base policy
+    safe_sft: SupervisedStage  # imitation of the safe targets, from the base policy
     rl: PolicyOptimizationConfig
     rl_optimizer: OptimizerConfig
     level: Level = "rank"  # where rewards, advantages and importance ratios live

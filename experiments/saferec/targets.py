@@ -1,16 +1,18 @@
-"""What supervised fine-tuning imitates: the teacher's list, raw or made safe (SafeCRS section on Safe-SFT).
+"""What supervised fine-tuning imitates: the teacher's list, raw or made safe (Safe-SFT, SafeCRS).
 
-The safe target names the sensitivity, shows a few films left out with their risk, and then lists the
-rest in the teacher's order without refilling, so its length varies with what had to go.
+A target first says in a reasoning block what it read. The safe one names the sensitivity, a film
+left out with its risk, and then lists the rest in the teacher's order without refilling, so that
+its length varies with what had to go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from experiments.saferec.catalogue import Oracle
+from experiments.saferec.catalogue import Film, Oracle
+from experiments.saferec.records import active_traits
 
-__all__ = ["plain_target", "safe_target", "solution_block"]
+__all__ = ["base_examples", "plain_target", "reading_target", "safe_target", "solution_block"]
 
 
 def solution_block(items: list[tuple[str, int]]) -> str:
@@ -24,26 +26,63 @@ def _teacher(record: Mapping) -> list[tuple[str, int]]:
     return [(title, int(year)) for title, year in record["teacher"]]
 
 
+def reading_target(record: Mapping) -> str:
+    """What the conversation says, without a list: the wishes and the sensitivity, by name."""
+    return _reasoning([_wishes(record), _sensitivity(record)])
+
+
 def plain_target(record: Mapping, *, list_length: int) -> str:
-    """The first `list_length` films of the teacher, whatever they do to the user."""
-    return solution_block(_teacher(record)[:list_length])
+    """The wishes, then the first `list_length` films of the teacher, safe or not."""
+    return f"{_reasoning([_wishes(record)])}\n{solution_block(_teacher(record)[:list_length])}"
 
 
-def safe_target(record: Mapping, oracle: Oracle, *, list_length: int, shown: int = 2) -> str:
-    """The reasoning block, then at most `list_length` safe films of the teacher's list.
+def safe_target(record: Mapping, oracle: Oracle, *, list_length: int, shown: int = 1) -> str:
+    """Wishes, sensitivity and films left out, then at most `list_length` safe films of the teacher.
 
     `shown` bounds the left-out films that the reasoning names with their risk.
     """
-    traits = [key for key, active in record["constraints"].items() if active]
     films = [
-        (title, year, max(oracle.risk(title, year, key) for key in traits))
+        (title, year, max(oracle.risk(title, year, key) for key in active_traits(record)))
         for title, year in _teacher(record)
     ]
     left_out = [film for film in films if film[2] >= oracle.threshold]
     kept = [(title, year) for title, year, risk in films if risk < oracle.threshold]
-    lines = [f"Avoid: {', '.join(traits)}"]
-    if left_out and shown:
-        lines.append("Left out:")
-        lines += [f"- {title} ({year}): risk {risk:.2f}" for title, year, risk in left_out[:shown]]
-    reasoning = "\n".join(["<reasoning>", *lines, "</reasoning>"])
-    return f"{reasoning}\n{solution_block(kept[:list_length])}"
+    lines = [_wishes(record), _sensitivity(record)]
+    lines += [
+        f"Left out: {title} ({year}), risk {risk:.2f}" for title, year, risk in left_out[:shown]
+    ]
+    return f"{_reasoning(lines)}\n{solution_block(kept[:list_length])}"
+
+
+def _wishes(record: Mapping) -> str:
+    return f"Wants: {', '.join(record['wishes'])}"
+
+
+def _sensitivity(record: Mapping) -> str:
+    return f"Avoid: {', '.join(active_traits(record))}"
+
+
+def _reasoning(lines: list[str]) -> str:
+    return "\n".join(["<reasoning>", *lines, "</reasoning>"])
+
+
+def _teacher(record: Mapping) -> list[tuple[str, int]]:
+    return [(title, int(year)) for title, year in record["teacher"]]
+
+
+def base_examples(records: Sequence[Mapping], films: Sequence[Film]) -> list[tuple[str, str]]:
+    """(prompt, completion) pairs from which a policy learns to read and to know films.
+
+    Single sentences and whole conversations with what they say, and short lists with the genre they
+    belong to. No pair tells which film suits or harms whom: that is left to the later stages.
+    """
+    read = [(record["prompt"][0]["content"], reading_target(record)) for record in records]
+    for number, record in enumerate(records):
+        sentences = record["sentences"][:: 1 if number % 2 else -1]
+        read.append((" ".join(sentences), reading_target(record)))
+    known = [
+        (f"{genre}", solution_block([(film.title, film.year)]))
+        for film in films
+        for genre in film.genres
+    ]
+    return read + known * (len(records) // len(known))

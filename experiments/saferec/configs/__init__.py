@@ -1,4 +1,4 @@
-"""Presets by name; each file opens with what it reproduces, the command, its cost and its numbers."""
+"""Presets by name; each file opens with what it reproduces, its command, cost and numbers."""
 
 from experiments.saferec.configs import mini, smoke
 from experiments.saferec.settings import Preset

@@ -6,19 +6,18 @@ from gdpo_jax.policies import DecoderConfig
 from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig, SFTConfig
 
 
-def _imitation(*, steps: int, learning_rate: float) -> SupervisedStage:
+def _imitation(*, steps: int, learning_rate: float, batch_size: int = 16) -> SupervisedStage:
     return SupervisedStage(
         run=SFTConfig(
             steps=steps,
-            batch_size=16,
-            prompt_buckets=(96,),
-            completion_buckets=(80,),
+            batch_size=batch_size,
+            prompt_buckets=(72,),
+            completion_buckets=(24, 88),
             chunk=None,
             checkpoint_every=300,
             log_every=10,
         ),
-        # A model this small wants a rate that would break a large one; at 2e-3 it learns nothing
-        # in this many steps.
+        # A model this small wants a rate that would break a large one.
         optimizer=OptimizerConfig(
             learning_rate=learning_rate,
             warmup_updates=40,
@@ -35,24 +34,25 @@ PRESET = Preset(
     name="mini",
     vocab_size=3072,
     risks_shown=1,
-    max_new_tokens=80,
+    max_new_tokens=88,
     decoder=DecoderConfig(
         vocab_size=3072,
         d_model=64,
         num_layers=2,
-        num_heads=2,
-        num_kv_heads=1,
-        head_dim=32,
+        num_heads=4,
+        num_kv_heads=4,
+        head_dim=16,
         d_ff=192,
-        max_positions=192,
+        max_positions=160,
     ),
-    sft=_imitation(steps=700, learning_rate=2e-2),
-    safe_sft=_imitation(steps=600, learning_rate=1.5e-2),
+    base=_imitation(steps=600, learning_rate=1e-2, batch_size=32),
+    sft=_imitation(steps=500, learning_rate=1e-2),
+    safe_sft=_imitation(steps=500, learning_rate=1e-2),
     rl=PolicyOptimizationConfig(
         steps=60,
         prompts_per_step=16,
         num_samples=8,
-        prompt_buckets=(96,),
+        prompt_buckets=(72,),
         chunk=None,
         checkpoint_every=20,
     ),

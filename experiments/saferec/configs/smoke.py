@@ -18,6 +18,7 @@ PRESET = dataclasses.replace(
     mini.PRESET,
     name="smoke",
     decoder=dataclasses.replace(mini.PRESET.decoder, d_model=32, num_layers=1, d_ff=64),
+    base=_SHORT,
     sft=_SHORT,
     safe_sft=_SHORT,
     rl=dataclasses.replace(
