@@ -262,9 +262,9 @@ def test_options_that_cannot_work_are_refused_at_once(mesh, tmp_path):
     with pytest.raises(UserError, match="num_samples must be positive"):
         toy.config(num_samples=0)
     # With run-time type checks a wrong word is refused before the configuration sees it.
-    with pytest.raises((UserError, TypeCheckError), match="'trainer'.*'sampler'"):
+    with pytest.raises((UserError, TypeCheckError), match=r"'trainer'.*'sampler'"):
         toy.config(old_log_probs="mine")
-    with pytest.raises((UserError, TypeCheckError), match="'shared'.*'plain'"):
+    with pytest.raises((UserError, TypeCheckError), match=r"'shared'.*'plain'"):
         toy.config(layout="packed")
     assert not list(tmp_path.iterdir())
 

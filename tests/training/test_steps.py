@@ -229,7 +229,7 @@ def test_sft_minimises_the_token_mean_of_the_negative_log_likelihood():
         step = make_sft_step(toy.POLICY, OPTIMIZER, mesh=mesh, accumulation_steps=parts, chunk=3)
         state, metrics = step(state_on(mesh), to_global(rows, mesh))
         np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
-        assert metrics["tokens"] == np.sum(batch.mask[:, 1])
+        assert float(metrics["tokens"]) == np.sum(batch.mask[:, 1])
         results[parts] = toy.as_numpy(state.params), toy.as_numpy(metrics)
         _, later = step(state, to_global(rows, mesh))
         assert later["loss"] < metrics["loss"]
