@@ -1,7 +1,6 @@
 """The shape of a decoder: a frozen, hashable record, fit to be static under `jax.jit`."""
 
 import dataclasses
-from typing import Literal
 
 from gdpo_jax.errors import UserError
 
@@ -11,9 +10,9 @@ class DecoderConfig:
     """Sizes and numerics of one decoder-only transformer.
 
     `num_heads` query heads share `num_kv_heads` key and value heads. Parameters are float32 always;
-    `dtype` is that of the matrix products, while norms, softmax, logits and angles stay float32.
-    `remat` says what the backward pass recomputes: nothing, all of a layer but its input, or all
-    but its matrix products.
+    `dtype` ("float32" or "bfloat16") is that of the matrix products, while norms, softmax, logits
+    and angles stay float32. `remat` says what the backward pass recomputes: "none", all of a
+    "layer" but its input, or all but its "dots", the matrix products.
 
     Raises UserError for sizes that cannot be.
     """
@@ -29,8 +28,8 @@ class DecoderConfig:
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-6
     tie_embeddings: bool = True
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: Literal["none", "layer", "dots"] = "none"
+    dtype: str = "float32"
+    remat: str = "none"
 
     def __post_init__(self):
         sizes = ("vocab_size", "d_model", "num_layers", "num_heads", "num_kv_heads", "d_ff")

@@ -5,8 +5,6 @@ position prompt_length + t and is predicted by the hidden state before it; token
 the prompt.
 """
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -24,7 +22,7 @@ def completion_log_probs(
     completions: Int[Array, "B G C"],
     completion_mask: Bool[Array, "B G C"],
     *,
-    layout: Literal["shared", "plain"] = "shared",
+    layout: str = "shared",
     chunk: int | None = 16,
     temperature: float = 1.0,
     with_entropy: bool = True,
@@ -37,8 +35,8 @@ def completion_log_probs(
     temperature: logits are divided by it, as the sampler does.
 
     Both outputs are float32 and zero outside of `completion_mask`; the entropy is None unless asked
-    for. Raises UserError for a temperature or chunk that is not positive, an unknown layout, or rows longer
-    than the decoder's positions.
+    for. Raises UserError for a temperature or chunk that is not positive, an unknown layout, or
+    rows longer than the decoder's positions.
     """
     if temperature <= 0:
         raise UserError(f"log-probs need a temperature above 0, got {temperature}")

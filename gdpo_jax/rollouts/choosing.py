@@ -1,8 +1,8 @@
 """Drawing one token a row from logits: inverse CDF on two levels, top-p by a threshold, no sort.
 
-`N` rows, `V` tokens. Sorting or drawing V random numbers a row costs more than a small model's whole
-forward pass, so both are avoided: one uniform number a row selects a block of tokens by the sums of
-blocks, then a token inside it.
+`N` rows, `V` tokens. Sorting or drawing V random numbers a row costs more than a small model's
+whole forward pass, so both are avoided: one uniform number a row selects a block of tokens by the
+sums of blocks, then a token inside it.
 """
 
 import jax
@@ -52,8 +52,8 @@ def _first_above(
 ) -> tuple[Int[Array, "N"], Float[Array, "N"]]:
     """The first index of positive weight whose cumulative sum exceeds the target, and what is left.
 
-    Rounding can leave no such index when the target is the whole sum; then the largest weight is taken,
-    so that a token of weight zero is never drawn.
+    Rounding can leave no such index when the target is the whole sum; then the largest weight is
+    taken, so that a token of weight zero is never drawn.
     """
     cumulative = jnp.cumsum(weights, axis=-1)
     above = (cumulative > target[:, None]) & (weights > 0)
@@ -66,8 +66,8 @@ def _first_above(
 def keep_top_p(weights: Float[Array, "N V"], top_p: float) -> Float[Array, "N V"]:
     """Zero weights below the largest threshold that keeps `top_p` of the sum (arXiv 1904.09751).
 
-    Non-negative floats order as their bit patterns do, so bisection over 31 bits finds the threshold
-    exactly; tokens of equal weight at the threshold are kept together.
+    Non-negative floats order as their bit patterns do, so bisection over 31 bits finds the
+    threshold exactly; tokens of equal weight at the threshold are kept together.
     """
     bits = jax.lax.bitcast_convert_type(weights, jnp.int32)
     enough = top_p * weights.sum(axis=-1)

@@ -32,7 +32,7 @@ class Rollout:
 class SamplerConfig:
     """How completions are drawn; hashable, so that it may be static under `jax.jit`.
 
-    temperature: 0 takes the most likely token each time (log-probs are then those at temperature 1).
+    temperature: 0 takes the most likely token each time (log-probs are then those at 1).
     top_p: tokens outside of the smallest set with this much probability are never drawn.
     stop_ids: any of these tokens ends a completion, and is part of it.
     Raises UserError for values outside of their range.

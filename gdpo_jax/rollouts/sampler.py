@@ -33,9 +33,10 @@ def sample(
 ) -> Rollout:
     """`num_samples` completions of each prompt; the key is consumed.
 
-    Prompts are right-padded and hold at least one token. What row (b, g) draws depends on the key, b, g
-    and its own prompt alone: not on other rows, padding rows or the number of devices. The loop ends
-    when every row has met a stop token. Raises UserError for rows longer than the policy's positions.
+    Prompts are right-padded and hold at least one token. What row (b, g) draws depends on the key,
+    b, g and its own prompt alone: not on other rows, padding rows or the number of devices. The
+    loop ends when every row has met a stop token. Raises UserError for rows longer than the
+    policy's positions.
     """
     batch, size = prompts.shape
     length = config.max_new_tokens
@@ -122,7 +123,7 @@ def prefill(
     prompts: Int[Array, "B P"],
     prompt_lengths: Int[Array, "B"],
 ) -> tuple[Float[Array, "B D"], KeyValues]:
-    """The hidden state of each prompt's last token, and keys and values [L,B,J,P,K] of all of them."""
+    """The hidden state of each prompt's last token, and keys and values [L,B,J,P,K] of all."""
     size = prompts.shape[1]
     positions = jnp.broadcast_to(jnp.arange(size)[None, :], prompts.shape)
     attend = remembering(causal_mask(prompt_lengths, size))
@@ -134,7 +135,7 @@ def prefill(
 def row_uniforms(
     key: Key[Array, ""], batch: int, num_samples: int, length: int
 ) -> Float[Array, "B G C"]:
-    """Numbers in [0, 1) from one key per (prompt, sample), so that rows do not depend on each other."""
+    """Numbers in [0, 1) from one key per (prompt, sample): rows do not depend on each other."""
 
     def of_row(prompt, row):
         row_key = jax.random.fold_in(jax.random.fold_in(key, prompt), row)

@@ -94,7 +94,8 @@ def hidden_of(config, params, tokens, positions, mask, cache=None):
 def logits_of(config, params, tokens):
     rows, size = tokens.shape
     policy = decoder_policy(config)
-    hidden, _ = policy.apply(params, tokens, row_positions(rows, size), causal(rows, size))
+    positions, mask = jnp.asarray(row_positions(rows, size)), jnp.asarray(causal(rows, size))
+    hidden, _ = policy.apply(params, tokens, positions, mask)
     return policy.unembed(params, hidden)
 
 

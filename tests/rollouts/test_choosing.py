@@ -68,7 +68,7 @@ def test_top_p_keeps_tokens_of_equal_weight_together():
 
 def test_zero_temperature_takes_the_first_largest_logit():
     logits = jnp.array([[0.0, 3.0, 3.0], [2.0, 1.0, -1.0]])
-    tokens, log_probs = choose(logits, jnp.array([0.99, 0.99]), temperature=0, top_p=1.0)
+    tokens, log_probs = choose(logits, jnp.array([0.99, 0.99]), temperature=0.0, top_p=1.0)
     np.testing.assert_array_equal(tokens, [1, 0])
     expected = jax.nn.log_softmax(logits)[jnp.arange(2), tokens]
     np.testing.assert_allclose(log_probs, expected, atol=1e-6)

@@ -134,6 +134,8 @@ def test_the_first_token_follows_the_policy(inputs, getkey):
     every = rollout.replace(
         completions=jnp.arange(CONFIG.vocab_size)[None, :, None],
         mask=jnp.ones((1, CONFIG.vocab_size, 1), bool),
+        log_probs=rollout.log_probs[:, : CONFIG.vocab_size],
+        finished=rollout.finished[:, : CONFIG.vocab_size],
     )
     log_probs = trained(params, every, temperature=0.8)
     expected = np.exp(np.asarray(log_probs, np.float64)).ravel()
