@@ -1,8 +1,7 @@
 """Checkpoints of a run: state, data position and configuration, written whole or not at all.
 
-Checkpoint `n` holds all that step `n` needs and gets its name only when complete: a killed run
-leaves the old or the new one. One that cannot be read is an error that names its folder; going back
-further is a decision for a person, who deletes that folder.
+Checkpoint `n` holds all that step `n` needs and gets its name when complete. One that cannot be
+read is an error that names its folder; going back further is for a person, who deletes that folder.
 """
 
 import contextlib
@@ -27,9 +26,8 @@ class Checkpoints:
         self._directory = Path(directory).absolute()
         self._config = json_tree(config)
         newest = ocp.training.preservation_policies.LatestN(keep)
-        self._orbax = ocp.training.Checkpointer(
-            self._directory, preservation_policy=newest, cleanup_tmp_directories=True
-        )
+        options = {"preservation_policy": newest, "cleanup_tmp_directories": True}
+        self._orbax = ocp.training.Checkpointer(self._directory, **options)
         self._saving: tuple[int, Any] | None = None
 
     @property
@@ -47,10 +45,9 @@ class Checkpoints:
         self._saving = step, save(step, items, force=True, custom_metadata=about)
 
     def restore(self, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
-        """`(step, state, position)` of the newest checkpoint, or None if there is none.
+        """`(step, state, position)` of the newest checkpoint in the shape of `like`, or None.
 
-        `like` gives structure, dtypes and shardings. Raises UserError for a damaged checkpoint or
-        one of another configuration, naming the fields that differ.
+        Raises UserError for a damaged one, or one of another configuration (names the fields).
         """
         if (step := self.latest_step) is None:
             return None
