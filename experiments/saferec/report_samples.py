@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+import jax
 import numpy as np
 
 from experiments.saferec.catalogue import Oracle
@@ -18,7 +19,7 @@ from experiments.saferec.metrics import prompt_text
 from experiments.saferec.parsing import Recommendation, parse_recommendations
 from experiments.saferec.records import active_traits, groundtruth
 from experiments.saferec.titles import match_key
-from gdpo_jax.advantages import gdpo, per_sample_diagnostics, reward_batch
+from gdpo_jax.advantages import RewardBatch, gdpo, per_sample_diagnostics, reward_batch
 
 MARKS = {
     "hit": "✓ liked",
@@ -70,9 +71,13 @@ def group_z_scores(rewards: Mapping[str, Sequence[Any]]) -> np.ndarray:
     """
     columns = [np.array(column, dtype=np.float64) for column in rewards.values()]
     values = np.stack(columns, axis=1)[None].astype(np.float32)
-    batch = reward_batch(values, tuple(rewards))
+    return np.asarray(_z_scores(reward_batch(values, tuple(rewards))))[0]
+
+
+@jax.jit
+def _z_scores(batch: RewardBatch) -> jax.Array:
     transform = gdpo()
-    return np.asarray(per_sample_diagnostics(transform, batch, transform.init(batch.names))["z"][0])
+    return per_sample_diagnostics(transform, batch, transform.init(batch.names))["z"]
 
 
 def sample_article(sample: Mapping[str, Any], oracle: Oracle | None, *, key: str) -> str:
