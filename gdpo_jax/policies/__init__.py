@@ -1,6 +1,6 @@
 """A policy is init/apply over a tree of parameters: the decoder, its log-probs, its tokenizer."""
 
-from gdpo_jax.policies.config import DecoderConfig
+from gdpo_jax.policies.config import DecoderConfig, RopeScaling
 from gdpo_jax.policies.decoder import Params, Policy, decoder_policy, num_params, unstack_layers
 from gdpo_jax.policies.log_probs import completion_log_probs
 from gdpo_jax.policies.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
@@ -9,6 +9,7 @@ __all__ = [
     "DecoderConfig",
     "Params",
     "Policy",
+    "RopeScaling",
     "Tokenizer",
     "completion_log_probs",
     "decoder_policy",

@@ -6,6 +6,20 @@ from gdpo_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """How Llama 3.1 and later stretch rotary angles to contexts longer than `original_positions`.
+
+    """How Llama 3.1 and later stretch rotary angles to contexts beyond `original_positions`.
+    those below original_positions / high_frequency_factor stay, those between go over smoothly.
+    """
+
+    factor: float
+    original_positions: int = 8192
+    low_frequency_factor: float = 1.0
+    high_frequency_factor: float = 4.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
     """Sizes and numerics of one decoder-only transformer.
 
@@ -13,6 +27,10 @@ class DecoderConfig:
     `dtype` ("float32" or "bfloat16") is that of the matrix products, while norms, softmax, logits
     and angles stay float32. `remat` says what the backward pass recomputes: "none", all of a
     "layer" but its input, or all but its "dots", the matrix products.
+
+    What families differ in: `attention_bias` adds a bias to queries, keys and values (Qwen2.5);
+    `qk_norm` normalises each query and key head (Qwen3); `rope_scaling` stretches rotary angles
+    (Llama 3.1 and later).
 
     Raises UserError for sizes that cannot be.
     """
@@ -28,6 +46,9 @@ class DecoderConfig:
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-6
     tie_embeddings: bool = True
+    attention_bias: bool = False
+    qk_norm: bool = False
+    rope_scaling: RopeScaling | None = None
     dtype: str = "float32"
     remat: str = "none"
 

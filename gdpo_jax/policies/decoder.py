@@ -49,12 +49,23 @@ class Policy(NamedTuple):
     init_cache: Callable[[int, int], Cache]
 
 
+def rotary_frequencies(config: DecoderConfig) -> Float[Array, "F"]:
+    """Radians a position of each of the K/2 rotary pairs: theta^(-2i/K), then any scaling."""
+    half = config.head_dim // 2
+    frequency = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequency
+    turns = scaling.original_positions * frequency / (2 * math.pi)
+    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+    kept = jnp.clip((turns - low) / (high - low), min=0.0, max=1.0)
+    return frequency * (kept + (1 - kept) / scaling.factor)
+
+
 def rotate(
-    x: Float[Array, "N T H K"], positions: Int[Array, "N T"], theta: float
+    x: Float[Array, "N T H K"], positions: Int[Array, "N T"], frequency: Float[Array, "F"]
 ) -> Float[Array, "N T H K"]:
-    """Rotary positions by half rotation: pair (i, i + K/2) turns by position * theta^(-2i/K)."""
-    half = x.shape[-1] // 2
-    frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    """Rotary positions by half rotation: pair (i, i + K/2) turns by position * frequency_i."""
     angle = (positions.astype(jnp.float32)[..., None] * frequency[None, None])[:, :, None]
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
@@ -77,10 +88,11 @@ class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * scale, computed in float32 (arXiv 1910.07467, equation 4)."""
 
     eps: float
+    axis: str = "embed"
 
     @nn.compact
     def __call__(self, x: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
-        ones = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
+        ones = nn.with_logical_partitioning(nn.initializers.ones, (self.axis,))
         scale = self.param("scale", ones, (x.shape[-1],), jnp.float32)
         wide = x.astype(jnp.float32)
         mean_square = jnp.mean(wide * wide, axis=-1, keepdims=True)
@@ -119,8 +131,18 @@ class Layer(nn.Module):
         wu = kernel("up", (d, c.d_ff), ("embed", "mlp"), d)
         wd = kernel("down", (c.d_ff, d), ("mlp", "embed"), c.d_ff * branches)
 
-        def project(x, w, heads):
-            return (x @ w.reshape(d, heads * size)).reshape(*shape, heads, size)
+        def project(x, w, heads, name, axis):
+            y = (x @ w.reshape(d, heads * size)).reshape(*shape, heads, size)
+            if c.attention_bias:
+                zeros = nn.with_logical_partitioning(nn.initializers.zeros, (axis, "head_dim"))
+                bias = self.param(f"{name}_bias", zeros, (heads, size), jnp.float32)
+                y = y + bias.astype(y.dtype)[None, None]
+            return y
+
+        def place(x, name):
+            if c.qk_norm:
+                x = RMSNorm(c.norm_eps, "head_dim", name=f"{name}_norm")(x)
+            return rotate(x, positions, rotary_frequencies(c))
 
         # All tokens on one axis: products then contract one axis in the backward pass too, where
         # XLA's CPU backend otherwise recomputes the gate inside a transposed product (2.6 times
@@ -128,9 +150,9 @@ class Layer(nn.Module):
         shape = x.shape[:2]
         x = x.reshape(-1, d)
         normal = RMSNorm(c.norm_eps, name="attention_norm")(x)
-        queries = rotate(project(normal, wq, heads), positions, c.rope_theta)
-        keys = rotate(project(normal, wk, kv), positions, c.rope_theta)
-        values = project(normal, wv, kv)
+        queries = place(project(normal, wq, heads, "query", "heads"), "query")
+        keys = place(project(normal, wk, kv, "key", "kv_heads"), "key")
+        values = project(normal, wv, kv, "value", "kv_heads")
         mixed, cache = attend(queries, keys, values, cache)
         x = x + mixed.reshape(-1, heads * size) @ wo.reshape(heads * size, d)
 

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies import DecoderConfig, decoder_policy, num_params, unstack_layers
+from gdpo_jax.policies import (
+    DecoderConfig,
+    RopeScaling,
+    decoder_policy,
+    num_params,
+    unstack_layers,
+)
 
 TINY = DecoderConfig(
     vocab_size=41,
@@ -44,11 +50,33 @@ def numpy_forward(config, params, tokens):
     def norm(x, scale):
         return x / np.sqrt(np.mean(x**2) + config.norm_eps) * scale
 
+    def frequency(pair):
+        radians = config.rope_theta ** (-2 * pair / config.head_dim)
+        scaling = config.rope_scaling
+        if scaling is None:
+            return radians
+        wavelength = 2 * np.pi / radians
+        if wavelength > scaling.original_positions / scaling.low_frequency_factor:
+            return radians / scaling.factor
+        if wavelength < scaling.original_positions / scaling.high_frequency_factor:
+            return radians
+        smooth = scaling.original_positions / wavelength - scaling.low_frequency_factor
+        smooth /= scaling.high_frequency_factor - scaling.low_frequency_factor
+        return (1 - smooth) * radians / scaling.factor + smooth * radians
+
+    def head(n, name, i, row):
+        x = row @ p["layers"][name][n][:, i]
+        if config.attention_bias:
+            x = x + p["layers"][f"{name}_bias"][n][i]
+        if config.qk_norm and name != "value":
+            x = norm(x, p["layers"][f"{name}_norm"]["scale"][n])
+        return x
+
     def turn(x, position):
         half = len(x) // 2
         out = np.empty_like(x)
         for i in range(half):
-            angle = position * config.rope_theta ** (-2 * i / len(x))
+            angle = position * frequency(i)
             a, b = x[i], x[i + half]
             out[i] = a * np.cos(angle) - b * np.sin(angle)
             out[i + half] = b * np.cos(angle) + a * np.sin(angle)
@@ -61,9 +89,9 @@ def numpy_forward(config, params, tokens):
         mixed = np.zeros_like(x)
         for h in range(config.num_heads):
             j = h // (config.num_heads // config.num_kv_heads)
-            q = [turn(row @ w["query"][:, h], t) for t, row in enumerate(before)]
-            k = [turn(row @ w["key"][:, j], t) for t, row in enumerate(before)]
-            v = [row @ w["value"][:, j] for row in before]
+            q = [turn(head(n, "query", h, row), t) for t, row in enumerate(before)]
+            k = [turn(head(n, "key", j, row), t) for t, row in enumerate(before)]
+            v = [head(n, "value", j, row) for row in before]
             for t in range(len(tokens)):
                 scores = np.array([q[t] @ k[s] / np.sqrt(config.head_dim) for s in range(t + 1)])
                 weights = np.exp(scores - scores.max())
@@ -99,9 +127,21 @@ def logits_of(config, params, tokens):
     return policy.unembed(params, hidden)
 
 
-@pytest.mark.parametrize("tie", [True, False])
-def test_logits_equal_a_plain_numpy_transformer(tie):
-    config = dataclasses.replace(TINY, tie_embeddings=tie)
+STRETCH = RopeScaling(factor=8.0, original_positions=60)
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        {},
+        {"tie_embeddings": False, "rope_scaling": STRETCH},
+        {"attention_bias": True},
+        {"qk_norm": True},
+    ],
+    ids=["plain", "llama3", "qwen2", "qwen3"],
+)
+def test_logits_equal_a_plain_numpy_transformer(family):
+    config = dataclasses.replace(TINY, **family)
     params, tokens = random_params(config), random_tokens(2, 6)
     logits = logits_of(config, params, tokens)
     for row in range(2):
@@ -179,7 +219,8 @@ def test_a_query_that_sees_nothing_stays_finite():
 
 @pytest.mark.parametrize("tie", [True, False])
 def test_logical_axes_name_every_axis_of_every_parameter(tie):
-    policy = decoder_policy(dataclasses.replace(TINY, tie_embeddings=tie))
+    more = {"attention_bias": tie, "qk_norm": tie}
+    policy = decoder_policy(dataclasses.replace(TINY, tie_embeddings=tie, **more))
     shapes = jax.eval_shape(policy.init, jax.random.key(0))
     axes = policy.logical_axes()
     sizes = {
