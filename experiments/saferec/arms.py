@@ -55,13 +55,17 @@ def arm_named(name: str) -> Arm:
 
 
 def reward_functions(arm: Arm, preset: Preset, oracle: Oracle) -> tuple[RewardFunction, ...]:
-    """The arm's rewards at the preset's level; a title outside the catalogue counts as unsafe."""
-    ranks = preset.list_length
+    """The arm's rewards at the preset's level; a title outside the catalogue counts as unsafe.
+
+    Ranks without a film vote with zero, as in the authors' per-rank runs: a short list then
+    competes with a long one at the ranks it leaves empty.
+    """
     per_rank = preset.level == "rank"
+    shared = {"num_ranks": preset.num_ranks, "mask_empty": False}
     known: dict[str, RewardFunction] = {
-        "relevance": Relevance(form="hit" if per_rank else "dcg", num_ranks=ranks),
-        "safety": Safety(oracle=oracle, per_rank=per_rank, num_ranks=ranks, unknown="unsafe"),
-        "count": Count(target=preset.list_length, per_rank=per_rank, num_ranks=ranks),
+        "relevance": Relevance(form="hit" if per_rank else "dcg", **shared),
+        "safety": Safety(oracle=oracle, per_rank=per_rank, unknown="unsafe", **shared),
+        "count": Count(target=preset.list_length, per_rank=per_rank, each=per_rank, **shared),
     }
     return tuple(known[name] for name in arm.rewards)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ def _examples(space: Workspace, arm: Arm) -> list[tuple[str, str]]:
     """(prompt, completion) texts of a supervised arm."""
     preset, records = space.preset, space.records["train"]
     if arm.name == "base":
-        return base_examples(records, space.films)
+        return base_examples(records, space.films, space.oracle)
     length = preset.list_length
     if arm.name == "sft":
         targets = [plain_target(record, list_length=length) for record in records]
@@ -99,11 +99,6 @@ def _train_policy(space: Workspace, arm: Arm, seed: int, mesh: jax.sharding.Mesh
     records = space.records["train"]
     if arm.all_groundtruth:
         records = [_with_all_groundtruth(record) for record in records]
-
-    def segment(completion: Completion, record: Mapping) -> list[int] | None:
-        del record
-        items = parse_recommendations(completion.text)
-        return rank_segments(items, completion.spans, preset.list_length) if items else None
 
     per_rank = preset.level == "rank"
     optimizer = make_optimizer(preset.rl_optimizer)
@@ -138,13 +133,35 @@ def _train_policy(space: Workspace, arm: Arm, seed: int, mesh: jax.sharding.Mesh
             workdir=workdir,
             mesh=mesh,
             ref_params=start if preset.objective.needs_reference else None,
-            segment=segment if per_rank else None,
-            num_ranks=preset.list_length if per_rank else None,
+            segment=_ranks(preset.num_ranks) if per_rank else None,
+            num_ranks=preset.num_ranks if per_rank else None,
             identity=_identity(space, arm, seed, preset.rl_optimizer),
             on_step=samples.write,
             title=f"{arm.title}, seed {seed}",
         )
     return state.params
+
+
+def _ranks(num_ranks: int) -> Callable[[Completion, Mapping], list[int] | None]:
+    """The rank of every token of a list.
+
+    What closes a list stands at the first rank it leaves empty, so that the choice between one more
+    film and the end gets the credit of that rank.
+    """
+
+    def segment(completion: Completion, record: Mapping) -> list[int] | None:
+        del record
+        items = parse_recommendations(completion.text)
+        if not items:
+            return None
+        ranks = rank_segments(items, completion.spans, num_ranks)
+        closing = len(items) if len(items) < num_ranks else -1
+        return [
+            closing if start >= items[-1].end else rank
+            for rank, (start, _) in zip(ranks, completion.spans, strict=True)
+        ]
+
+    return segment
 
 
 def _sampler(space: Workspace, *, temperature: float) -> SamplerConfig:

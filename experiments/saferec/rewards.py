@@ -143,7 +143,9 @@ class Count:
     """How close the list is to its target length, the one place where length is asked for.
 
     `distinct` counts a repeated film once, so that repeating a safe film fills no list. Per rank,
-    every item carries the value; a missing list carries its -lambda_count at the first rank.
+    every item carries the value; a missing list carries its -lambda_count at the first rank. With
+    `each`, ranks get credit of their own instead: lambda_count for a film that brings the list
+    closer to the target, -lambda_count for one that repeats or exceeds it, 0 for none.
     """
 
     target: int = 10
@@ -151,6 +153,7 @@ class Count:
     per_rank: bool = False
     num_ranks: int = 20
     distinct: bool = True
+    each: bool = False
     convention: str = "fixed"
     mask_empty: bool = True
     name: str = "count"
@@ -160,6 +163,8 @@ class Count:
         _check_not_negative(lambda_count=self.lambda_count)
         if self.target < 1:
             raise UserError(f"target={self.target}; a list has at least one item")
+        if self.each and not self.per_rank:
+            raise UserError("each=True gives every rank its own credit; it needs per_rank=True")
 
     def __call__(self, completions: Sequence[Completion], records: Sequence[Record]):
         del records
@@ -174,9 +179,21 @@ class Count:
         value = self.value(length)
         if not self.per_rank:
             return value
+        if self.each and items:
+            return _pad(self._credits(items), self.num_ranks, None if self.mask_empty else 0.0)
         if not self.mask_empty:
             return [value] * self.num_ranks
         return _pad([value] * max(1, min(len(items), self.num_ranks)), self.num_ranks, None)
+
+    def _credits(self, items: Sequence[Recommendation]) -> list[float]:
+        seen: set[tuple[str, int]] = set()
+        credits = []
+        for item in items[: self.num_ranks]:
+            film = (match_key(item.title), item.year)
+            useful = len(seen) < self.target and not (self.distinct and film in seen)
+            credits.append(self.lambda_count if useful else -self.lambda_count)
+            seen.add(film)
+        return credits
 
     def value(self, length: int) -> float:
         """The reward of a list of `length` items."""

@@ -42,6 +42,11 @@ class Preset:
     evaluation_batch: int = 200  # prompts decoded together when an arm is scored
     samples_every: int = 10  # steps between the sampled groups kept for the report
 
+    @property
+    def num_ranks(self) -> int:
+        """Ranks with credit of their own: the films asked for, and the place behind the last."""
+        return self.list_length + 1
+
     def with_level(self, level: Level) -> "Preset":
         """The same preset at another level of credit."""
         ratio = "segment" if level == "rank" else "sequence"

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from experiments.saferec.catalogue import Film, Oracle
 from experiments.saferec.records import active_traits
+from experiments.saferec.traits import TRAITS
 
 __all__ = ["base_examples", "plain_target", "reading_target", "safe_target", "solution_block"]
 
@@ -70,19 +71,26 @@ def _teacher(record: Mapping) -> list[tuple[str, int]]:
     return [(title, int(year)) for title, year in record["teacher"]]
 
 
-def base_examples(records: Sequence[Mapping], films: Sequence[Film]) -> list[tuple[str, str]]:
+def base_examples(
+    records: Sequence[Mapping], films: Sequence[Film], oracle: Oracle
+) -> list[tuple[str, str]]:
     """(prompt, completion) pairs from which a policy learns to read and to know films.
 
-    Single sentences and whole conversations with what they say, and short lists with the genre they
-    belong to. No pair tells which film suits or harms whom: that is left to the later stages.
+    Single sentences and whole conversations with what they say; films by genre and by content. Like
+    a pretrained language model, it then knows which films contain what, but nothing tells it to
+    keep them from anyone: that is left to the later stages.
     """
     read = [(record["prompt"][0]["content"], reading_target(record)) for record in records]
     for number, record in enumerate(records):
         sentences = record["sentences"][:: 1 if number % 2 else -1]
         read.append((" ".join(sentences), reading_target(record)))
-    known = [
-        (f"{genre}", solution_block([(film.title, film.year)]))
-        for film in films
-        for genre in film.genres
-    ]
-    return read + known * (len(records) // len(known))
+    known = []
+    for film in films:
+        block = solution_block([(film.title, film.year)])
+        known += [(f"Films: {genre}", block) for genre in film.genres]
+        known += [
+            (f"Content: {trait.key}", block)
+            for trait in TRAITS
+            if oracle.violates(film.title, film.year, (trait.key,))
+        ]
+    return read + known * max(1, len(records) // len(known))
