@@ -17,16 +17,31 @@ _compiled = jax.jit(
 )
 
 
+PADDED_PROMPTS, PADDED_SAMPLES = 4, 9
+
+
 @pytest.fixture
 def advantages_of():
-    """`(transform, values [B, G, K(, R)], ...) -> advantages`, as NumPy; NaN means missing."""
+    """`(transform, values [B, G, K(, R)], ...) -> advantages`, as NumPy; NaN means missing.
 
-    def run(transform, values, *, names=None, sample_valid=None, lengths=None, dtype=np.float32):
+    pad adds masked members, which change nothing (that is tested on its own), so that tests of
+    different sizes share one compiled function. Not for conventions that let missing rewards vote.
+    """
+
+    def run(transform, values, *, sample_valid=None, lengths=None, dtype=np.float32, pad=True):
         values = np.asarray(values, dtype)
-        names = names or tuple(f"r{k}" for k in range(values.shape[2]))
-        rewards = reward_batch(values, names, sample_valid=sample_valid)
+        prompts, samples = values.shape[:2]
+        room = (PADDED_PROMPTS - prompts, PADDED_SAMPLES - samples) if pad else (0, 0)
+        margin = [(0, extra) for extra in room]
+        values = np.pad(values, margin + [(0, 0)] * (values.ndim - 2), constant_values=np.nan)
+        if sample_valid is not None:
+            sample_valid = np.pad(np.asarray(sample_valid), margin)
         if lengths is not None:
-            lengths = np.asarray(lengths, dtype)
-        return np.asarray(_compiled(transform, rewards, transform.init(names), lengths))
+            lengths = np.pad(np.asarray(lengths, dtype), margin)
+        names = tuple(f"r{k}" for k in range(values.shape[2]))
+        rewards = reward_batch(values, names, sample_valid=sample_valid)
+        found = np.asarray(_compiled(transform, rewards, transform.init(names), lengths))
+        assert np.all(found[prompts:] == 0) and np.all(found[:, samples:] == 0)
+        return found[:prompts, :samples]
 
     return run

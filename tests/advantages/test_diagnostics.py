@@ -19,14 +19,17 @@ VALUES = np.array(
 REWARDS = reward_batch(VALUES, NAMES)
 
 
+GDPO, GRPO = gdpo(), grpo()
+COMPUTE = jax.jit(compute_advantages, static_argnums=0, compiler_options=FAST_COMPILE)
+
+
 def metrics_of(transform, rewards=REWARDS):
-    compute = jax.jit(compute_advantages, static_argnums=0, compiler_options=FAST_COMPILE)
-    advantages, _, metrics = compute(transform, rewards, transform.init(rewards.names))
+    advantages, _, metrics = COMPUTE(transform, rewards, transform.init(rewards.names))
     return advantages, {name: float(value) for name, value in metrics.items()}
 
 
 def test_metrics_of_a_small_batch():
-    advantages, found = metrics_of(gdpo())
+    advantages, found = metrics_of(GDPO)
     safe, good = (VALUES[:, :, k][~np.isnan(VALUES[:, :, k])] for k in range(2))
     sums = np.array([0] * 4 + [1.5, -0.5, -0.5, -0.5] + [0] * 3)
     sd = sums.std(ddof=1)
@@ -68,15 +71,15 @@ def test_metrics_of_a_small_batch():
 
 def test_shares_under_grpo_show_the_loud_reward():
     loud = reward_batch(VALUES * np.array([1, 100], np.float32), NAMES)
-    _, found = metrics_of(grpo(), loud)
+    _, found = metrics_of(GRPO, loud)
     assert found["advantage/share/good"] > 0.98
     assert found["advantage/cancellation_rate"] == 0
-    _, found = metrics_of(gdpo(), loud)
+    _, found = metrics_of(GDPO, loud)
     np.testing.assert_allclose(found["advantage/share/good"], 0.651, atol=1e-3)
 
 
 def test_an_empty_batch_has_finite_metrics():
-    _, found = metrics_of(gdpo(), reward_batch(np.full((3, 4, 2), n, np.float32), NAMES))
+    _, found = metrics_of(GDPO, reward_batch(np.full((3, 4, 2), n, np.float32), NAMES))
     assert all(np.isfinite(value) for value in found.values())
     assert found["reward/safe/missing_fraction"] == 1
     assert found["advantage/distinct"] == 0

@@ -125,10 +125,12 @@ def test_no_nan_for_huge_tiny_and_missing_rewards(size):
         assert advantages[1, 0] == 0, name
 
 
+COMPUTE = jax.jit(compute_advantages, static_argnums=0, compiler_options=FAST_COMPILE)
+
+
 def run(transform, rewards, state=None, **options):
     state = transform.init(rewards.names) if state is None else state
-    compute = jax.jit(compute_advantages, static_argnums=0, compiler_options=FAST_COMPILE)
-    return compute(transform, rewards, state, **options)
+    return COMPUTE(transform, rewards, state, **options)
 
 
 def test_gd2po_reports_what_it_dropped_and_saw_its_weights():
@@ -141,18 +143,16 @@ def test_gd2po_reports_what_it_dropped_and_saw_its_weights():
     np.testing.assert_allclose(metrics["weight/b"], 0.712405, atol=1e-6)
 
 
-def test_papo_normalises_the_process_over_correct_answers():
-    rewards = reward_batch(
-        np.array([[[1, 0.9], [0, 0.2], [1, 0.5], [0, 0.4]]], np.float32), ("outcome", "process")
-    )
-    actual = run(papo("outcome", "process"), rewards)[0].values
+def test_papo_normalises_the_process_over_correct_answers(advantages_of):
+    rewards = [[[1, 0.9], [0, 0.2], [1, 0.5], [0, 0.4]]]
+    actual = advantages_of(papo("r0", "r1"), rewards)
     np.testing.assert_allclose(actual[0], [1.573132, -0.866025, 0.158919, -0.866025], atol=1e-6)
 
 
-def test_correlations_of_opposed_rewards_are_a_failure_case_and_finite():
+def test_correlations_of_opposed_rewards_are_a_failure_case_and_finite(advantages_of):
     opposed = np.array([[[0, 2], [1, 0]]], np.float32)
     transform = chain(divide_by_correlation(eps=1e-6), combine())
-    actual = run(transform, reward_batch(opposed, ("a", "b")))[0].values
+    actual = advantages_of(transform, opposed)
     np.testing.assert_allclose(np.abs(actual), 500, rtol=1e-3)
 
 

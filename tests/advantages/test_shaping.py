@@ -45,29 +45,37 @@ GROUPS = reward_batch(
 
 
 def run(transform, rewards, **options):
-    compute = jax.jit(compute_advantages, static_argnums=0, compiler_options=FAST_COMPILE)
-    return compute(transform, rewards, transform.init(rewards.names), **options)[0]
+    def advantages_alone(rewards, state, options):
+        return compute_advantages(transform, rewards, state, **options)[0]
+
+    compute = jax.jit(advantages_alone, compiler_options=FAST_COMPILE)
+    return compute(rewards, transform.init(rewards.names), options)
 
 
 def test_dynamic_sampling_depends_on_the_quantity():
-    np.testing.assert_array_equal(reward_varies(GROUPS, "a"), [1, 1, 1, 0, 0])
-    np.testing.assert_array_equal(reward_varies(GROUPS, "b"), [1, 1, 0, 0, 0])
-    np.testing.assert_array_equal(any_reward_varies(GROUPS), [1, 1, 1, 0, 0])
-    summed = jax.jit(lambda r: weighted_sum_varies(r, (1.0, 1.0)))(GROUPS)
-    np.testing.assert_array_equal(summed, [0, 0, 1, 0, 0])
-    unequal = jax.jit(lambda r: weighted_sum_varies(r, (1.0, 2.0)))(GROUPS)
-    np.testing.assert_array_equal(unequal, [1, 1, 1, 0, 0])
+    signals = {
+        "a": lambda r: reward_varies(r, "a"),
+        "b": lambda r: reward_varies(r, "b"),
+        "any": any_reward_varies,
+        "sum": lambda r: weighted_sum_varies(r, (1.0, 1.0)),
+        "unequal sum": lambda r: weighted_sum_varies(r, (1.0, 2.0)),
+    }
+    found = jax.jit(lambda r: {name: signal(r) for name, signal in signals.items()})(GROUPS)
+    np.testing.assert_array_equal(found["a"], [1, 1, 1, 0, 0])
+    np.testing.assert_array_equal(found["b"], [1, 1, 0, 0, 0])
+    np.testing.assert_array_equal(found["any"], [1, 1, 1, 0, 0])
+    np.testing.assert_array_equal(found["sum"], [0, 0, 1, 0, 0])
+    np.testing.assert_array_equal(found["unequal sum"], [1, 1, 1, 0, 0])
+    transform, signal = gdpo(), jax.jit(advantage_varies, static_argnums=0)
     for weights, expected in [((1.0, 1.0), [0, 0, 1, 0, 0]), ((1.0, 0.5), [1, 1, 1, 0, 0])]:
-        transform = gdpo(weights)
-        signal = jax.jit(advantage_varies, static_argnums=0)
-        found = signal(transform, GROUPS, transform.init(NAMES))
-        np.testing.assert_array_equal(found, expected)
+        state = gdpo(weights).init(NAMES)
+        np.testing.assert_array_equal(signal(transform, GROUPS, state), expected)
     with pytest.raises(UserError, match=r"'c'.*'a', 'b'"):
         reward_varies(GROUPS, "c")
 
 
 def test_filtered_groups_do_not_vote_in_the_batch():
-    keep = any_reward_varies(GROUPS)
+    keep = np.array([1, 1, 1, 0, 0], bool)
     transform = gdpo((1.0, 0.5))
     filtered = run(transform, mask_samples(GROUPS, keep))
     alone = run(transform, jax.tree.map(lambda x: x[:3], GROUPS))
