@@ -132,9 +132,9 @@ def _completion(
     *,
     opened: bool,
 ) -> str:
-    found = [f"{sum(mark in i.marks for i in items)} {mark}" for mark in ("hit", "violation")]
+    hits, violations = (sum(mark in i.marks for i in items) for mark in ("hit", "violation"))
     summary = (
-        f"completion {number + 1}: {len(items)} titles, {', '.join(found)}, "
+        f"completion {number + 1}: {len(items)} titles, liked {hits}, violating {violations}, "
         f"advantage {_number(_overall(advantage))}"
     )
     head = "".join(f'<th scope="col">{escape(name)}</th><th scope="col">z</th>' for name in rewards)
