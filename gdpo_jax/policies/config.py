@@ -7,10 +7,11 @@ from gdpo_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RopeScaling:
-    """How Llama 3.1 and later stretch rotary angles to contexts longer than `original_positions`.
+    """How Llama 3.1 and later stretch rotary angles beyond `original_positions`.
 
-    """How Llama 3.1 and later stretch rotary angles to contexts beyond `original_positions`.
-    those below original_positions / high_frequency_factor stay, those between go over smoothly.
+    Angles of wavelengths above original_positions / low_frequency_factor turn `factor` times
+    slower, those below original_positions / high_frequency_factor stay, those between go over
+    smoothly.
     """
 
     factor: float
