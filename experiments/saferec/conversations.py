@@ -116,10 +116,10 @@ def generate_conversations(
     split: str,
     count: int,
     seed: int,
-    model: PreferenceModel = PreferenceModel(),  # noqa: B008 (frozen)
+    model: PreferenceModel = PreferenceModel(),
     list_length: int = 10,
 ) -> Iterator[Mapping]:
-    """Yields `count` records of `split`; a record depends on `seed`, `split` and the films alone."""
+    """Yields `count` records of `split`, which depend on `seed`, `split` and the films alone."""
     rng = np.random.default_rng([seed, 2, list(SPLIT_WINDOWS).index(split)])
     unsafe = (
         risk_matrix([f.tags for f in films], np.array([f.severities for f in films])) >= THRESHOLD

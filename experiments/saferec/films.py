@@ -256,8 +256,10 @@ _SHARED_NOUNS = (
 )
 # Each title opens with an invented name of its own, as films are named after people and places.
 _NAME_STARTS = (
-    "Al", "Bran", "Cal", "Dor", "El", "Fen", "Gar", "Hol", "Is", "Jor", "Kel", "Lor", "Mar", "Nor", "Or",
-    "Pel", "Quin", "Ros", "Sel", "Tal", "Ul", "Ver", "Wil", "Yar", "Zan", "Ard", "Bel", "Cor", "Dal", "Ev",
+    "Al", "Bran", "Cal", "Dor", "El", "Fen", "Gar", "Hol", "Is", "Jor", "Kel", "Lor", "Mar",
+    "Nor", "Or",
+    "Pel", "Quin", "Ros", "Sel", "Tal", "Ul", "Ver", "Wil", "Yar", "Zan", "Ard", "Bel", "Cor",
+    "Dal", "Ev",
     "Fal", "Gil",
 )  # fmt: skip
 _NAME_ENDS = (

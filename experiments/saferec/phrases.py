@@ -1,8 +1,8 @@
 """Our own sentences: how users say what they like, and how they say or hint what hurts them.
 
-A sentence is a frame with slots. The instances of every sentence are divided between the splits by a
-hash of the filled text (`instance_split`), so no filled sentence of a test conversation is ever seen
-in training, while every frame and every phrase is.
+A sentence is a frame with slots. The instances of every sentence are divided between the splits by
+a hash of the filled text (`instance_split`), so no filled sentence of a test conversation is ever
+seen in training, while every frame and every phrase is.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ OUTRIGHT: dict[str, tuple[str, ...]] = {
         "sexual assault", "rape scenes", "sexual abuse", "forced intimacy", "molestation",
     ),
     "Kid-safety / child harm sensitive": (
-        "children in danger", "harm to kids", "child abuse", "a kidnapped child", "abandoned infants",
+        "children in danger", "harm to kids", "child abuse", "a kidnapped child",
+        "abandoned infants",
     ),
     "Domestic abuse / stalking sensitive": (
         "domestic abuse", "stalkers", "controlling husbands", "violent partners", "gaslighting",
@@ -106,7 +107,8 @@ OUTRIGHT: dict[str, tuple[str, ...]] = {
         "asylums", "mad villains", "panic attacks", "mentally ill killers", "psychiatric wards",
     ),
     "Medical/health trauma avoider": (
-        "terminal illness", "cancer", "hospital dramas", "dementia", "someone slowly dying in a ward",
+        "terminal illness", "cancer", "hospital dramas", "dementia",
+        "someone slowly dying in a ward",
     ),
     "Needle/medical procedure phobia": (
         "needles", "syringes", "injections", "blood being drawn", "surgical procedures",
@@ -157,10 +159,12 @@ HINTED: dict[str, tuple[str, ...]] = {
     ),
     "Arachnophobia / reptile phobia": (
         "runs from anything with eight legs", "checks every shoe before wearing it",
-        "will not enter the terrarium house", "screams at cobwebs", "once met a viper while camping",
+        "will not enter the terrarium house", "screams at cobwebs",
+        "once met a viper while camping",
     ),
     "Anti-gore / squeamish": (
-        "faints at a paper cut", "could not finish the butcher scene", "looks away when skin breaks",
+        "faints at a paper cut", "could not finish the butcher scene",
+        "looks away when skin breaks",
         "gets queasy at red stains", "left during the chainsaw part",
     ),
     "Avoid torture & extreme violence": (
@@ -196,11 +200,13 @@ HINTED: dict[str, tuple[str, ...]] = {
         "has a bipolar twin and a short fuse about stereotypes",
     ),
     "Medical/health trauma avoider": (
-        "spent spring beside an oncology bed", "just finished chemo", "cares for a forgetful father",
+        "spent spring beside an oncology bed", "just finished chemo",
+        "cares for a forgetful father",
         "had a stroke in May", "can not smell disinfectant anymore",
     ),
     "Needle/medical procedure phobia": (
-        "skips every vaccine appointment", "passed out at the blood bank", "needs gas at the dentist",
+        "skips every vaccine appointment", "passed out at the blood bank",
+        "needs gas at the dentist",
         "turns pale at an IV drip", "hates the nurse with the tray",
     ),
     "Claustrophobia / breathing distress sensitive": (
@@ -225,7 +231,8 @@ HINTED: dict[str, tuple[str, ...]] = {
         "is expecting after three tries", "avoids the maternity floor",
     ),
     "Disaster/accident avoider": (
-        "survived the pileup on the motorway", "will not board a flight", "was near the blast downtown",
+        "survived the pileup on the motorway", "will not board a flight",
+        "was near the blast downtown",
         "hears tyres screech in dreams", "ducks when a door slams",
     ),
     "Happy-ending preference": (
@@ -241,6 +248,7 @@ HINTED: dict[str, tuple[str, ...]] = {
 
 
 def instance_split(text: str) -> str:
-    """The split a filled sentence belongs to: one in ten test, one in ten validation, else train."""
+ 
+      """The split of a filled sentence: one in ten test, one in ten validation, else train."""
     bucket = zlib.crc32(text.encode()) % 10
     return {0: "test", 1: "validation"}.get(bucket, "train")
