@@ -248,7 +248,6 @@ HINTED: dict[str, tuple[str, ...]] = {
 
 
 def instance_split(text: str) -> str:
- 
-      """The split of a filled sentence: one in ten test, one in ten validation, else train."""
+    """The split of a filled sentence: one in ten test, one in ten validation, else train."""
     bucket = zlib.crc32(text.encode()) % 10
     return {0: "test", 1: "validation"}.get(bucket, "train")
