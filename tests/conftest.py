@@ -1,6 +1,12 @@
 """Eight fake CPU devices, strict promotion, fresh keys: set before any backend starts."""
 
-import jax
+import os
+
+# XLA on CPU starts the collectives of a program in any order, each holding a thread until all fake
+# devices have come: with as few threads as devices they can wait for each other for ever.
+os.environ.setdefault("PJRT_NPROC", "64")
+
+import jax  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

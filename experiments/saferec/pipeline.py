@@ -31,7 +31,7 @@ from gdpo_jax.training import (
     to_local,
 )
 
-__all__ = ["evaluate_arm", "generate", "score_arm", "train_arm"]
+__all__ = ["evaluate_arm", "generate", "rank_of_tokens", "score_arm", "train_arm"]
 
 
 def train_arm(space: Workspace, arm: Arm, seed: int, *, mesh: jax.sharding.Mesh | None = None):
@@ -133,7 +133,7 @@ def _train_policy(space: Workspace, arm: Arm, seed: int, mesh: jax.sharding.Mesh
             workdir=workdir,
             mesh=mesh,
             ref_params=start if preset.objective.needs_reference else None,
-            segment=_ranks(preset.num_ranks) if per_rank else None,
+            segment=rank_of_tokens(preset.num_ranks) if per_rank else None,
             num_ranks=preset.num_ranks if per_rank else None,
             identity=_identity(space, arm, seed, preset.rl_optimizer),
             on_step=samples.write,
@@ -142,7 +142,7 @@ def _train_policy(space: Workspace, arm: Arm, seed: int, mesh: jax.sharding.Mesh
     return state.params
 
 
-def _ranks(num_ranks: int) -> Callable[[Completion, Mapping], list[int] | None]:
+def rank_of_tokens(num_ranks: int) -> Callable[[Completion, Mapping], list[int] | None]:
     """The rank of every token of a list.
 
     What closes a list stands at the first rank it leaves empty, so that the choice between one more
