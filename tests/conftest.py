@@ -6,13 +6,13 @@ import os
 # devices have come: with as few threads as devices they can wait for each other for ever.
 os.environ.setdefault("PJRT_NPROC", "64")
 
-import jax  # noqa: E402
+import jax
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-import pytest  # noqa: E402
+import pytest
 
 
 @pytest.fixture

@@ -1,0 +1,151 @@
+"""The commands as a user types them: one clear error each, and the whole pipeline at smoke size."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.saferec.__main__ import main
+from experiments.saferec.arms import ARM_NAMES
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(*arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+    """One command in a fresh Python with one device."""
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.saferec", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    if check:
+        assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def test_help_lists_every_stage(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    for command in ("data", "sft", "rl", "evaluate", "reproduce", "report"):
+        assert command in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["rl", "--preset", "maxi"],
+        ["sft", "--arm", "safe-gdpo"],
+        ["rl", "--seed", "first"],
+        ["train"],
+    ],
+)
+def test_wrong_options_are_refused_before_anything_starts(arguments, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_seeds_is_an_error(capsys):
+    assert main(["reproduce", "--seeds", "0"]) == 2
+    assert "--seeds must be at least 1" in capsys.readouterr().err
+
+
+def test_a_report_of_nothing_is_an_error(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert str(tmp_path) in error.replace("\n", "") and "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "smoke"
+    done = run("reproduce", "--preset", "smoke", "--run-dir", str(folder))
+    assert "Safe-GDPO" in done.stdout
+    return folder
+
+
+@pytest.mark.slow
+def test_reproduce_leaves_scores_of_all_arms_and_a_report(finished):
+    for arm in ARM_NAMES:
+        scores = json.loads((finished / "seed-0" / arm / "scores.json").read_text())
+        assert scores["num_conversations"] == 400
+        outputs = (finished / "seed-0" / arm / "outputs.jsonl").read_text().splitlines()
+        assert len(outputs) == 400
+    assert (finished / "results.json").is_file()
+    page = (finished / "report.html").read_text()
+    assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
+    assert (finished / "seed-0" / "safe-gdpo" / "samples.jsonl").is_file()
+
+
+@pytest.mark.slow
+def test_a_finished_arm_is_loaded_and_not_trained_again(finished):
+    before = (finished / "seed-0" / "safe-gdpo" / "metrics.jsonl").read_text()
+    scores = (finished / "seed-0" / "safe-gdpo" / "scores.json").read_text()
+    run("rl", "--arm", "safe-gdpo", "--preset", "smoke", "--run-dir", str(finished))
+    assert (finished / "seed-0" / "safe-gdpo" / "metrics.jsonl").read_text() == before
+    assert (finished / "seed-0" / "safe-gdpo" / "scores.json").read_text() == scores
+
+
+@pytest.mark.slow
+def test_a_run_folder_of_another_preset_is_refused_and_kept(finished):
+    before = (finished / "preset.json").read_text()
+    done = run("rl", "--preset", "mini", "--run-dir", str(finished), check=False)
+    assert done.returncode == 2
+    assert "made with another preset" in done.stderr and "Traceback" not in done.stderr
+    assert (finished / "preset.json").read_text() == before
+
+
+@pytest.mark.slow
+def test_outputs_of_an_arm_score_the_same_through_evaluate(finished, tmp_path):
+    run(
+        "evaluate",
+        "--outputs",
+        str(finished / "seed-0" / "safe-gdpo" / "outputs.jsonl"),
+        "--data-dir",
+        str(finished / "data"),
+        "--split",
+        "test",
+        "--k",
+        "5",
+        "10",
+        "--out",
+        str(tmp_path / "scores.json"),
+    )
+    again = json.loads((tmp_path / "scores.json").read_text())["metrics"]
+    first = json.loads((finished / "seed-0" / "safe-gdpo" / "scores.json").read_text())["metrics"]
+    for name in ("recall@10", "ndcg@10", "svr@10", "list_length"):
+        assert again[name]["mean"] == pytest.approx(first[name]["mean"], nan_ok=True)
+
+
+@pytest.mark.slow
+def test_truncated_data_is_one_error_and_nothing_is_overwritten(finished, tmp_path):
+    shutil.copytree(finished / "data", tmp_path / "data")
+    shard = next((tmp_path / "data").rglob("*train*array_record*"))
+    damaged = shard.read_bytes()[: shard.stat().st_size // 2]
+    shard.write_bytes(damaged)
+    done = run(
+        "rl",
+        "--preset",
+        "smoke",
+        "--run-dir",
+        str(tmp_path / "run"),
+        "--data-dir",
+        str(tmp_path / "data"),
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "damaged or truncated" in done.stderr and "Traceback" not in done.stderr
+    assert shard.read_bytes() == damaged
