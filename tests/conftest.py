@@ -12,7 +12,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-import pytest
+import pytest  # noqa: E402
 
 
 @pytest.fixture

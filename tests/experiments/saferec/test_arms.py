@@ -20,7 +20,7 @@ def completion(text: str) -> Completion:
 
 
 def test_unknown_arm_and_preset_name_the_legal_ones():
-    with pytest.raises(UserError, match="legal: sft, .*safe-gdpo"):
+    with pytest.raises(UserError, match=r"legal: sft, .*safe-gdpo"):
         arm_named("gdpo")
     with pytest.raises(UserError, match=", ".join(PRESETS)):
         preset_named("maxi")
