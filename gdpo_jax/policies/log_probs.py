@@ -136,8 +136,9 @@ def token_log_probs(
         chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
         if not with_entropy:
             return chosen - total, None
-        probs = jnp.exp(logits - total[..., None])
-        return chosen - total, total - jnp.sum(probs * logits, axis=-1)
+        # Of normalised logits: large ones would cancel to a wrong, even negative entropy.
+        log_probs = logits - total[..., None]
+        return chosen - total, -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
 
     length = tokens.shape[2]
     if chunk is None or chunk >= length:

@@ -42,7 +42,7 @@ def loss_and_gradient(params, arrays, options=()):
 def batch():
     """Three prompts of lengths 7, 3 and 1, four completions each, of mixed lengths."""
     params = jax.jit(POLICY.init)(jax.random.key(5))
-    params["embedding"] = params["embedding"] * 20
+    params["embedding"] = params["embedding"] * (0.4 / params["embedding"].std())
     draw = np.random.default_rng(6).integers
     prompts = draw(0, CONFIG.vocab_size, (3, 7), np.int32)
     completions = draw(0, CONFIG.vocab_size, (3, 4, 6), np.int32)

@@ -27,7 +27,7 @@ SAMPLER = SamplerConfig(max_new_tokens=6, stop_ids=(7, 9), pad_id=0)
 @pytest.fixture
 def inputs(getkey):
     params = jax.jit(POLICY.init)(getkey())
-    params["embedding"] = params["embedding"] * 15
+    params["embedding"] = params["embedding"] * (0.3 / params["embedding"].std())
     prompts = np.asarray(jax.random.randint(getkey(), (8, 5), 1, CONFIG.vocab_size))
     return params, prompts, np.array([5, 1, 2, 3, 4, 5, 1, 2], np.int32)
 

@@ -28,7 +28,7 @@ SAMPLER = SamplerConfig(max_new_tokens=12, stop_ids=(7, 9, 11), pad_id=0)
 
 def make_params(key):
     params = jax.jit(POLICY.init)(key)
-    return params | {"embedding": params["embedding"] * 15}
+    return params | {"embedding": params["embedding"] * (0.3 / params["embedding"].std())}
 
 
 @pytest.fixture(scope="module")
