@@ -23,7 +23,7 @@ __all__ = [
     "instance_split",
 ]
 
-TASK = "List {count} films as Title (Year)."
+TASK = "List {count} films, newest first, as Title (Year)."
 
 LIKED_FRAMES = (
     "Loved {a} and {b}.",

@@ -17,7 +17,11 @@ __all__ = ["base_examples", "plain_target", "reading_target", "safe_target", "so
 
 
 def solution_block(items: list[tuple[str, int]]) -> str:
-    """The closed block that holds the list, one `Title (Year)` a line."""
+    """The closed block that holds the list, one `Title (Year)` a line, newest first.
+
+    A small policy learns from the order not to repeat itself.
+    """
+    items = sorted(items, key=lambda item: -item[1])
     return "".join(
         ["<solution>\n", *(f"{title} ({year})\n" for title, year in items), "</solution>"]
     )

@@ -47,9 +47,9 @@ PRESET = Preset(
     ),
     base=_imitation(steps=800, learning_rate=1e-2, batch_size=32),
     sft=_imitation(steps=500, learning_rate=1e-2),
-    safe_sft=_imitation(steps=1000, learning_rate=1e-2),
+    safe_sft=_imitation(steps=800, learning_rate=1e-2),
     rl=PolicyOptimizationConfig(
-        steps=60,
+        steps=50,
         prompts_per_step=16,
         num_samples=8,
         prompt_buckets=(72,),
@@ -57,8 +57,8 @@ PRESET = Preset(
         checkpoint_every=20,
     ),
     rl_optimizer=OptimizerConfig(
-        learning_rate=2e-3, warmup_updates=5, b2=0.98, schedule="constant"
+        learning_rate=1.5e-3, warmup_updates=5, b2=0.98, schedule="constant"
     ),
     level="rank",
-    objective=ObjectiveConfig(level="segment", kl="k3", kl_coef=1e-3, aggregation="dapo"),
+    objective=ObjectiveConfig(level="segment", kl="k3", kl_coef=2e-2, aggregation="dapo"),
 )

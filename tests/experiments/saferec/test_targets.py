@@ -46,7 +46,7 @@ def oracle():
 def test_plain_target_keeps_the_teacher_whatever_it_lists():
     assert plain_target(RECORD, list_length=2) == (
         "<reasoning>\nWants: Drama, Comedy\n</reasoning>\n"
-        "<solution>\nFilm0 (2000)\nFilm1 (2001)\n</solution>"
+        "<solution>\nFilm1 (2001)\nFilm0 (2000)\n</solution>"
     )
 
 
@@ -54,7 +54,7 @@ def test_safe_target_leaves_out_what_hurts_and_does_not_refill(oracle):
     assert safe_target(RECORD, oracle, list_length=10, shown=1) == (
         "<reasoning>\nWants: Drama, Comedy\nAvoid: Arachnophobia / reptile phobia\n"
         "Left out: Film1 (2001), risk 1.00\n</reasoning>\n"
-        "<solution>\nFilm0 (2000)\nFilm2 (2002)\nFilm4 (2004)\n</solution>"
+        "<solution>\nFilm4 (2004)\nFilm2 (2002)\nFilm0 (2000)\n</solution>"
     )
 
 
@@ -65,7 +65,7 @@ def test_shown_bounds_the_films_named_in_the_reasoning(oracle):
 
 def test_the_parser_reads_the_list_and_not_the_reasoning(oracle):
     items = parse_recommendations(safe_target(RECORD, oracle, list_length=2))
-    assert [(item.title, item.year) for item in items] == [("Film0", 2000), ("Film2", 2002)]
+    assert [(item.title, item.year) for item in items] == [("Film2", 2002), ("Film0", 2000)]
 
 
 def test_base_examples_never_join_a_wish_with_a_list(oracle):
