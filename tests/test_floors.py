@@ -47,8 +47,9 @@ def test_imports_point_down(path):
         target = floor_name(module)
         if own is None or target is None or own == target:
             continue
+        where = f"{path.relative_to(ROOT)} (floor {FLOORS[own]})"
         assert FLOORS[target] < FLOORS[own] or target == "gdpo_jax.errors", (
-            f"{path.relative_to(ROOT)} (floor {FLOORS[own]}) imports {module} (floor {FLOORS[target]})"
+            f"{where} imports {module} (floor {FLOORS[target]})"
         )
 
 
@@ -67,5 +68,6 @@ def test_the_pure_floor_imports_arrays_only(path):
 
 
 def test_every_room_has_a_floor():
-    rooms = {f"gdpo_jax.{p.name}" for p in (ROOT / "gdpo_jax").iterdir() if p.is_dir() and p.name != "__pycache__"}
+    folders = [path for path in (ROOT / "gdpo_jax").iterdir() if path.is_dir()]
+    rooms = {f"gdpo_jax.{path.name}" for path in folders if path.name != "__pycache__"}
     assert rooms <= set(FLOORS)
