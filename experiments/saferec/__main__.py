@@ -38,6 +38,8 @@ class RunOptions:
     """Where rewards and importance ratios live: per list item, or per answer."""
     data_dir: Path | None = None
     """The embedded data set; RUN_DIR/data unless given."""
+    distributed: bool = False
+    """Join the other processes of a pod or cluster first (jax.distributed.initialize)."""
 
     def settings(self) -> Preset:
         """The preset with the options applied."""
@@ -50,6 +52,8 @@ class RunOptions:
 
     def open(self) -> Workspace:
         """The workspace, built where it is missing; compiled programs are kept beside it."""
+        if self.distributed:
+            jax.distributed.initialize()
         cache = self.folder() / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(cache.absolute()))
         return open_workspace(self.folder(), self.settings(), data_dir=self.data_dir)

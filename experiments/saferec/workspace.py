@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import jax
+
 from experiments.saferec.catalogue import Catalogue, Film, Oracle, film_oracle
 from experiments.saferec.dataset import build_dataset, load_films, load_records
 from experiments.saferec.scoring import write_json
@@ -12,6 +14,7 @@ from experiments.saferec.settings import Preset
 from experiments.saferec.targets import safe_target
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import Policy, Tokenizer, decoder_policy, load_tokenizer, train_tokenizer
+from gdpo_jax.training import together
 
 __all__ = ["RESERVED", "Workspace", "open_workspace", "prompt_of"]
 
@@ -46,17 +49,22 @@ def open_workspace(path: Path, preset: Preset, *, data_dir: Path | None = None) 
 
     Raises UserError if the folder was made with another preset, or its data are damaged.
     """
-    path.mkdir(parents=True, exist_ok=True)
-    _check_preset(path / "preset.json", preset)
     data_dir = data_dir or path / "data"
-    build_dataset(data_dir)
+
+    def prepare() -> None:
+        # One process writes; the others wait for it, or stop with its error.
+        if jax.process_index() == 0:
+            path.mkdir(parents=True, exist_ok=True)
+            _check_preset(path / "preset.json", preset)
+            build_dataset(data_dir)
+            if not (path / "tokenizer.json").is_file():
+                _train_tokenizer(data_dir, preset).save(path / "tokenizer.json")
+
+    together(prepare)
     films = load_films(data_dir)
     records = {split: load_records(data_dir, split) for split in ("train", "validation", "test")}
     oracle = film_oracle(films)
-    tokenizer_path = path / "tokenizer.json"
-    if not tokenizer_path.is_file():
-        _train_tokenizer(records["train"], oracle, preset).save(tokenizer_path)
-    tokenizer = load_tokenizer(tokenizer_path)
+    tokenizer = load_tokenizer(path / "tokenizer.json")
     decoder = dataclasses.replace(preset.decoder, vocab_size=tokenizer.vocab_size)
     return Workspace(
         path=path,
@@ -70,7 +78,8 @@ def open_workspace(path: Path, preset: Preset, *, data_dir: Path | None = None) 
     )
 
 
-def _train_tokenizer(records: list[Mapping], oracle: Oracle, preset: Preset) -> Tokenizer:
+def _train_tokenizer(data_dir: Path, preset: Preset) -> Tokenizer:
+    records, oracle = load_records(data_dir, "train"), film_oracle(load_films(data_dir))
     options = {"list_length": preset.list_length, "shown": preset.risks_shown}
     texts = [prompt_of(record) for record in records]
     texts += [safe_target(record, oracle, **options) for record in records]
