@@ -109,6 +109,7 @@ class SaferecMini(tfds.core.GeneratorBasedBuilder):
 def build_dataset(data_dir: Path) -> dict[str, int]:
     """Writes both configs below `data_dir` (kept when already there); returns the split sizes."""
     data_dir.mkdir(parents=True, exist_ok=True)
+    tfds.disable_progress_bar()  # they fill the terminal for six seconds of work
     sizes = {}
     for config in ("films", "conversations"):
         builder = SaferecMini(config=config, data_dir=str(data_dir), file_format="array_record")

@@ -27,10 +27,6 @@ def solution_block(items: list[tuple[str, int]]) -> str:
     )
 
 
-def _teacher(record: Mapping) -> list[tuple[str, int]]:
-    return [(title, int(year)) for title, year in record["teacher"]]
-
-
 def reading_target(record: Mapping) -> str:
     """What the conversation says, without a list: the wishes and the sensitivity, by name."""
     return _reasoning([_wishes(record), _sensitivity(record)])
