@@ -45,20 +45,26 @@ PRESET = Preset(
         d_ff=192,
         max_positions=160,
     ),
-    base=_imitation(steps=800, learning_rate=1e-2, batch_size=32),
-    sft=_imitation(steps=500, learning_rate=1e-2),
-    safe_sft=_imitation(steps=800, learning_rate=1e-2),
+    base=_imitation(steps=1500, learning_rate=1e-2, batch_size=32),
+    sft=_imitation(steps=1000, learning_rate=1e-2),
+    safe_sft=_imitation(steps=1600, learning_rate=1e-2),
     rl=PolicyOptimizationConfig(
-        steps=50,
+        steps=200,
         prompts_per_step=16,
         num_samples=8,
         prompt_buckets=(72,),
-        chunk=None,
-        checkpoint_every=20,
+        chunk=8,
+        checkpoint_every=50,
     ),
     rl_optimizer=OptimizerConfig(
-        learning_rate=1.5e-3, warmup_updates=5, b2=0.98, schedule="constant"
+        learning_rate=2e-3,
+        warmup_updates=5,
+        schedule="cosine",
+        total_updates=200,
+        b2=0.98,
     ),
     level="rank",
-    objective=ObjectiveConfig(level="segment", kl="k3", kl_coef=2e-2, aggregation="dapo"),
+    # Strong enough that the policy keeps reading the wishes: safe films that suit nobody are the
+    # short way to few violations.
+    objective=ObjectiveConfig(level="segment", kl="k3", kl_coef=0.15, aggregation="dapo"),
 )
