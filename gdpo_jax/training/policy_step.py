@@ -90,7 +90,8 @@ def make_policy_step(
 
     Metrics are those of `policy_objective`, summed over micro-batches, with `loss`, `grad_norm`,
     `update_norm`, `healthy`, and, if the sampler's log-probs are given, their absolute difference
-    to the trainer's (`sampler/gap_mean`, `sampler/gap_max`).
+    to the trainer's (`sampler/gap_mean`, `sampler/gap_max`). `step.lower` is that of `jax.jit`, for
+    compilation ahead of time (`dry_run.py`).
 
     Raises (when called): UserError if the batch does not divide.
     """
@@ -148,6 +149,7 @@ def make_policy_step(
         check_batch(batch.prompts.shape[0], mesh, parts=accumulation_steps, what="prompt batch")
         return compiled(state, batch)
 
+    checked.lower = compiled.lower
     return checked
 
 
