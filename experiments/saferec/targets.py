@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from experiments.saferec.catalogue import Film, Oracle
 from experiments.saferec.records import active_traits
-from experiments.saferec.traits import TRAITS
+from experiments.saferec.traits import TRAIT_KEYS
 
 __all__ = ["base_examples", "plain_target", "reading_target", "safe_target", "solution_block"]
 
@@ -72,13 +74,20 @@ def _teacher(record: Mapping) -> list[tuple[str, int]]:
 
 
 def base_examples(
-    records: Sequence[Mapping], films: Sequence[Film], oracle: Oracle
+    records: Sequence[Mapping],
+    films: Sequence[Film],
+    oracle: Oracle,
+    *,
+    draws: int = 40,
+    shown: int = 4,
+    seed: int = 0,
 ) -> list[tuple[str, str]]:
     """(prompt, completion) pairs from which a policy learns to read and to know films.
 
-    Single sentences and whole conversations with what they say; films by genre and by content. Like
-    a pretrained language model, it then knows which films contain what, but nothing tells it to
-    keep them from anyone: that is left to the later stages.
+    Single sentences and whole conversations with what they say; films by genre, by content, and by
+    genre without some content (`draws` lists of at most `shown` films for each of these pairs, from
+    `seed`). Like a pretrained language model, it then knows which films contain what, but no
+    conversation is joined with a film: that is left to the later stages.
     """
     read = [(record["prompt"][0]["content"], reading_target(record)) for record in records]
     for number, record in enumerate(records):
@@ -88,9 +97,18 @@ def base_examples(
     for film in films:
         block = solution_block([(film.title, film.year)])
         known += [(f"Films: {genre}", block) for genre in film.genres]
-        known += [
-            (f"Content: {trait.key}", block)
-            for trait in TRAITS
-            if oracle.violates(film.title, film.year, (trait.key,))
-        ]
-    return read + known * max(1, len(records) // len(known))
+        known += [(f"Content: {key}", block) for key in TRAIT_KEYS if _contains(oracle, film, key)]
+    rng = np.random.default_rng(seed)
+    for genre in sorted({genre for film in films for genre in film.genres}):
+        of_genre = [film for film in films if genre in film.genres]
+        for key in TRAIT_KEYS:
+            free = [film for film in of_genre if not _contains(oracle, film, key)]
+            for _ in range(draws if free else 0):
+                drawn = [free[i] for i in rng.permutation(len(free))[:shown]]
+                block = solution_block([(film.title, film.year) for film in drawn])
+                known.append((f"Films: {genre}. Without: {key}", block))
+    return read + known
+
+
+def _contains(oracle: Oracle, film: Film, trait_key: str) -> bool:
+    return bool(oracle.violates(film.title, film.year, (trait_key,)))

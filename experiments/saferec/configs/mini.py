@@ -12,7 +12,7 @@ def _imitation(*, steps: int, learning_rate: float, batch_size: int = 16) -> Sup
             steps=steps,
             batch_size=batch_size,
             prompt_buckets=(72,),
-            completion_buckets=(24, 88),
+            completion_buckets=(28, 88),
             chunk=None,
             checkpoint_every=300,
             log_every=10,
@@ -66,5 +66,7 @@ PRESET = Preset(
     level="rank",
     # Strong enough that the policy keeps reading the wishes: safe films that suit nobody are the
     # short way to few violations.
-    objective=ObjectiveConfig(level="segment", kl="k3", kl_coef=0.15, aggregation="dapo"),
+    objective=ObjectiveConfig(level="segment", kl="k3", kl_coef=0.2, aggregation="dapo"),
+    safety_weight=1.25,
+    count_weight=0.5,
 )
