@@ -14,7 +14,7 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.objectives.aggregation import Denominators, token_weights
 from gdpo_jax.objectives.config import ObjectiveConfig
 from gdpo_jax.objectives.importance import log_importance
-from gdpo_jax.objectives.kl import importance_weighted, kl_estimate
+from gdpo_jax.objectives.kl import absolute, importance_weighted, kl_estimate
 from gdpo_jax.objectives.mismatch import correct, mismatch_metrics
 from gdpo_jax.objectives.surrogates import (
     cispo_surrogate,
@@ -94,9 +94,9 @@ def policy_objective(
             outside=outside,
         )
     if policy_weights is not None:
-        surrogate = surrogate * constant(clean(policy_weights))
+        surrogate = surrogate * constant(clean(jnp.asarray(policy_weights).astype(dtype)))
     if config.old_kl_coef and old_kl_tokens is not None:
-        held = config.old_kl_coef * jnp.abs(log_probs - old_log_probs)
+        held = config.old_kl_coef * absolute(log_probs - old_log_probs)
         surrogate = surrogate + jnp.where(old_kl_tokens, held, 0)
     weights = token_weights(
         mask,
