@@ -2,6 +2,7 @@
 """Time and memory of GDPO on [4096 prompts, 16 samples, 8 rewards], against a loop over prompts.
 
     python scripts/bench_advantages.py [--prompts 4096] [--samples 16] [--rewards 8] [--repeats 20]
+                                       [--copy-megabytes 256]
 
 The loop is in the style of the torch trainers: one prompt and one reward at a time, NumPy, then one
 batch normalisation. The memory bandwidth is measured in the same run by copying a large array, so
@@ -11,6 +12,7 @@ the rewards and their mask and one write of the advantages.
 
 import argparse
 import time
+import tracemalloc
 from collections.abc import Callable
 
 import jax
@@ -41,7 +43,16 @@ def loop_over_prompts(values: np.ndarray) -> np.ndarray:
     return (sums - sums.mean()) / (sums.std(ddof=1) + 1e-4)
 
 
-def measure_bandwidth(repeats: int, megabytes: int = 256) -> float:
+def peak_bytes(run: Callable[[], object]) -> int:
+    """The most that NumPy holds at a time while `run` runs."""
+    tracemalloc.start()
+    run()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+def measure_bandwidth(repeats: int, megabytes: int) -> float:
     """Bytes per second of a copy that fits in no cache: one read and one write of every byte."""
     x = jnp.arange(megabytes * 2**18, dtype=jnp.float32)
     copy = jax.jit(lambda x: x + 1)
@@ -50,7 +61,8 @@ def measure_bandwidth(repeats: int, megabytes: int = 256) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in [("prompts", 4096), ("samples", 16), ("rewards", 8), ("repeats", 20)]:
+    sizes = {"prompts": 4096, "samples": 16, "rewards": 8, "repeats": 20, "copy-megabytes": 256}
+    for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     shape = (options.prompts, options.samples, options.rewards)
@@ -68,7 +80,8 @@ def main() -> None:
     seconds = best_seconds(lambda: compiled(rewards, state), options.repeats)
     metric_seconds = best_seconds(lambda: with_metrics(rewards, state), options.repeats)
     loop_seconds = best_seconds(lambda: loop_over_prompts(values), 2)
-    bandwidth = measure_bandwidth(options.repeats)
+    loop_bytes = peak_bytes(lambda: loop_over_prompts(values))
+    bandwidth = measure_bandwidth(options.repeats, options.copy_megabytes)
 
     expected = loop_over_prompts(values)
     error = np.max(np.abs(np.asarray(compiled(rewards, state)) - expected))
@@ -84,7 +97,8 @@ def main() -> None:
     print(f"largest difference           {error:9.1e}")
     if memory is not None:
         print(f"temporary memory             {memory.temp_size_in_bytes / 2**20:9.1f} MiB")
-        print(print(f"temporary / traffic floor    {memory.temp_size_in_bytes / floor:9.2f} x"))
+        print(f"temporary / traffic floor    {memory.temp_size_in_bytes / floor:9.2f} x")
+    print(f"temporary memory of the loop {loop_bytes / 2**20:9.1f} MiB")
     print(f"bandwidth of a copy          {bandwidth / 1e9:9.1f} GB/s")
     print(f"traffic floor / time         {floor / seconds / 1e9:9.1f} GB/s")
     print(f"share of the bandwidth       {floor / seconds / bandwidth:9.1%}")

@@ -18,6 +18,7 @@ from gdpo_jax.advantages.distinct import distinct_advantage_groups
 from gdpo_jax.advantages.filters import (
     advantage_varies,
     any_reward_varies,
+    drop_silent_groups,
     reward_varies,
     weighted_sum_varies,
 )
@@ -94,6 +95,7 @@ __all__ = [
     "divide_by_correlation",
     "dr_grpo",
     "drop_conflicts",
+    "drop_silent_groups",
     "dvao",
     "fill_missing",
     "gd2po",

@@ -1,7 +1,7 @@
 """Weights that look at the batch: saturation (SA-MRPO) and variation (SAW).
 
-Base weights live in the state, as in `weigh`; the rest is recomputed from the raw rewards of each
-batch.
+Base weights are those of `weigh`, schedules included, and live in the state; the rest is recomputed
+from the raw rewards of each batch.
 """
 
 from collections.abc import Mapping
@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from gdpo_jax.advantages.records import AdvantageTransform, Flow
 from gdpo_jax.advantages.statistics import BatchStatistics, batch_statistics
 from gdpo_jax.advantages.weights import (
-    FixedWeights,
     Weights,
+    WeightState,
     apply_weights,
-    ordered_weights,
+    current_weights,
+    init_weights,
 )
 from gdpo_jax.errors import UserError
 
@@ -34,16 +35,17 @@ def weigh_by_saturation(
         if not low < high:
             raise UserError(f"bounds of reward {name!r} are ({low}, {high}); give low < high")
 
-    def init(names: tuple[str, ...]) -> FixedWeights:
+    def init(names: tuple[str, ...]) -> WeightState:
         if set(bounds) != set(names):
             raise UserError(f"bounds name {sorted(bounds)}, the rewards are {list(names)}")
-        return FixedWeights(weights=ordered_weights(weights, names))
+        return init_weights(weights, names)
 
-    def update(flow: Flow, state: FixedWeights) -> tuple[Flow, FixedWeights]:
+    def update(flow: Flow, state: WeightState) -> tuple[Flow, WeightState]:
         low, high = jnp.array([bounds[name] for name in flow.names], flow.raw.dtype).T
         mean = jnp.ravel(_per_reward(flow).mean)
         saturation = jnp.clip((mean - low) / (high - low), 0, 1)
-        current = state.weights.astype(mean.dtype) * (1 - saturation) ** gamma
+        base, state = current_weights(weights, state, flow.names)
+        current = base.astype(mean.dtype) * (1 - saturation) ** gamma
         return apply_weights(flow, current), state
 
     return AdvantageTransform(init, update)
@@ -57,14 +59,18 @@ def weigh_by_variation(weights: Weights = None, *, eps: float = 1e-8) -> Advanta
     rewards of one sign: the authors' code shifts correctness by +3 to make it positive.
     """
 
-    def init(names: tuple[str, ...]) -> FixedWeights:
-        return FixedWeights(weights=ordered_weights(weights, names))
+    def init(names: tuple[str, ...]) -> WeightState:
+        return init_weights(weights, names)
 
-    def update(flow: Flow, state: FixedWeights) -> tuple[Flow, FixedWeights]:
+    def update(flow: Flow, state: WeightState) -> tuple[Flow, WeightState]:
         stats = _per_reward(flow)
         variation = jnp.ravel(stats.std) / (jnp.abs(jnp.ravel(stats.mean)) + eps)
-        share = variation / (jnp.sum(variation) + eps)
-        current = state.weights.astype(share.dtype) * len(flow.names) * share
+        # In units of the largest: a mean of 0 under rewards of 1e30 would make the sum infinite.
+        largest = jnp.max(variation)
+        unit = variation / jnp.where(largest > 0, largest, 1)
+        share = unit / (jnp.sum(unit) + eps / jnp.where(largest > 0, largest, 1))
+        base, state = current_weights(weights, state, flow.names)
+        current = base.astype(share.dtype) * len(flow.names) * share
         return apply_weights(flow, current), state
 
     return AdvantageTransform(init, update)

@@ -19,6 +19,8 @@ from gdpo_jax.advantages.records import (
 from gdpo_jax.advantages.statistics import group_statistics
 from gdpo_jax.errors import UserError
 
+LARGEST_REWARD = 2.0**100
+
 
 def chain(*transforms: AdvantageTransform) -> AdvantageTransform:
     """The transforms one after the other; a chain is itself a transform, its state the tuple of
@@ -49,7 +51,7 @@ def start_flow(
     penalty: Float[AnyArray, "B G *P"] | None = None,
 ) -> Flow:
     """The flow at the head of a chain: statistics dtype, zeros under invalid entries (the mask is
-    never NaN).
+    never NaN), sizes of at most 2^100, so that no sum over a batch overflows.
     """
     if rewards.values.shape[2] != len(rewards.names):
         raise UserError(
@@ -57,12 +59,18 @@ def start_flow(
             f"but {len(rewards.names)} names {list(rewards.names)}"
         )
     values, valid = jnp.asarray(rewards.values), jnp.asarray(rewards.valid)
+    shape, items = values.shape[:2], values.shape[3:]
+    members = jnp.ones(shape, bool)
+    if rewards.sample_valid is not None:
+        members = jnp.asarray(rewards.sample_valid)
+        valid = valid & members.reshape(shape + (1,) * (values.ndim - 2))
     values = jnp.where(valid, values, 0).astype(statistics_dtype(values.dtype))
+    values = jnp.clip(values, -LARGEST_REWARD, LARGEST_REWARD)
     lengths, penalty = (
         None if x is None else jnp.asarray(x).astype(values.dtype) for x in (lengths, penalty)
     )
     if penalty is not None and penalty.ndim < values.ndim - 1:
-        penalty = jnp.broadcast_to(penalty[:, :, None], values.shape[:2] + values.shape[3:])
+        penalty = jnp.broadcast_to(penalty[:, :, None], shape + items)
     return Flow(
         values=values,
         valid=valid,
@@ -71,6 +79,7 @@ def start_flow(
         lengths=lengths,
         penalty=penalty,
         noise=None,
+        members=jnp.broadcast_to(members.reshape(shape + (1,) * len(items)), shape + items),
         metrics={},
         trace={},
         names=rewards.names,

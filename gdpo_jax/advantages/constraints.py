@@ -9,14 +9,22 @@ from jaxtyping import Array, Float
 from gdpo_jax.advantages.algebra import with_metrics
 from gdpo_jax.advantages.records import AdvantageTransform, Flow
 from gdpo_jax.advantages.statistics import batch_statistics
-from gdpo_jax.advantages.weights import Weights, apply_weights, ordered_weights
+from gdpo_jax.advantages.weights import (
+    Weights,
+    WeightState,
+    apply_weights,
+    current_weights,
+    init_weights,
+)
 from gdpo_jax.errors import UserError
 
 
 class LagrangianState(NamedTuple):
-    """weights: of the K rewards (0 at costs). multipliers: of the K columns (0 at rewards)."""
+    """weights: state of the weights of the columns that are rewards. multipliers: of all K columns
+    (0 at rewards).
+    """
 
-    weights: Float[Array, "K"]
+    weights: WeightState
     multipliers: Float[Array, "K"]
 
 
@@ -36,7 +44,8 @@ def lagrangian(
     GDPO eq. 7 with learned weights, so the multipliers act on z-scores: put it after
     group_normalize(). The paper's dual step size is not known; there is no default.
     Logs "constraint/{name}/multiplier" and "constraint/{name}/rate".
-    Raises UserError for an unknown cost or a step size that is not positive.
+    Raises UserError for an unknown cost, no reward beside the costs, or a step size that is not
+    positive.
     """
     if not step_size > 0:
         raise UserError(f"lagrangian(step_size={step_size}): the step size must be positive")
@@ -45,12 +54,12 @@ def lagrangian(
         unknown = sorted(set(thresholds) - set(names))
         if unknown:
             raise UserError(f"thresholds for unknown costs {unknown}; known: {list(names)}")
-        is_cost = jnp.array([name in thresholds for name in names])
         rewards = tuple(name for name in names if name not in thresholds)
-        own = iter(ordered_weights(weights, rewards) if rewards else ())
-        spread = [0.0 if name in thresholds else next(own) for name in names]
+        if not rewards:
+            raise UserError(f"all of {list(names)} are costs; at least one reward is needed")
+        is_cost = jnp.array([name in thresholds for name in names])
         return LagrangianState(
-            weights=ordered_weights(spread, names),
+            weights=init_weights(weights, rewards),
             multipliers=jnp.where(is_cost, jnp.float32(initial), jnp.float32(0)),
         )
 
@@ -67,7 +76,11 @@ def lagrangian(
                 metrics[f"constraint/{name}/multiplier"] = state.multipliers[k]
                 metrics[f"constraint/{name}/rate"] = rate[k]
         flow = with_metrics(flow, metrics)
-        flow = apply_weights(flow, state.weights - state.multipliers)
-        return flow, state._replace(multipliers=jnp.where(is_cost, moved, 0))
+        rewards = tuple(name for name in flow.names if name not in thresholds)
+        own, weight_state = current_weights(weights, state.weights, rewards)
+        places = jnp.array([flow.names.index(name) for name in rewards])
+        spread = jnp.zeros_like(state.multipliers).at[places].set(own.astype(jnp.float32))
+        flow = apply_weights(flow, spread - state.multipliers)
+        return flow, LagrangianState(weight_state, jnp.where(is_cost, moved, 0))
 
     return AdvantageTransform(init, update)

@@ -34,7 +34,7 @@ def reward_metrics(
     voted = groups.count > 0
     dead = _ratio(jnp.sum(voted & ~groups.live, axis=axes), jnp.sum(voted, axis=axes))
     missing = 1 - jnp.mean(valid.astype(raw.dtype), axis=axes)
-    mean, std, count = (jnp.ravel(x) for x in stats)
+    mean, std, count = (jnp.ravel(x) for x in stats[:3])
     low, high = (jnp.where(count > 0, x, 0) for x in (low, high))
     metrics = {}
     for k, name in enumerate(names):

@@ -8,11 +8,12 @@ from gdpo_jax.advantages.records import AdvantageTransform, Flow, stateless
 from gdpo_jax.advantages.stages import REWARD_AXIS
 from gdpo_jax.advantages.statistics import group_statistics
 from gdpo_jax.advantages.weights import (
-    FixedWeights,
     Weights,
+    WeightState,
     along_rewards,
     apply_weights,
-    ordered_weights,
+    current_weights,
+    init_weights,
 )
 from gdpo_jax.errors import UserError
 
@@ -25,17 +26,18 @@ def weigh_by_group_deviation(weights: Weights = None) -> AdvantageTransform:
     The formula comes from a secondary note, not from the paper's text: treat it as uncertain.
     """
 
-    def init(names: tuple[str, ...]) -> FixedWeights:
-        return FixedWeights(weights=ordered_weights(weights, names))
+    def init(names: tuple[str, ...]) -> WeightState:
+        return init_weights(weights, names)
 
-    def update(flow: Flow, state: FixedWeights) -> tuple[Flow, FixedWeights]:
+    def update(flow: Flow, state: WeightState) -> tuple[Flow, WeightState]:
         _before_combine(flow, "weigh_by_group_deviation()")
         stats = group_statistics(flow.values, flow.valid, ddof=0)
-        weights = along_rewards(state.weights.astype(flow.values.dtype), flow.values.ndim)
+        current, state = current_weights(weights, state, flow.names)
+        spread = along_rewards(current.astype(flow.values.dtype), flow.values.ndim)
         std = jnp.where(stats.live, stats.std, 0) * stats.scale
-        total = jnp.sum(weights * std, axis=REWARD_AXIS, keepdims=True)
+        total = jnp.sum(spread * std, axis=REWARD_AXIS, keepdims=True)
         centred = dataclasses.replace(flow, values=stats.deviation * stats.scale)
-        weighted = apply_weights(centred, state.weights)
+        weighted = apply_weights(centred, current)
         values = jnp.where(total > 0, weighted.values / jnp.where(total > 0, total, 1), 0)
         return dataclasses.replace(weighted, values=values), state
 

@@ -57,11 +57,15 @@ class RewardBatch:
     valid: same shape; false where a reward is missing or the sample is masked: such an entry does
     not vote.
     names: the K reward names, part of the structure.
+    sample_valid: `[B, G]`, false for samples that are out altogether (padding, filtered groups), or
+    None if all are in. Only conventions in which a missing reward votes as zero look at it.
+    Sizes beyond 2^100 (1.27e30) count as 2^100.
     """
 
     values: Float[AnyArray, "B G K *R"]
     valid: Bool[AnyArray, "B G K *R"]
     names: tuple[str, ...]
+    sample_valid: Bool[AnyArray, "B G"] | None = None
 
 
 @record()
@@ -84,6 +88,7 @@ class Flow:
     lengths: tokens per completion `[B, G, *R]`, or None; needed only by whitening over tokens.
     penalty: `[B, G, *R]` to be taken off the sum, or None; needed only by `subtract_penalty`.
     noise: `[B, 1, *R]` rounding error of a combined sum; differences at or below it are not signal.
+    members: `[B, G, *R]` the samples that are in at all, with or without a reward.
     metrics: scalars with stable names. trace: arrays worth looking at ("components", "sum",
     "sum_valid").
     names: the K reward names. combined: whether the reward axis is gone.
@@ -96,6 +101,7 @@ class Flow:
     lengths: Float[Array, "B G *R"] | None
     penalty: Float[Array, "B G *R"] | None
     noise: Float[Array, "B 1 *R"] | None
+    members: Bool[Array, "B G *R"]
     metrics: dict[str, Array]
     trace: dict[str, Array]
     names: tuple[str, ...]
@@ -129,16 +135,24 @@ def statistics_dtype(dtype: Any) -> Any:
 def reward_batch(
     values: Any, names: Sequence[str], *, valid: Any = None, sample_valid: Any = None
 ) -> RewardBatch:
-    """A `RewardBatch` from plain host numbers: NaN means missing, an infinite reward is refused.
+    """A `RewardBatch` from plain host numbers: NaN and None mean missing, infinity is refused.
 
     values: `[B, G, K]` or `[B, G, K, R]`. valid: same shape, or None. sample_valid: `[B, G]`, or
     None.
-    Raises UserError for a wrong rank, a number of names that is not K, or an infinity at a valid
-    place.
+    Raises UserError for a wrong rank or shape, something that is no number, a number of names that
+    is not K, a name given twice, or an infinity at a valid place.
     """
-    values = np.asarray(values)
-    if not np.issubdtype(values.dtype, np.floating):
-        values = values.astype(np.float32)
+    names = (names,) if isinstance(names, str) else tuple(names)
+    if not names or len(set(names)) != len(names):
+        raise UserError(f"reward names must differ, and be at least one; got {list(names)}")
+    try:
+        values = np.asarray(values)
+        if not np.issubdtype(values.dtype, np.floating):
+            values = values.astype(np.float32)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"rewards must be numbers, NaN or None, all groups of one size: {error}"
+        ) from error
     if values.ndim not in (3, 4) or values.shape[2] != len(names):
         raise UserError(
             f"rewards have shape {values.shape} for the {len(names)} names {list(names)}; "
@@ -146,11 +160,10 @@ def reward_batch(
         )
     present = ~np.isnan(values)
     if valid is not None:
-        present &= np.asarray(valid, bool)
+        present &= _mask_of("valid", valid, values.shape)
     if sample_valid is not None:
-        present &= np.asarray(sample_valid, bool).reshape(
-            values.shape[:2] + (1,) * (values.ndim - 2)
-        )
+        sample_valid = _mask_of("sample_valid", sample_valid, values.shape[:2])
+        present &= sample_valid.reshape(values.shape[:2] + (1,) * (values.ndim - 2))
     infinite = np.argwhere(np.isinf(values) & present)
     if len(infinite):
         prompt, sample, reward = (int(i) for i in infinite[0][:3])
@@ -158,4 +171,11 @@ def reward_batch(
             f"reward {names[reward]!r} is infinite at prompt {prompt}, sample {sample}; "
             "return a finite number, or None for a missing one"
         )
-    return RewardBatch(values=values, valid=present, names=tuple(names))
+    return RewardBatch(values=values, valid=present, names=names, sample_valid=sample_valid)
+
+
+def _mask_of(name: str, mask: Any, shape: tuple[int, ...]) -> np.ndarray:
+    mask = np.asarray(mask, bool)
+    if mask.shape != shape:
+        raise UserError(f"{name} has shape {mask.shape}; for these rewards it must be {shape}")
+    return mask

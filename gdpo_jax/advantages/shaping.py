@@ -24,6 +24,7 @@ def append_reward(
     """One more reward column. With per-item rewards, `[B, G]` values stand at every item.
 
     KL in the reward, decoupled: `append_reward(rewards, "kl", -sequence_kl)` and a weight for it.
+    Samples that were masked stay masked.
     Raises UserError if the name is taken.
     """
     if name in rewards.names:
@@ -35,10 +36,13 @@ def append_reward(
         jnp.broadcast_to(_as_column(x, len(shape)), (*shape[:2], 1, *shape[3:]))
         for x in (column, voters)
     )
+    if rewards.sample_valid is not None:
+        voters = voters & _as_column(jnp.asarray(rewards.sample_valid), len(shape))
     return RewardBatch(
         values=jnp.concatenate([jnp.asarray(rewards.values), column], axis=2),
         valid=jnp.concatenate([jnp.asarray(rewards.valid), voters], axis=2),
         names=(*rewards.names, name),
+        sample_valid=rewards.sample_valid,
     )
 
 
@@ -51,8 +55,11 @@ def mask_samples(
     completions without a stop token; leaving them in and zeroing their loss mask lets them vote.
     """
     keep = jnp.asarray(keep)
-    keep = keep.reshape(keep.shape + (1,) * (rewards.values.ndim - keep.ndim))
-    return dataclasses.replace(rewards, valid=jnp.asarray(rewards.valid) & keep)
+    keep = jnp.broadcast_to(keep.reshape(keep.shape + (1,) * (2 - keep.ndim)), _samples(rewards))
+    if rewards.sample_valid is not None:
+        keep = keep & jnp.asarray(rewards.sample_valid)
+    valid = jnp.asarray(rewards.valid) & keep.reshape(keep.shape + (1,) * (rewards.values.ndim - 2))
+    return dataclasses.replace(rewards, valid=valid, sample_valid=keep)
 
 
 def overlong_penalty(
@@ -94,9 +101,16 @@ def subtract_penalty(coefficient: float) -> AdvantageTransform:
             raise UserError("subtract_penalty() needs compute_advantages(..., penalty=[B, G])")
         shift = state.coefficient.astype(flow.values.dtype) * flow.penalty
         values = jnp.where(flow.valid, flow.values - shift, 0)
-        return dataclasses.replace(flow, values=values, noise=None), state
+        largest = jnp.max(jnp.where(flow.valid, jnp.abs(shift), 0), axis=1, keepdims=True)
+        noise = jnp.finfo(values.dtype).eps * largest
+        noise = noise if flow.noise is None else noise + flow.noise
+        return dataclasses.replace(flow, values=values, noise=noise), state
 
     return AdvantageTransform(init, update)
+
+
+def _samples(rewards: RewardBatch) -> tuple[int, int]:
+    return rewards.values.shape[0], rewards.values.shape[1]
 
 
 def _as_column(x: Array | np.ndarray, ndim: int) -> Array:

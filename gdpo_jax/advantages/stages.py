@@ -13,10 +13,17 @@ from jaxtyping import Array, Float
 from gdpo_jax.advantages.algebra import with_metrics
 from gdpo_jax.advantages.diagnostics import component_metrics
 from gdpo_jax.advantages.records import AdvantageTransform, Flow, stateless
-from gdpo_jax.advantages.statistics import batch_statistics, group_statistics
+from gdpo_jax.advantages.statistics import (
+    batch_statistics,
+    group_statistics,
+    rounding_of_sums,
+)
 from gdpo_jax.errors import UserError
 
 REWARD_AXIS = 2
+
+# A member further from its peers than this counts as this far, so that later sums stay finite.
+_FARTHEST = 2.0**100
 
 
 def group_normalize(
@@ -85,7 +92,8 @@ def leave_one_out_normalize(*, eps: float = 0.0) -> AdvantageTransform:
 
     Where the others are all equal, or only one is left, the difference stays unscaled. Equality is
     exact, so that seven peers of 0.95 do not become a standard deviation of float noise (NeMo-RL
-    #4158). Time and memory O(B G^2 K).
+    #4158). Sizes beyond 2^100, of a member nowhere near its peers, are held there. Time and memory
+    O(B G^2 K).
     """
 
     def update(flow: Flow) -> Flow:
@@ -97,13 +105,11 @@ def leave_one_out_normalize(*, eps: float = 0.0) -> AdvantageTransform:
         values = jnp.broadcast_to(jnp.expand_dims(flow.values, 2), valid.shape)
         noise = None if flow.noise is None else jnp.expand_dims(flow.noise, 2)
         stats = group_statistics(values, valid, noise=noise)
-        mean, std, count, live = (
-            jnp.squeeze(x, axis=1)
-            for x in (stats.mean, stats.std * stats.scale, stats.count, stats.live)
-        )
+        std, live = (jnp.squeeze(x, axis=1) for x in (stats.std * stats.scale, stats.live))
         whole = group_statistics(flow.values, flow.valid, noise=flow.noise)
-        difference = jnp.where(flow.valid & (count > 0) & whole.live, flow.values - mean, 0)
-        return dataclasses.replace(flow, values=difference / jnp.where(live, std + eps, 1))
+        factor = whole.scale * (whole.count / jnp.maximum(whole.count - 1, 1))
+        normal = whole.deviation * factor / jnp.where(live, _positive(std + eps), 1)
+        return dataclasses.replace(flow, values=jnp.clip(normal, -_FARTHEST, _FARTHEST))
 
     return stateless(update)
 
@@ -111,9 +117,11 @@ def leave_one_out_normalize(*, eps: float = 0.0) -> AdvantageTransform:
 def combine() -> AdvantageTransform:
     """The sum over rewards of what is valid (GDPO eq. 5); the reward axis is gone afterwards.
 
-    A sample with no valid reward is no longer a valid sample. A sum smaller than the rounding error
-    of its terms is set to exactly zero: r2 = C - r1 cancels, and no later division may turn the
-    noise into signal.
+    A sample with no valid reward is no longer a valid sample.
+    r2 = C - r1 cancels, and no later division may turn the rounding error into signal. Two rules
+    make it exactly zero, in units of the dtype's eps: a sum below 2 eps of its own terms, and a
+    whole group whose every sum is below 4 K eps of its largest terms. A small sum in a group with
+    signal stays what it is; a reward of 1 beside one of 1e30 is lost to the sum itself.
     """
 
     def update(flow: Flow) -> Flow:
@@ -123,11 +131,12 @@ def combine() -> AdvantageTransform:
         voters = jnp.any(flow.valid, axis=REWARD_AXIS)
         noise = None
         if len(flow.names) > 1:
-            rounding = len(flow.names) * jnp.finfo(terms.dtype).eps
-            size = jnp.sum(jnp.abs(terms), axis=REWARD_AXIS)
-            noise = rounding * jnp.max(size, axis=1, keepdims=True)
+            noise = rounding_of_sums(terms)
+            size = jnp.abs(total)
+            own = 2 * jnp.finfo(terms.dtype).eps * jnp.sum(jnp.abs(terms), axis=REWARD_AXIS)
             # The terms carry the rounding of their own normalisation, a few times that of the sum.
-            total = jnp.where(jnp.abs(total) <= 4 * noise, 0, total)
+            silent = jnp.max(size, axis=1, keepdims=True) <= 4 * noise
+            total = jnp.where(silent | (size <= own), 0, total)
         return with_metrics(
             flow,
             component_metrics(terms, flow.valid, flow.names),
@@ -171,9 +180,7 @@ def batch_normalize(
         scale = stats.std
         if variance_eps:
             scale = jnp.hypot(scale, jnp.full_like(scale, variance_eps**0.5))
-        normal = jnp.where(
-            voters & (stats.std > 0), (flow.values - stats.mean) / _positive(scale + eps), 0
-        )
+        normal = jnp.where(voters & (stats.std > 0), stats.deviation / _positive(scale + eps), 0)
         metrics = {
             "advantage/batch_mean": jnp.mean(stats.mean),
             "advantage/batch_std": jnp.mean(stats.std),
@@ -186,13 +193,17 @@ def batch_normalize(
 def fill_missing() -> AdvantageTransform:
     """Missing entries become zeros that vote: what NVlabs/GDPO does to rewards and ms-swift to
     sums.
+
+    Samples that `mask_samples` or `reward_batch(sample_valid=...)` took out stay out: they are no
+    samples, and padding must not change a result.
     """
 
     def update(flow: Flow) -> Flow:
+        members = flow.members if flow.combined else jnp.expand_dims(flow.members, REWARD_AXIS)
         return dataclasses.replace(
             flow,
             values=jnp.where(flow.valid, flow.values, 0),
-            valid=jnp.ones_like(flow.valid),
+            valid=jnp.broadcast_to(members, flow.valid.shape),
         )
 
     return stateless(update)

@@ -45,11 +45,15 @@ class GroupStatistics(NamedTuple):
 class BatchStatistics(NamedTuple):
     """Statistics over the batch, axes kept with size one. std is exactly zero when all valid values
     are equal.
+
+    deviation: value - mean at every valid member, 0 elsewhere; exact to the rounding of the
+    deviation itself, not of a mean that may be a million times larger.
     """
 
     mean: Float[Array, "..."]
     std: Float[Array, "..."]
     count: Float[Array, "..."]
+    deviation: Float[Array, "B G *rest"]
 
 
 def group_statistics(
@@ -138,8 +142,19 @@ def batch_statistics(
     )
     # Group-normalised values have mean zero; what rounding leaves of it must not move dead groups.
     mean = first_mean + shift
-    mean = jnp.where(jnp.abs(mean) <= 8 * jnp.finfo(dtype).eps * std, 0, mean)
-    return BatchStatistics(mean, std, count)
+    centred = jnp.abs(mean) <= 8 * jnp.finfo(dtype).eps * std
+    deviation = jnp.where(centred, x, jnp.where(valid, deviation - shift, 0))
+    return BatchStatistics(jnp.where(centred, 0, mean), std, count, deviation)
+
+
+def rounding_of_sums(terms: Float[Array, "B G K *R"]) -> Float[Array, "B 1 *R"]:
+    """The rounding error that sums over axis 2 can have, one bound per group (and rank).
+
+    `K eps max_g sum_k |terms|`: what two sums of a group must differ by to be different at all.
+    """
+    size = jnp.sum(jnp.abs(terms), axis=2)
+    rounding = terms.shape[2] * jnp.finfo(terms.dtype).eps
+    return rounding * jnp.max(size, axis=GROUP_AXIS, keepdims=True)
 
 
 def _sums(terms: tuple[Array, ...], axes: tuple[int, ...]) -> tuple[Array, ...]:

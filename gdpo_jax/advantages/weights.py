@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gdpo_jax.advantages.algebra import with_metrics
 from gdpo_jax.advantages.records import AdvantageTransform, AnyArray, Flow
+from gdpo_jax.advantages.statistics import batch_statistics
 from gdpo_jax.errors import UserError
 
 Schedule = Callable[[Int[Array, ""]], Any]
@@ -30,6 +32,9 @@ class ScheduledWeights(NamedTuple):
     step: Int[Array, ""]
 
 
+WeightState = FixedWeights | ScheduledWeights
+
+
 def weigh(weights: Weights = None) -> AdvantageTransform:
     """Multiplies every reward by its weight: on z-scores in GDPO (eq. 7), on rewards in GRPO.
 
@@ -39,25 +44,39 @@ def weigh(weights: Weights = None) -> AdvantageTransform:
     Raises UserError for missing or unknown names and for a wrong count.
     """
 
-    def init(names: tuple[str, ...]) -> FixedWeights | ScheduledWeights:
-        if _is_schedule(weights):
-            return ScheduledWeights(step=jnp.zeros((), jnp.int32))
-        return FixedWeights(weights=ordered_weights(weights, names))
+    def init(names: tuple[str, ...]) -> WeightState:
+        return init_weights(weights, names)
 
-    def update(flow: Flow, state: Any) -> tuple[Flow, Any]:
-        if isinstance(state, ScheduledWeights):
-            current = _scheduled(weights, state.step, flow.names)
-            state = ScheduledWeights(step=state.step + 1)
-        else:
-            current = state.weights
+    def update(flow: Flow, state: WeightState) -> tuple[Flow, WeightState]:
+        current, state = current_weights(weights, state, flow.names)
         return apply_weights(flow, current), state
 
     return AdvantageTransform(init, update)
 
 
+def init_weights(weights: Weights, names: tuple[str, ...]) -> WeightState:
+    """The state of a stage that holds weights. Raises UserError as `weigh` does."""
+    if _is_schedule(weights):
+        return ScheduledWeights(step=jnp.zeros((), jnp.int32))
+    return FixedWeights(weights=ordered_weights(weights, names))
+
+
+def current_weights(
+    weights: Weights, state: WeightState, names: tuple[str, ...]
+) -> tuple[Float[Array, "K"], WeightState]:
+    """The weights in force and the next state: numbers come from the state, schedules from
+    `weights` at its step.
+    """
+    if isinstance(state, ScheduledWeights):
+        return _scheduled(weights, state.step, names), ScheduledWeights(step=state.step + 1)
+    return state.weights, state
+
+
 def apply_weights(flow: Flow, weights: Float[Array, "K"]) -> Flow:
-    """The flow with reward k multiplied by `weights[k]`; logs "weight/{name}". Must stand before
-    combine().
+    """The flow with reward k multiplied by `weights[k]`. Must stand before combine().
+
+    Logs "weight/{name}", and "reward_sum/mean" and "reward_sum/std" of the weighted sum of the raw
+    rewards, what GRPO would train on; a missing reward adds nothing to it.
     """
     if flow.combined:
         raise UserError("weights act on single rewards: put the weighing stage before combine()")
@@ -65,6 +84,11 @@ def apply_weights(flow: Flow, weights: Float[Array, "K"]) -> Flow:
         raise UserError(f"weights have shape {weights.shape}; the rewards are {list(flow.names)}")
     weights = weights.astype(flow.values.dtype)
     metrics = {f"weight/{name}": weights[k] for k, name in enumerate(flow.names)}
+    total = jnp.sum(flow.raw * along_rewards(weights, flow.raw.ndim), axis=2)
+    voters = jnp.any(flow.raw_valid, axis=2)
+    stats = batch_statistics(total, voters, axes=tuple(range(total.ndim)))
+    metrics["reward_sum/mean"] = jnp.ravel(stats.mean)[0]
+    metrics["reward_sum/std"] = jnp.ravel(stats.std)[0]
     flow = with_metrics(flow, metrics)
     return dataclasses.replace(flow, values=flow.values * along_rewards(weights, flow.values.ndim))
 
@@ -75,8 +99,8 @@ def along_rewards(weights: Float[Array, "K"], ndim: int) -> Float[Array, "1 1 K 
 
 
 def ordered_weights(weights: Weights, names: tuple[str, ...]) -> Float[Array, "K"]:
-    """K numbers in the order of the names. Raises UserError for unknown or missing names, or a
-    wrong count.
+    """K numbers in the order of the names. Raises UserError for unknown or missing names, a wrong
+    count, or a number that is not finite.
     """
     if weights is None:
         return jnp.ones((len(names),), jnp.float32)
@@ -88,6 +112,8 @@ def ordered_weights(weights: Weights, names: tuple[str, ...]) -> Float[Array, "K
         weights = jnp.stack([jnp.asarray(w, _float_dtype(w)) for w in weights])
     if weights.shape != (len(names),):
         raise UserError(f"{weights.shape} weights for the {len(names)} rewards {list(names)}")
+    if not isinstance(weights, jax.core.Tracer) and not np.all(np.isfinite(weights)):
+        raise UserError(f"weights of {list(names)} must be finite, got {weights.tolist()}")
     return weights
 
 

@@ -11,6 +11,7 @@ from gdpo_jax.objectives.config import ObjectiveConfig
 from gdpo_jax.objectives.importance import log_importance
 from gdpo_jax.objectives.kl import KL_ESTIMATORS, importance_weighted, kl_estimate
 from gdpo_jax.objectives.mismatch import (
+    SamplerCorrection,
     mismatch_metrics,
     mismatch_weights,
     stale_sequence_weights,
@@ -36,6 +37,7 @@ __all__ = [
     "KL_ESTIMATORS",
     "Denominators",
     "ObjectiveConfig",
+    "SamplerCorrection",
     "aggregate",
     "cispo_surrogate",
     "clip_flags",

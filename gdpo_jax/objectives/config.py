@@ -7,6 +7,7 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.objectives.aggregation import Aggregation, check_aggregation
 from gdpo_jax.objectives.importance import Level
 from gdpo_jax.objectives.kl import KL_ESTIMATORS, KLEstimator
+from gdpo_jax.objectives.mismatch import SamplerCorrection
 
 Surrogate = Literal["clip", "cispo", "sapo", "reinforce"]
 _CHOICES = {
@@ -30,6 +31,7 @@ class ObjectiveConfig:
     (unbiased off-policy); kl_cap: bound on one token's estimate.
     old_kl_coef: KL-Cov's `|lp - old|` on the tokens given as `old_kl_tokens`.
     aggregation, max_length: see `token_weights`. entropy_coef: bonus on the mean token entropy.
+    correction: weights for a sampler that differs from the trainer (`mismatch_weights`), or None.
     max_segments: list items a row can hold; later ones share a bin. log_ratio_limit: clamp before
     exp.
     """
@@ -54,6 +56,7 @@ class ObjectiveConfig:
     entropy_coef: float = 0.0
     max_segments: int = 64
     log_ratio_limit: float = 20.0
+    correction: SamplerCorrection | None = None
 
     def __post_init__(self) -> None:
         for field, legal in _CHOICES.items():
@@ -75,6 +78,17 @@ class ObjectiveConfig:
         if self.kl_coef and self.kl is None:
             raise UserError(
                 f"kl_coef={self.kl_coef} without an estimator: set kl to {KL_ESTIMATORS}"
+            )
+        lowest = 0.0 if self.cispo_lowest is None else self.cispo_lowest
+        if not 0 <= lowest < self.cispo_highest:
+            raise UserError(
+                f"cispo_lowest={self.cispo_lowest}, cispo_highest={self.cispo_highest} bound the "
+                "ratio itself: 0 <= lowest < highest"
+            )
+        if self.sapo_tau_positive <= 0 or self.sapo_tau_negative <= 0:
+            raise UserError(
+                f"sapo_tau_positive={self.sapo_tau_positive} and "
+                f"sapo_tau_negative={self.sapo_tau_negative} must be positive"
             )
         if self.max_segments < 1:
             raise UserError(f"max_segments={self.max_segments} must be at least 1")

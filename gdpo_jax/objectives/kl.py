@@ -39,7 +39,7 @@ def kl_estimate(
     elif estimator == "k2":
         value = delta * delta / 2
     elif estimator == "abs":
-        value = jnp.abs(delta)
+        value = absolute(delta)
     else:
         # expm1 keeps the small KL of a small delta; exp(delta) - 1 would cancel it away.
         value = jnp.expm1(delta) - delta
@@ -47,6 +47,13 @@ def kl_estimate(
             gradient = delta * delta / 2
             value = gradient + jax.lax.stop_gradient(value - gradient)
     return value if cap is None else jnp.clip(value, -cap, cap)
+
+
+def absolute(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """`|x|` with gradient 0 at 0, where `jnp.abs` has 1: a policy that has not moved yet must not
+    be pushed.
+    """
+    return x * jax.lax.stop_gradient(jnp.sign(x))
 
 
 def importance_weighted(

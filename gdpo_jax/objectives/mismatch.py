@@ -1,11 +1,12 @@
 """Weights that correct for a sampler whose log-probs differ from the trainer's.
 
-`q = old - sampled`, both for the same weights of the policy. The weight multiplies the surrogate of
-`policy_objective` (`policy_weights`), never carries a gradient, and is computed once per batch. In
-bypass mode, where the sampled log-probs are the `old` ones, the surrogate's own ratio corrects and
-no further weight may be applied.
+`q = old - sampled`, both for the same weights of the policy. The weight multiplies the surrogate
+(`ObjectiveConfig.correction`, or `policy_weights` of one's own), never carries a gradient, and
+depends on quantities from before the update alone. In bypass mode, where the sampled log-probs are
+the `old` ones, the surrogate's own ratio corrects and no further weight may be applied.
 """
 
+import dataclasses
 from typing import Literal
 
 import jax
@@ -17,6 +18,30 @@ from gdpo_jax.objectives.aggregation import Denominators
 
 _LEVELS = ("token", "sequence", "geometric")
 _MODES = ("truncate", "mask")
+Level = Literal["token", "sequence", "geometric"]
+Mode = Literal["truncate", "mask"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplerCorrection:
+    """The options of `mismatch_weights`, which says what they do and which errors they raise."""
+
+    level: Level = "token"  # what one weight belongs to
+    mode: Mode = "truncate"  # cap large weights, or drop what lies outside the bounds
+    lowest: float = 0.0  # below it a token or row is dropped (mode="mask")
+    highest: float = 2.0  # above it a weight is capped or dropped
+
+    def __post_init__(self) -> None:
+        if self.level not in _LEVELS or self.mode not in _MODES:
+            raise UserError(
+                f"level={self.level!r}, mode={self.mode!r}; legal: {list(_LEVELS)}, {list(_MODES)}"
+            )
+        if not 0 <= self.lowest < self.highest:
+            raise UserError(
+                f"bounds [{self.lowest}, {self.highest}] must satisfy 0 <= lowest < highest"
+            )
+        if self.level == "geometric" and self.mode == "truncate":
+            raise UserError('level="geometric" is a filter: use mode="mask"')
 
 
 def mismatch_weights(
@@ -24,8 +49,8 @@ def mismatch_weights(
     sampled_log_probs: Float[Array, "N C"],
     mask: Bool[Array, "N C"],
     *,
-    level: Literal["token", "sequence", "geometric"] = "token",
-    mode: Literal["truncate", "mask"] = "truncate",
+    level: Level = "token",
+    mode: Mode = "truncate",
     lowest: float = 0.0,
     highest: float = 2.0,
     limit: float = 20.0,
@@ -41,30 +66,39 @@ def mismatch_weights(
     Peers: TRL 3, Tunix and verl 2, IcePop 0.5 to 5, geometric filters 0.999 to 1.001.
     Raises UserError for unknown names, bounds out of order, or a geometric truncation.
     """
-    if level not in _LEVELS or mode not in _MODES:
-        raise UserError(f"level={level!r}, mode={mode!r}; legal: {list(_LEVELS)}, {list(_MODES)}")
-    if not 0 <= lowest < highest:
-        raise UserError(f"bounds [{lowest}, {highest}] must satisfy 0 <= lowest < highest")
-    if level == "geometric" and mode == "truncate":
-        raise UserError('level="geometric" is a filter: use mode="mask"')
+    rule = SamplerCorrection(level=level, mode=mode, lowest=lowest, highest=highest)
+    return correct(rule, old_log_probs, sampled_log_probs, mask, limit=limit)[0]
+
+
+def correct(
+    rule: SamplerCorrection,
+    old_log_probs: Float[Array, "N C"],
+    sampled_log_probs: Float[Array, "N C"],
+    mask: Bool[Array, "N C"],
+    *,
+    limit: float = 20.0,
+) -> tuple[Float[Array, "N C"], Bool[Array, "N C"]]:
+    """`mismatch_weights` by a rule, and the tokens that its bounds touched (capped or dropped)."""
     difference, finite = log_mismatch(old_log_probs, sampled_log_probs, mask)
     total = jnp.sum(difference, axis=1, keepdims=True)
-    if level == "token":
+    if rule.level == "token":
         decider = difference
-    elif level == "sequence":
+    elif rule.level == "sequence":
         decider = total
     else:
         count = jnp.sum(finite, axis=1, keepdims=True, dtype=difference.dtype)
         decider = total / jnp.maximum(count, 1)
     decider = jnp.exp(jnp.clip(decider, -limit, limit))
     weight = decider
-    if level == "geometric":
+    if rule.level == "geometric":
         weight = jnp.exp(jnp.clip(difference, -limit, limit))
-    if mode == "truncate":
-        weight = jnp.minimum(weight, highest)
+    outside = decider > rule.highest
+    if rule.mode == "truncate":
+        weight = jnp.minimum(weight, rule.highest)
     else:
-        weight = jnp.where((decider >= lowest) & (decider <= highest), weight, 0)
-    return jax.lax.stop_gradient(jnp.where(finite, weight, 0))
+        outside = outside | (decider < rule.lowest)
+        weight = jnp.where(outside, 0, weight)
+    return jax.lax.stop_gradient(jnp.where(finite, weight, 0)), finite & outside
 
 
 def stale_sequence_weights(
@@ -91,32 +125,51 @@ def mismatch_metrics(
     old_log_probs: Float[Array, "N C"],
     sampled_log_probs: Float[Array, "N C"],
     mask: Bool[Array, "N C"],
-    weights: Float[Array, "N C"],
     denominators: Denominators,
+    *,
+    weights: Float[Array, "N C"] | None = None,
+    outside: Bool[Array, "N C"] | None = None,
 ) -> dict[str, Array]:
     """How far sampler and trainer are apart; additive over micro-batches but for min and max.
 
     "rollout/abs_mean", "rollout/abs_max" of q; "rollout/error": mean of `exp |q|` (NeMo-RL's
-    token_mult_prob_error); "rollout/kl": mean k3 of the trainer from the sampler;
-    "rollout/nonfinite_mean"; "rollout/weight_mean", "_min", "_max"; "rollout/weight_square_mean",
-    from which the effective sample size is `weight_mean^2 / weight_square_mean`;
-    "rollout/dropped_mean": share of tokens with weight 0.
+    token_mult_prob_error); "rollout/kl": mean k3 of KL(sampler, trainer), "rollout/kl_reverse": of
+    `-q` (its policy_kl_error), "rollout/js": of both against their mixture (its
+    js_divergence_error); "rollout/nonfinite_mean".
+    With weights also "rollout/weight_mean", "_min", "_max"; "rollout/weight_square_mean", from
+    which the effective share of samples is `weight_mean^2 / weight_square_mean`;
+    "rollout/dropped_mean": share of tokens with weight 0. With outside, the tokens that a bound
+    capped or dropped: "rollout/outside_mean".
     """
     difference, finite = log_mismatch(old_log_probs, sampled_log_probs, mask)
     share = mask.astype(difference.dtype) / denominators.tokens.astype(difference.dtype)
     size = jnp.abs(difference)
-    return {
+    held = jnp.clip(difference, -20, 20)
+    to_mixture = jnp.logaddexp(held, jnp.zeros_like(held)) - jnp.log(2.0).astype(held.dtype)
+    metrics = {
         "rollout/abs_mean": jnp.sum(size * share),
         "rollout/abs_max": jnp.max(size),
         "rollout/error": jnp.sum(jnp.exp(jnp.minimum(size, 20.0)) * share),
-        "rollout/kl": jnp.sum((jnp.expm1(jnp.clip(difference, -20, 20)) - difference) * share),
+        "rollout/kl": jnp.sum(_k3(held) * share),
+        "rollout/kl_reverse": jnp.sum(_k3(-held) * share),
+        "rollout/js": jnp.sum((_k3(held - to_mixture) + _k3(-to_mixture)) / 2 * share),
         "rollout/nonfinite_mean": jnp.sum(jnp.where(mask & ~finite, share, 0)),
-        "rollout/weight_mean": jnp.sum(weights * share),
-        "rollout/weight_square_mean": jnp.sum(weights * weights * share),
-        "rollout/weight_min": jnp.min(jnp.where(mask, weights, jnp.inf)),
-        "rollout/weight_max": jnp.max(jnp.where(mask, weights, -jnp.inf)),
-        "rollout/dropped_mean": jnp.sum(jnp.where(mask & (weights == 0), share, 0)),
     }
+    if weights is not None:
+        metrics |= {
+            "rollout/weight_mean": jnp.sum(weights * share),
+            "rollout/weight_square_mean": jnp.sum(weights * weights * share),
+            "rollout/weight_min": jnp.min(jnp.where(mask, weights, jnp.inf)),
+            "rollout/weight_max": jnp.max(jnp.where(mask, weights, -jnp.inf)),
+            "rollout/dropped_mean": jnp.sum(jnp.where(mask & (weights == 0), share, 0)),
+        }
+    if outside is not None:
+        metrics["rollout/outside_mean"] = jnp.sum(jnp.where(mask & outside, share, 0))
+    return metrics
+
+
+def _k3(log_ratio: Float[Array, "N C"]) -> Float[Array, "N C"]:
+    return jnp.expm1(log_ratio) - log_ratio
 
 
 def log_mismatch(

@@ -14,7 +14,8 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.objectives.aggregation import Denominators, token_weights
 from gdpo_jax.objectives.config import ObjectiveConfig
 from gdpo_jax.objectives.importance import log_importance
-from gdpo_jax.objectives.kl import importance_weighted, kl_estimate
+from gdpo_jax.objectives.kl import absolute, importance_weighted, kl_estimate
+from gdpo_jax.objectives.mismatch import correct, mismatch_metrics
 from gdpo_jax.objectives.surrogates import (
     cispo_surrogate,
     clip_flags,
@@ -36,7 +37,8 @@ def policy_objective(
     segment_ids: Int[Array, "N C"] | None = None,
     sequence_ids: Int[Array, "N C"] | None = None,
     entropy: Float[Array, "N C"] | None = None,
-    policy_weights: Float[Array, "N C"] | None = None,
+    sampled_log_probs: Float[Array, "N C"] | None = None,
+    policy_weights: Float[Array, "N C"] | Bool[Array, "N C"] | None = None,
     old_kl_tokens: Bool[Array, "N C"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """The loss of one micro-batch, to be minimised, and scalar metrics.
@@ -47,13 +49,15 @@ def policy_objective(
     old_log_probs: of the policy that made the samples, or of the trainer at the start of the
     update.
     segment_ids: list item of each token, for level="segment" and aggregation="item_mean".
-    sequence_ids: for packed rows. policy_weights: factor on the surrogate of each token, no
-    gradient. What stands outside `mask` may be anything. On the first update of a batch every ratio
-    is 1: the clip metrics are 0 and the loss is near 0 while its gradient is not.
+    sequence_ids: for packed rows. sampled_log_probs: as the sampler reported them, for
+    `config.correction` and the "rollout/" metrics. policy_weights: factor on the surrogate of each
+    token, or a mask of those that keep theirs (`top_entropy_tokens`, Clip-Cov); no gradient. What
+    stands outside `mask` may be anything. On the first update of a batch every ratio is 1: the clip
+    metrics are 0 and the loss is near 0 while its gradient is not.
     old_kl_tokens: held to the old policy by `config.old_kl_coef` (KL-Cov, arXiv 2505.22617).
     Raises UserError if the config needs an input that is missing.
     """
-    _check_inputs(config, ref_log_probs, segment_ids, entropy)
+    _check_inputs(config, ref_log_probs, segment_ids, entropy, sampled_log_probs)
     dtype = jnp.float64 if log_probs.dtype == jnp.float64 else jnp.float32
 
     def clean(x: Array) -> Array:
@@ -73,10 +77,26 @@ def policy_objective(
         limit=config.log_ratio_limit,
     )
     surrogate = _surrogate(config, log_weight, log_probs, advantages)
+    rollout_metrics = {}
+    if sampled_log_probs is not None:
+        correction, outside = None, None
+        if config.correction is not None:
+            correction, outside = correct(
+                config.correction, old_log_probs, clean(sampled_log_probs), mask
+            )
+            surrogate = surrogate * correction
+        rollout_metrics = mismatch_metrics(
+            old_log_probs,
+            clean(sampled_log_probs),
+            mask,
+            denominators,
+            weights=correction,
+            outside=outside,
+        )
     if policy_weights is not None:
-        surrogate = surrogate * constant(clean(policy_weights))
+        surrogate = surrogate * constant(clean(jnp.asarray(policy_weights).astype(dtype)))
     if config.old_kl_coef and old_kl_tokens is not None:
-        held = config.old_kl_coef * jnp.abs(log_probs - old_log_probs)
+        held = config.old_kl_coef * absolute(log_probs - old_log_probs)
         surrogate = surrogate + jnp.where(old_kl_tokens, held, 0)
     weights = token_weights(
         mask,
@@ -111,7 +131,7 @@ def policy_objective(
             bonus = config.entropy_coef * mean_entropy
             loss, metrics = loss - bonus, metrics | {"loss/entropy": -bonus}
 
-    metrics |= _ratio_metrics(config, log_weight, advantages, mask, token_share)
+    metrics |= _ratio_metrics(config, log_weight, advantages, mask, token_share) | rollout_metrics
     metrics["kl/old"] = jnp.sum((old_log_probs - log_probs) * token_share)
     metrics["loss/total"] = loss
     return loss, jax.tree.map(constant, metrics)
@@ -166,12 +186,11 @@ def _ratio_metrics(
     config: ObjectiveConfig, log_weight: Array, advantages: Array, mask: Array, token_share: Array
 ) -> dict[str, Array]:
     """Ratio and clip metrics; low counts A < 0 only, high A > 0 only; min and max are over
-    sequences.
+    sequences. Surrogates without a clip hold nothing.
     """
     ratio = jnp.exp(log_weight)
-    low, high = clip_flags(
-        log_weight, advantages, clip_low=config.clip_low, clip_high=config.clip_high
-    )
+    below, above = _clip_bounds(config)
+    low, high = clip_flags(log_weight, advantages, clip_low=below, clip_high=above)
     low, high = low & mask, high & mask
     lengths = jnp.sum(mask, axis=1, dtype=ratio.dtype)
     lengths, empty = jnp.maximum(lengths, 1), lengths == 0
@@ -189,13 +208,27 @@ def _ratio_metrics(
         "advantage/token_abs_mean": jnp.sum(jnp.abs(advantages) * token_share),
     }
     if config.dual_clip is not None:
-        dual = (advantages < 0) & (ratio > config.dual_clip)
+        dual = (advantages < 0) & (ratio > config.dual_clip) & mask
         metrics["clip_ratio/dual_mean"] = jnp.sum(jnp.where(dual, token_share, 0))
     return metrics
 
 
+def _clip_bounds(config: ObjectiveConfig) -> tuple[float, float]:
+    """How far below and above 1 the surrogate lets the ratio go."""
+    if config.surrogate == "clip":
+        return config.clip_low, config.clip_high
+    if config.surrogate == "cispo":
+        lowest = 0.0 if config.cispo_lowest is None else config.cispo_lowest
+        return 1 - lowest, config.cispo_highest - 1
+    return 1.0, float("inf")
+
+
 def _check_inputs(
-    config: ObjectiveConfig, ref_log_probs: object, segment_ids: object, entropy: object
+    config: ObjectiveConfig,
+    ref_log_probs: object,
+    segment_ids: object,
+    entropy: object,
+    sampled_log_probs: object,
 ) -> None:
     if config.needs_reference and ref_log_probs is None:
         raise UserError(f"kl={config.kl!r} with kl_coef={config.kl_coef} needs ref_log_probs")
@@ -203,3 +236,5 @@ def _check_inputs(
         raise UserError('level="segment" and aggregation="item_mean" need segment_ids')
     if config.entropy_coef and entropy is None:
         raise UserError(f"entropy_coef={config.entropy_coef} needs the entropy of every token")
+    if config.correction is not None and sampled_log_probs is None:
+        raise UserError(f"correction={config.correction} needs sampled_log_probs")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gdpo_jax.errors import UserError
+from gdpo_jax.objectives.kl import KLEstimator, kl_estimate
 
 
 def top_entropy_tokens(
@@ -31,8 +32,8 @@ def covariance_tokens(
 ) -> Bool[Array, "N C"]:
     """The few tokens with the largest `(A - mean A)(lp - mean lp)`, which drive entropy down.
 
-    Clip-Cov and KL-Cov (arXiv 2505.22617). Clip-Cov drops them: `policy_weights =
-    ~covariance_tokens`. KL-Cov holds them to the old policy: `old_kl_tokens` of `policy_objective`.
+    Clip-Cov and KL-Cov (arXiv 2505.22617). Clip-Cov drops them: `policy_weights=~chosen`. KL-Cov
+    holds them to the old policy: `old_kl_tokens` of `policy_objective`.
     The authors draw Clip-Cov's tokens at random between two bounds; taking the largest, as KL-Cov
     does, is deterministic.
     """
@@ -61,15 +62,18 @@ def sequence_kl(
     log_probs: Float[Array, "*batch C"],
     ref_log_probs: Float[Array, "*batch C"],
     mask: Bool[Array, "*batch C"],
+    *,
+    estimator: KLEstimator = "k1",
 ) -> Float[Array, "*batch"]:
-    """The k1 estimate of a completion's KL to the reference, `sum_t (lp - ref)`, for KL in the
-    reward.
+    """A completion's KL to the reference, summed over its tokens, for KL in the reward.
 
+    estimator: of `kl_estimate`; "k1", `sum_t (lp - ref)`, is the usual and unbiased one here.
     With GDPO say where it goes: one more reward (`append_reward(rewards, "kl", -sequence_kl)`), or
     off the sum (`subtract_penalty`).
     """
-    difference = jnp.where(mask, log_probs - ref_log_probs, 0)
-    return jax.lax.stop_gradient(jnp.sum(difference, axis=-1))
+    log_probs, ref_log_probs = (jnp.where(mask, x, 0) for x in (log_probs, ref_log_probs))
+    kl = kl_estimate(log_probs, ref_log_probs, estimator=estimator)
+    return jax.lax.stop_gradient(jnp.sum(kl, axis=-1))
 
 
 def _largest(scores: Array, mask: Array, fraction: float) -> Bool[Array, "N C"]:

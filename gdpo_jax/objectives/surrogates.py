@@ -27,8 +27,9 @@ def clipped_surrogate(
     """
     ratio = jnp.exp(log_weight)
     free = ratio if delta is None else jnp.minimum(ratio, delta)
-    bounded = jnp.clip(ratio, 1 - clip_low, 1 + clip_high)
-    loss = -jnp.minimum(free * advantages, bounded * advantages)
+    # Chosen by case, not by minimum, which would halve the gradient where both are equal.
+    low, high = clip_flags(log_weight, advantages, clip_low=clip_low, clip_high=clip_high)
+    loss = -advantages * jnp.where(low, 1 - clip_low, jnp.where(high, 1 + clip_high, free))
     if dual_clip is None:
         return loss
     return jnp.where(advantages < 0, jnp.minimum(loss, -dual_clip * advantages), loss)

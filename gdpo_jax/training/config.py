@@ -98,7 +98,9 @@ def run_fields(config: SFTConfig | PolicyOptimizationConfig) -> dict[str, Any]:
 def differing_fields(stored: Any, current: Any, name: str = "") -> list[str]:
     """One line per field of two JSON trees that differs."""
     if isinstance(stored, dict) and isinstance(current, dict):
-        names = [*stored, *(key for key in current if key not in stored)]
+        # A field that is new since the record was stored, and unused, is no difference.
+        new = [key for key in current if key not in stored and current[key] is not None]
+        names = [*stored, *new]
         return [
             line
             for key in names

@@ -329,5 +329,10 @@ def _check_options(
             f"kl={objective.kl!r} with kl_coef={objective.kl_coef} needs ref_params; give them, or "
             "set kl_coef to 0"
         )
+    if objective.correction is not None and config.old_log_probs == "sampler":
+        raise UserError(
+            'objective.correction and old_log_probs="sampler" correct for the same difference; use '
+            'old_log_probs="trainer", or no correction'
+        )
     if (segment is None) != (num_ranks is None):
         raise UserError("segment and num_ranks belong together: give both, or neither")

@@ -90,8 +90,9 @@ def make_policy_step(
 
     Metrics are those of `policy_objective`, summed over micro-batches, with `loss`, `grad_norm`,
     `update_norm`, `healthy`, and, if the sampler's log-probs are given, their absolute difference
-    to the trainer's (`sampler/gap_mean`, `sampler/gap_max`). `step.lower` is that of `jax.jit`, for
-    compilation ahead of time (`dry_run.py`).
+    to those of the policy being updated (`sampler/gap_mean`, `sampler/gap_max`). With
+    `objective.correction` also `rollout/effective_fraction`, the effective share of tokens.
+    `step.lower` is that of `jax.jit`, for compilation ahead of time (`dry_run.py`).
 
     Raises (when called): UserError if the batch does not divide.
     """
@@ -120,6 +121,7 @@ def make_policy_step(
                 log_probs=_flat(log_probs),
                 old_log_probs=_flat(jax.lax.stop_gradient(log_probs) if old is None else old),
                 ref_log_probs=_flat(micro.ref_log_probs),
+                sampled_log_probs=_flat(micro.sampled_log_probs),
                 advantages=_flat(micro.advantages),
                 mask=_flat(micro.mask),
                 segment_ids=_flat(micro.segment_ids),
@@ -136,6 +138,12 @@ def make_policy_step(
         grads, metrics = accumulated_gradients(
             loss, state.params, batch, steps=accumulation_steps, mesh=mesh
         )
+        if objective.correction is not None:
+            squares = jnp.maximum(
+                metrics["rollout/weight_square_mean"], jnp.finfo(jnp.float32).tiny
+            )
+            effective = jnp.square(metrics["rollout/weight_mean"]) / squares
+            metrics = {**metrics, "rollout/effective_fraction": effective}
         return guarded_update(state, optimizer, grads, metrics)
 
     compiled = jax.jit(
@@ -209,13 +217,9 @@ def make_advantage_step(transform: AdvantageTransform, *, mesh: Mesh) -> Advanta
             else _rank_lengths(mask, segment_ids, rewards.values.shape[3]),
         )
         tokens = spread_to_tokens(advantages.values, segment_ids, mask)
-        metrics = {
-            **metrics,
-            "completions/length_mean": jnp.mean(lengths),
-            "completions/length_max": jnp.max(lengths),
-            "completions/truncated_fraction": 1.0 - jnp.mean(finished.astype(jnp.float32)),
-            "tokens": jnp.sum(lengths),
-        }
+        metrics = {**metrics, **completion_metrics(lengths, finished)}
+        if segment_ids is not None:
+            metrics["completions/items_mean"] = jnp.mean(_count_items(mask, segment_ids))
         return tokens, advantages, advantage_state, metrics
 
     over_batch, everywhere = batch_sharding(mesh), replicated(mesh)
@@ -224,6 +228,31 @@ def make_advantage_step(transform: AdvantageTransform, *, mesh: Mesh) -> Advanta
         in_shardings=(everywhere, over_batch, over_batch, over_batch, over_batch),
         out_shardings=(over_batch, over_batch, everywhere, everywhere),
     )
+
+
+def completion_metrics(lengths: Float[Array, "B G"], finished: Bool[Array, "B G"]) -> Metrics:
+    """Lengths in tokens, of all completions and of those that ended by themselves (0 if none did),
+    and the share of truncated ones.
+    """
+    ended = jnp.maximum(jnp.sum(finished, dtype=lengths.dtype), 1.0)
+    shortest = jnp.min(jnp.where(finished, lengths, jnp.inf))
+    return {
+        "completions/length_mean": jnp.mean(lengths),
+        "completions/length_min": jnp.min(lengths),
+        "completions/length_max": jnp.max(lengths),
+        "completions/truncated_fraction": 1.0 - jnp.mean(finished.astype(lengths.dtype)),
+        "completions/terminated_length_mean": jnp.sum(jnp.where(finished, lengths, 0.0)) / ended,
+        "completions/terminated_length_min": jnp.where(jnp.any(finished), shortest, 0.0),
+        "completions/terminated_length_max": jnp.max(jnp.where(finished, lengths, 0.0)),
+        "tokens": jnp.sum(lengths),
+    }
+
+
+def _count_items(mask: Array, segment_ids: Array) -> Array:
+    """Different ranks, -1 left out, among the tokens of each completion, `[B, G]`."""
+    ranks = jnp.sort(jnp.where(mask, segment_ids, -1), axis=-1)
+    before = jnp.concatenate([jnp.full_like(ranks[..., :1], -1), ranks[..., :-1]], axis=-1)
+    return jnp.sum((ranks >= 0) & (ranks != before), axis=-1, dtype=jnp.float32)
 
 
 def _rank_lengths(mask: Array, segment_ids: Array, ranks: int) -> Array:

@@ -1,10 +1,16 @@
 """One way to run a transform on plain numbers."""
 
+import sys
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 
 from gdpo_jax.advantages import compute_advantages, reward_batch
+
+# `plain_numpy` is shared by several modules.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 def _values(transform, rewards, state, lengths):

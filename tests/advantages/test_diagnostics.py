@@ -31,6 +31,7 @@ def metrics_of(transform, rewards=REWARDS):
 def test_metrics_of_a_small_batch():
     advantages, found = metrics_of(GDPO)
     safe, good = (VALUES[:, :, k][~np.isnan(VALUES[:, :, k])] for k in range(2))
+    raw_sums = np.array([1] * 4 + [6, 2, 2, 2] + [2] * 3)
     sums = np.array([0] * 4 + [1.5, -0.5, -0.5, -0.5] + [0] * 3)
     sd = sums.std(ddof=1)
     expected = {
@@ -47,6 +48,8 @@ def test_metrics_of_a_small_batch():
         "reward/good/missing_fraction": 1 / 12,
         "reward/good/zero_variance_fraction": 1 / 3,
         "zero_variance_fraction": 1 / 3,
+        "reward_sum/mean": raw_sums.mean(),
+        "reward_sum/std": raw_sums.std(ddof=1),
         "weight/safe": 1,
         "weight/good": 1,
         "advantage/share/safe": 4 * 0.8660254 / (8 * 0.8660254 + 3),

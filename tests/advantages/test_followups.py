@@ -19,6 +19,7 @@ from gdpo_jax.advantages import (
     corr_grpo,
     divide_by_correlation,
     drop_conflicts,
+    drop_silent_groups,
     dvao,
     gd2po,
     gdpo,
@@ -211,6 +212,40 @@ def test_schedules_live_in_the_state_and_do_not_recompile(schedule):
     assert len(traces) == 1
 
 
+def test_a_schedule_fits_wherever_weights_do():
+    """At step t a scheduled estimator is the one with the weights of step t."""
+    families = {
+        "sa_mrpo": lambda w: sa_mrpo(BOUNDS, w),
+        "saw": saw,
+        "dvao": dvao,
+        "constrained": lambda w: chain(
+            constrained_grpo({"c": 0.2}, step_size=1e-9, weights=w), batch_normalize()
+        ),
+    }
+
+    @jax.jit
+    def both(rewards, with_cost):
+        found = {}
+        for name, make in families.items():
+            batch = with_cost if name == "constrained" else rewards
+            scheduled = make({"a": 1.0, "b": optax.linear_schedule(1.0, 0.0, 4)})
+            state, pairs = scheduled.init(batch.names), []
+            for step in range(3):
+                fixed = make((1.0, 1 - 0.25 * step))
+                expected, _, _ = compute_advantages(fixed, batch, fixed.init(batch.names))
+                actual, state, _ = compute_advantages(scheduled, batch, state)
+                pairs.append((actual.values, expected.values))
+            found[name] = pairs
+        return found
+
+    costs = np.concatenate([TWO_GROUPS, TWO_GROUPS[:, :, :1]], axis=2)
+    batches = reward_batch(TWO_GROUPS, ("a", "b")), reward_batch(costs, ("a", "b", "c"))
+    for name, pairs in both(*batches).items():
+        for actual, expected in pairs:
+            np.testing.assert_allclose(actual, expected, atol=1e-6, err_msg=name)
+        assert np.max(np.abs(pairs[0][0] - pairs[2][0])) > 0.05, name
+
+
 def test_new_weights_do_not_recompile():
     transform, traces = gdpo((1.0, 1.0)), []
     compute = counted(transform, traces)
@@ -220,6 +255,10 @@ def test_new_weights_do_not_recompile():
     values, _, _ = compute(rewards, state)
     np.testing.assert_allclose(values[0, 0], -1.137353, atol=1e-6)
     assert len(traces) == 1
+
+
+def drop_silent(on):
+    return run(chain(drop_silent_groups(on), gdpo()), reward_batch(TWO_GROUPS, ("a", "b")))
 
 
 @pytest.mark.parametrize(
@@ -232,6 +271,9 @@ def test_new_weights_do_not_recompile():
         (lambda: sa_mrpo({"a": (0.0, 1.0)}).init(("a", "b")), "'a', 'b'"),
         (lambda: constrained_grpo({"c": 0.1}, step_size=0.1).init(("a",)), "'c'"),
         (lambda: constrained_grpo({"c": 0.1}, step_size=0.0), "step_size=0.0"),
+        (lambda: constrained_grpo({"a": 0.1}, step_size=1.0).init(("a",)), "at least one reward"),
+        (lambda: gdpo((1.0, float("nan"))).init(("a", "b")), r"finite, got \[1.0, nan\]"),
+        (lambda: drop_silent("x"), "'x'.*'a', 'b'"),
         (lambda: clip(0.0), "positive"),
         (lambda: drop_conflicts("soft"), "snr"),
         (lambda: run(group_normalize(), reward_batch(TWO_GROUPS, ("a", "b"))), "combine"),

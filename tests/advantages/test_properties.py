@@ -11,15 +11,30 @@ from hypothesis.extra import numpy as hnp
 from gdpo_jax.advantages import (
     RewardBatch,
     chain,
+    clip,
     combine,
     compute_advantages,
+    constrained_grpo,
+    corpo,
+    corr_grpo,
     dr_grpo,
+    drop_silent_groups,
+    dvao,
+    gd2po,
     gdpo,
     group_normalize,
     grpo,
+    leave_one_out_normalize,
+    papo,
+    reinforce_pp,
+    reward_batch,
     rloo,
+    sa_mrpo,
+    saw,
+    subtract_penalty,
     weigh,
 )
+from gdpo_jax.errors import UserError
 
 B, G, K = 3, 5, 2
 NAMES = ("a", "b")
@@ -159,21 +174,74 @@ def test_huge_and_tiny_rewards_keep_their_z_scores():
             np.testing.assert_allclose(scaled[name], plain[name], atol=2e-6, err_msg=name)
 
 
+EVERY = {
+    **ESTIMATORS,
+    "gdpo, verl": gdpo((1.0, 0.5), convention="verl"),
+    "gdpo, nemo": gdpo((1.0, 0.5), convention="nemo"),
+    "gdpo, swift": gdpo((1.0, 0.5), convention="ms_swift"),
+    "gdpo, nvlabs": gdpo((1.0, 0.5), convention="nvlabs"),
+    "leave one out": chain(leave_one_out_normalize(), combine()),
+    "grpo, batch": grpo(scale="batch"),
+    "reinforce_pp": reinforce_pp(),
+    "gd2po": gd2po(mode="snr"),
+    "papo": papo("a", "b", at_least=0.0),
+    "sa_mrpo": sa_mrpo({"a": (-1.0, 1.0), "b": (-2.0, 3.0)}),
+    "saw": saw(),
+    "dvao": dvao(),
+    "corr_grpo": corr_grpo(),
+    "constrained": constrained_grpo({"b": 0.2}, step_size=0.1),
+    "corpo": corpo(0.5),
+    "silent": chain(drop_silent_groups("a"), gdpo()),
+    "penalised": chain(weigh(), combine(), subtract_penalty(0.1), group_normalize(), clip(3.0)),
+}
+LENGTHS = np.arange(B * G, dtype=np.float32).reshape(B, G) % 4 + 1
+
+
+def _every(values, valid):
+    rewards = RewardBatch(values=values, valid=valid, names=NAMES)
+    return {
+        name: compute_advantages(t, rewards, t.init(NAMES), lengths=LENGTHS, penalty=LENGTHS)
+        for name, t in EVERY.items()
+    }
+
+
+def leaves_by_name(results):
+    flat = jax.tree_util.tree_leaves_with_path(results)
+    return {jax.tree_util.keystr(path): np.asarray(x) for path, x in flat}
+
+
+@pytest.mark.slow
 def test_eager_jit_and_vmap_agree():
+    """Advantages, states and metrics of every estimator."""
     rng = np.random.default_rng(0)
     values = rng.normal(size=(2, B, G, K)).astype(np.float32)
     valid = rng.random(values.shape) < 0.8
-    rewards = RewardBatch(values=values, valid=valid, names=NAMES)
-    one = jax.vmap(lambda v, m: _all_values(RewardBatch(values=v, valid=m, names=NAMES)))
-    mapped = jax.jit(one, compiler_options=FAST_COMPILE)(rewards.values, rewards.valid)
+    compiled = jax.jit(_every, compiler_options=FAST_COMPILE)
+    mapped = leaves_by_name(jax.jit(jax.vmap(_every), compiler_options=FAST_COMPILE)(values, valid))
+    eager = leaves_by_name(_every(values[0], valid[0]))
     for i in range(2):
-        compiled = values_of(values[i], valid[i])
-        assert_same({name: x.values[i] for name, x in mapped.items()}, compiled, atol=2e-6)
-    one_group = RewardBatch(values=values[0], valid=valid[0], names=NAMES)
-    eager, _, _ = compute_advantages(
-        ESTIMATORS["dr_grpo"], one_group, ESTIMATORS["dr_grpo"].init(NAMES)
-    )
-    np.testing.assert_allclose(eager.values, values_of(values[0], valid[0])["dr_grpo"], atol=2e-6)
+        for name, x in leaves_by_name(compiled(values[i], valid[i])).items():
+            np.testing.assert_allclose(mapped[name][i], x, rtol=1e-5, atol=2e-6, err_msg=name)
+            if i == 0:
+                np.testing.assert_allclose(eager[name], x, rtol=1e-5, atol=2e-6, err_msg=name)
+
+
+_everything = jax.jit(_every, compiler_options=FAST_COMPILE)
+extreme = st.sampled_from([1e30, -1e30, 1.2e30, 3e38, -3e38, 1e-30, -1e-38, 0.0, 1.0])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_every_number_of_every_estimator_is_finite(dtype):
+    """Advantages, states and metrics, for rewards of any size."""
+
+    @QUICK
+    @given(hnp.arrays(np.float32, (B, G, K), elements=extreme), masks)
+    def check(values, valid):
+        values = np.asarray(jnp.asarray(values, dtype))
+        for name, x in leaves_by_name(_everything(values, valid)).items():
+            assert np.all(np.isfinite(x.astype(np.float32))), name
+
+    check()
 
 
 @QUICK
@@ -207,3 +275,96 @@ def test_no_gradient_flows_through_advantages():
 
     gradient = jax.jit(jax.grad(total))(jnp.ones((1, 3, 1)))
     np.testing.assert_array_equal(gradient, np.zeros((1, 3, 1)))
+
+
+def one(transform, values, names=("a", "b"), **options):
+    """Advantages of one batch, compiled."""
+    rewards = reward_batch(np.asarray(values, np.float32), names)
+
+    def run(rewards, state):
+        return compute_advantages(transform, rewards, state, **options)[0].values
+
+    return np.asarray(jax.jit(run)(rewards, transform.init(names)))
+
+
+def test_a_small_real_sum_is_not_rounded_away():
+    """Eight rewards whose z-scores nearly cancel in one sample, in a group with signal."""
+    rng = np.random.default_rng(2)
+    values = rng.normal(size=(1, 16, 8))
+    z = (values - values.mean(1)) / values.std(1, ddof=1)
+    values[0, 3, 7] -= (z[0, 3].sum() - 2e-5) * values[0, :, 7].std(ddof=1)
+    for _ in range(30):  # the statistics move with the value
+        z = (values - values.mean(1)) / values.std(1, ddof=1)
+        values[0, 3, 7] -= 0.9 * (z[0, 3].sum() - 2e-5) * values[0, :, 7].std(ddof=1)
+    with jax.enable_x64(True):
+        transform = chain(group_normalize(), weigh(), combine())
+        rewards = reward_batch(values, tuple("abcdefgh"))
+        exact = jax.jit(lambda r, s: compute_advantages(transform, r, s)[0].values)(
+            rewards, transform.init(rewards.names)
+        )
+    np.testing.assert_allclose(exact[0, 3], 2e-5, rtol=1e-6)
+    single = one(chain(group_normalize(), weigh(), combine()), values, tuple("abcdefgh"))
+    np.testing.assert_allclose(single[0], exact[0], atol=3e-6)
+    assert single[0, 3] != 0
+
+
+def test_a_reward_beside_a_huge_constant_one():
+    small = np.array([0.0, 1.0, 2.0, 5.0])
+    for constant in (1e3, 1e30):
+        values = np.stack([np.full(4, constant), small], axis=1)[None]
+        decoupled = one(gdpo(), values)
+        np.testing.assert_allclose(decoupled[0], (small - 2) / small.std(ddof=1), atol=1e-6)
+        summed = one(grpo(), values)
+        if constant == 1e3:
+            np.testing.assert_allclose(summed[0], (small - 2) / small.std(ddof=1), atol=1e-3)
+        else:  # 1e30 + 5 is 1e30: the sum has lost it before any estimator sees it
+            np.testing.assert_array_equal(summed, 0)
+
+
+def test_an_offset_costs_only_the_precision_of_the_rewards_themselves():
+    rng = np.random.default_rng(4)
+    values = (1e5 + rng.normal(size=(64, 8, 1))).astype(np.float32)
+    exact = values[:, :, 0].astype(np.float64)
+    whitened = (exact - exact.mean()) / exact.std(ddof=1)
+    np.testing.assert_allclose(one(reinforce_pp(), values, ("a",)), whitened, atol=2e-5)
+    centred = exact - exact.mean(1, keepdims=True)
+    np.testing.assert_allclose(one(rloo(), values, ("a",)), centred * 8 / 7, atol=2e-6)
+    found = one(chain(leave_one_out_normalize(), combine()), values, ("a",))
+    others = np.stack([np.delete(exact, g, axis=1) for g in range(8)], axis=1)
+    expected = (exact - others.mean(2)) / others.std(2, ddof=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_saw_survives_rewards_whose_mean_is_zero():
+    values = np.tile(np.array([[1e30, -1e30, 1e30, -1e30]], np.float32)[:, :, None], (1, 1, 5))
+    assert np.all(np.isfinite(one(saw(), values, tuple("abcde"))))
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "options", "message"),
+    [
+        (np.zeros((2, 3)), ("a",), {}, r"shape \(2, 3\)"),
+        (np.zeros((2, 3, 2)), ("a", "a"), {}, "differ"),
+        (np.zeros((2, 3, 0)), (), {}, "at least one"),
+        (np.zeros((2, 3, 2)), "ab", {}, "1 names"),
+        ([[[1.0], [2.0]], [[3.0]]], ("a",), {}, "of one size"),
+        ([[["good"], [1.0]]], ("a",), {}, "must be numbers"),
+        (np.zeros((2, 3, 1)), ("a",), {"valid": np.ones((2, 3))}, r"valid has shape \(2, 3\)"),
+        (np.zeros((2, 3, 1)), ("a",), {"sample_valid": np.ones((3, 2))}, r"must be \(2, 3\)"),
+        (np.full((1, 2, 1), -np.inf), ("a",), {}, "'a' is infinite at prompt 0, sample 0"),
+    ],
+)
+def test_rewards_that_are_none_are_refused(values, names, options, message):
+    with pytest.raises(UserError, match=message):
+        reward_batch(values, names, **options)
+
+
+def test_missing_rewards_of_every_spelling_are_the_same():
+    spellings = [
+        reward_batch([[[1, None], [np.nan, 2]]], ("a", "b")),
+        reward_batch(np.array([[[1, np.nan], [np.nan, 2]]], np.float16), ("a", "b")),
+        reward_batch(np.ones((1, 2, 2)), ("a", "b"), valid=[[[1, 0], [0, 1]]]),
+        reward_batch(np.array([[[1, np.inf], [-np.inf, 2]]]), ("a", "b"), valid=[[[1, 0], [0, 1]]]),
+    ]
+    for rewards in spellings:
+        np.testing.assert_array_equal(rewards.valid, [[[True, False], [False, True]]])

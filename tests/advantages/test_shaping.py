@@ -13,8 +13,10 @@ from gdpo_jax.advantages import (
     chain,
     combine,
     compute_advantages,
+    drop_silent_groups,
     gdpo,
     group_normalize,
+    grpo,
     mask_samples,
     mo_grpo,
     overlong_penalty,
@@ -72,6 +74,64 @@ def test_dynamic_sampling_depends_on_the_quantity():
         np.testing.assert_array_equal(signal(transform, GROUPS, state), expected)
     with pytest.raises(UserError, match=r"'c'.*'a', 'b'"):
         reward_varies(GROUPS, "c")
+
+
+def test_equal_sums_that_differ_by_rounding_carry_no_signal():
+    values = np.array([[[0.1, 0.2], [0.0, 0.3], [0.3, 0.0]]], np.float32)  # 0.1 + 0.2 is not 0.3
+    rewards, transform = reward_batch(values, NAMES), grpo()
+    assert not np.any(advantage_varies(transform, rewards, transform.init(NAMES)))
+    assert not np.any(weighted_sum_varies(rewards))
+    assert np.all(any_reward_varies(rewards))
+    lengths = np.ones((1, 3), np.float32)
+    by_token = gdpo(convention="verl")
+    assert not np.any(advantage_varies(by_token, rewards, by_token.init(NAMES), lengths=lengths))
+
+
+UNEQUAL = (1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("stages", "keep", "share"),
+    [
+        ([drop_silent_groups("a"), group_normalize(), weigh(UNEQUAL), combine()], "a", 2 / 5),
+        ([drop_silent_groups("b"), group_normalize(), weigh(UNEQUAL), combine()], "b", 3 / 5),
+        ([drop_silent_groups(), group_normalize(), weigh(UNEQUAL), combine()], "any", 2 / 5),
+        ([weigh(), combine(), drop_silent_groups(), group_normalize()], "sum", 4 / 5),
+        ([group_normalize(), weigh(), combine(), drop_silent_groups()], "advantage", 4 / 5),
+    ],
+)
+def test_silent_groups_dropped_inside_a_chain(stages, keep, share):
+    expected = {
+        "a": [1, 1, 1, 0, 0],
+        "b": [1, 1, 0, 0, 0],
+        "any": [1, 1, 1, 0, 0],
+        "sum": [0, 0, 1, 0, 0],
+        "advantage": [0, 0, 1, 0, 0],
+    }[keep]
+    transform = chain(*stages, batch_normalize())
+    advantages, _, metrics = jax.jit(
+        lambda r, s: compute_advantages(transform, r, s), compiler_options=FAST_COMPILE
+    )(GROUPS, transform.init(NAMES))
+    np.testing.assert_array_equal(advantages.valid.all(axis=1), expected)
+    np.testing.assert_allclose(metrics["advantage/dropped_groups"], share, rtol=1e-6)
+    live = np.asarray(advantages.values)[np.array(expected, bool)]
+    np.testing.assert_allclose([live.mean(), live.std(ddof=1)], [0, 1], atol=1e-6)
+
+
+def test_a_masked_sample_stays_masked_when_a_reward_is_appended():
+    finished = np.array([[True, False]] * 5)
+    kl = np.array([[0.1, 0.3]] * 5, np.float32)
+    joined = append_reward(mask_samples(GROUPS, finished), "kl", kl)
+    np.testing.assert_array_equal(joined.valid[:, :, 2], finished)
+    again = mask_samples(joined, np.array([1, 1, 1, 1, 0], bool))
+    np.testing.assert_array_equal(again.sample_valid[:, 0], [1, 1, 1, 1, 0])
+
+
+def test_equal_penalties_keep_equal_sums_equal():
+    values = np.array([[[0.1, 0.2], [0.0, 0.3], [0.3, 0.0]]], np.float32)
+    transform = chain(weigh(), combine(), subtract_penalty(0.7), group_normalize())
+    found = run(transform, reward_batch(values, NAMES), penalty=np.full((1, 3), 0.37, np.float32))
+    np.testing.assert_array_equal(found.values, np.zeros((1, 3)))
 
 
 def test_filtered_groups_do_not_vote_in_the_batch():

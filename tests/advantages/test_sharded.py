@@ -7,7 +7,24 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from gdpo_jax.advantages import compute_advantages, gdpo, grpo, reward_batch
+from gdpo_jax.advantages import (
+    any_reward_varies,
+    append_reward,
+    compute_advantages,
+    constrained_grpo,
+    corr_grpo,
+    dvao,
+    gd2po,
+    gdpo,
+    grpo,
+    mask_samples,
+    papo,
+    reinforce_pp,
+    reward_batch,
+    rloo,
+    sa_mrpo,
+    saw,
+)
 
 BATCH, GROUP, NAMES = 16, 4, ("a", "b", "c")
 GDPO, BY_TOKEN, GRPO, GRPO_BATCH = gdpo(), gdpo(convention="verl"), grpo(), grpo(scale="batch")
@@ -59,16 +76,21 @@ CASES = {
     "gdpo": (GDPO, (), False, 2),
     "gdpo per rank": (GDPO, (3,), False, 2),
     "gdpo over tokens": (BY_TOKEN, (), True, 2),
+    "gdpo per rank over tokens": (BY_TOKEN, (3,), True, 2),
     "grpo": (GRPO, (), False, 0),
     "grpo batch": (GRPO_BATCH, (), False, 2),
+    "rank grpo": (GRPO, (3,), False, 0),
 }
 
 
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize("name", CASES)
-def test_collectives_over_eight_devices(name):
+def test_collectives_over_eight_devices(name, axis_type):
     transform, ranks, by_token, reductions = CASES[name]
     rewards, lengths = make_rewards(ranks), LENGTHS if by_token else None
-    eight, hlo = compiled_on(8, transform, rewards, lengths)
+    if by_token and ranks:
+        lengths = np.repeat(LENGTHS[:, :, None], ranks[0], axis=2)
+    eight, hlo = compiled_on(8, transform, rewards, lengths, axis_type=axis_type)
     found = collectives(hlo)
     assert found.pop("all-reduce") == reductions
     assert not any(found.values()), found
@@ -76,15 +98,49 @@ def test_collectives_over_eight_devices(name):
     np.testing.assert_allclose(eight, one, atol=2e-6)
 
 
-def test_two_devices_and_an_explicit_mesh_agree_with_eight():
-    rewards = make_rewards()
-    eight, _ = compiled_on(8, GDPO, rewards)
-    two, _ = compiled_on(2, GDPO, rewards)
-    explicit, hlo = compiled_on(8, GDPO, rewards, axis_type=AxisType.Explicit)
+@pytest.mark.parametrize("name", ["gdpo", "gdpo over tokens"])
+def test_two_devices_agree_with_eight(name):
+    transform, ranks, by_token, _ = CASES[name]
+    rewards, lengths = make_rewards(ranks), LENGTHS if by_token else None
+    eight, _ = compiled_on(8, transform, rewards, lengths)
+    two, _ = compiled_on(2, transform, rewards, lengths)
     np.testing.assert_allclose(two, eight, atol=2e-6)
-    np.testing.assert_allclose(explicit, eight, atol=2e-6)
-    assert collectives(hlo)["all-reduce"] == 2
-    assert collectives(hlo)["all-gather"] == 0
+
+
+OTHERS = {
+    "nemo": gdpo(convention="nemo"),
+    "ms_swift": gdpo(convention="ms_swift"),
+    "rloo": rloo(),
+    "reinforce_pp": reinforce_pp(),
+    "papo": papo("a", "b", at_least=0.0),
+    "gd2po": gd2po(mode="snr"),
+    "sa_mrpo": sa_mrpo(dict.fromkeys((*NAMES, "length"), (-2.0, 2.0))),
+    "saw": saw(),
+    "dvao": dvao(),
+    "corr_grpo": corr_grpo(),
+    "constrained": constrained_grpo({"c": 0.2}, step_size=0.1),
+}
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+def test_every_estimator_runs_on_a_mesh(axis_type):
+    """With a further reward and a filter, as a training step would have them."""
+
+    def run(rewards, lengths):
+        rewards = append_reward(rewards, "length", -lengths)
+        rewards = mask_samples(rewards, any_reward_varies(rewards))
+        return {
+            name: compute_advantages(t, rewards, t.init(rewards.names))[0].values
+            for name, t in OTHERS.items()
+        }
+
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(axis_type,))
+    by_prompt = jax.NamedSharding(mesh, jax.P("data"))
+    compiled = jax.jit(run, compiler_options=FAST_COMPILE)
+    alone = compiled(make_rewards(), LENGTHS)
+    together = compiled(*jax.device_put((make_rewards(), LENGTHS), by_prompt))
+    for name, x in alone.items():
+        np.testing.assert_allclose(together[name], x, atol=5e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])

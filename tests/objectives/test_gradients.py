@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdpo_jax.objectives import ObjectiveConfig, count_denominators, policy_objective
+from gdpo_jax.objectives import (
+    ObjectiveConfig,
+    SamplerCorrection,
+    count_denominators,
+    policy_objective,
+)
 
 N, C = 3, 5
 RNG = np.random.default_rng(7)
@@ -25,7 +30,16 @@ CONFIGS = {
     "sapo": ObjectiveConfig(surrogate="sapo", kl="k3", kl_coef=0.1, kl_weighted=True),
     "reinforce": ObjectiveConfig(surrogate="reinforce", aggregation="sequence_sum"),
     "entropy": ObjectiveConfig(aggregation="token_sum", entropy_coef=0.3),
+    "k1": ObjectiveConfig(kl="k1", kl_coef=0.2),
+    "kl-cov": ObjectiveConfig(old_kl_coef=0.7),
+    "corrected": ObjectiveConfig(correction=SamplerCorrection(highest=1.2)),
+    "rows dropped": ObjectiveConfig(
+        correction=SamplerCorrection(level="sequence", mode="mask", highest=1.0)
+    ),
 }
+HELD = RNG.random((N, C)) < 0.4
+SAMPLED = OLD + RNG.normal(0, 0.2, (N, C))
+SAMPLED[0] = OLD[0] + 0.1  # a product below one: this row stays under "rows dropped"
 
 
 def loss_of(config, log_probs, *, old=OLD, reference=REFERENCE):
@@ -38,6 +52,8 @@ def loss_of(config, log_probs, *, old=OLD, reference=REFERENCE):
         mask=jnp.asarray(MASK),
         segment_ids=jnp.asarray(ITEMS),
         entropy=-log_probs,
+        old_kl_tokens=jnp.asarray(HELD),
+        sampled_log_probs=jnp.asarray(SAMPLED, log_probs.dtype),
         denominators=count_denominators(jnp.asarray(MASK), jnp.asarray(ITEMS)),
     )
     return loss
@@ -60,23 +76,49 @@ def test_gradient_is_the_finite_difference(name):
     assert np.any(gradient != 0)
 
 
+def test_gradients_with_a_held_ratio_are_those_of_their_formula():
+    """CISPO and GSPO-token stop a gradient, which no finite difference sees."""
+    ratio = np.exp(np.where(MASK, LOG_PROBS - OLD, 0))
+    tokens = MASK.sum()
+    with jax.enable_x64(True):
+
+        def gradient(config):
+            return np.asarray(jax.jit(jax.grad(lambda x: loss_of(config, x)))(LOG_PROBS))
+
+        found = gradient(ObjectiveConfig(surrogate="cispo", cispo_lowest=0.9, cispo_highest=1.1))
+        held = np.clip(ratio, 0.9, 1.1)
+        np.testing.assert_allclose(found, -held * ADVANTAGES * MASK / tokens, atol=1e-12)
+
+        found = gradient(ObjectiveConfig(level="sequence_token", clip_low=0.1, clip_high=0.1))
+        count = np.maximum(MASK.sum(1, keepdims=True), 1)
+        mean = np.where(MASK, LOG_PROBS - OLD, 0).sum(1, keepdims=True) / count
+        sequence = np.exp(mean) * np.ones((N, C))
+        clipped = np.where(ADVANTAGES > 0, sequence > 1.1, sequence < 0.9)
+        expected = np.where(clipped, 0, -sequence * ADVANTAGES) * MASK / tokens
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+        assert 0 < clipped[MASK].sum() < tokens or not clipped[MASK].any()
+
+
 @pytest.mark.parametrize(
-    ("surrogate", "level"),
+    "options",
     [
-        ("clip", "token"),
-        ("cispo", "token"),
-        ("sapo", "token"),
-        ("clip", "sequence_token"),
-        ("reinforce", "token"),
+        {},
+        {"clip_low": 0.0, "clip_high": 0.0},  # ratio 1 is on both bounds, and inside
+        {"dual_clip": 3.0, "delta": 2.0},
+        {"surrogate": "cispo"},
+        {"surrogate": "sapo"},
+        {"level": "sequence_token"},
+        {"surrogate": "reinforce"},
+        {"old_kl_coef": 0.5},  # |lp - old| is at its minimum
     ],
 )
-def test_on_policy_the_gradient_is_that_of_reinforce(surrogate, level):
+def test_on_policy_the_gradient_is_that_of_reinforce(options):
     """The gradient of -A log p / tokens, exactly; for SAPO (tau cancels) up to one rounding."""
-    config = ObjectiveConfig(surrogate=surrogate, level=level)
+    config = ObjectiveConfig(**options)
     log_probs = jnp.asarray(LOG_PROBS, jnp.float32)
     gradient = jax.jit(jax.grad(lambda x: loss_of(config, x, old=LOG_PROBS)))(log_probs)
     expected = -np.asarray(ADVANTAGES, np.float32) * MASK / np.float32(MASK.sum())
-    np.testing.assert_allclose(gradient, expected, rtol=2e-7 if surrogate == "sapo" else 0)
+    np.testing.assert_allclose(gradient, expected, rtol=2e-7 if "sapo" in options.values() else 0)
 
 
 @pytest.mark.parametrize("level", ["segment", "sequence"])

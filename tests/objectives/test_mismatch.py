@@ -43,12 +43,24 @@ def test_numbers_that_are_not_finite_have_no_weight_and_enter_no_sum():
     mask = MASK.at[0, 2].set(False)
     found = mismatch_weights(OLD, sampled, mask, level="sequence")
     np.testing.assert_allclose(found[0], [0, 0, 0, 1.491825], atol=1e-6)
-    metrics = mismatch_metrics(OLD, sampled, mask, found, count_denominators(mask))
+    outside = jnp.zeros((1, 4), bool).at[0, 3].set(True)
+    metrics = mismatch_metrics(
+        OLD, sampled, mask, count_denominators(mask), weights=found, outside=outside
+    )
+    p, q = np.exp(-2.0), np.exp(-2.4)
+    middle = (p + q) / 2
+
+    def k3(a, b):
+        return a / b - np.log(a / b) - 1
+
     expected = {
         "rollout/abs_mean": 0.4 / 3,
         "rollout/abs_max": 0.4,
         "rollout/error": (2 + np.exp(0.4)) / 3,
         "rollout/kl": (np.exp(0.4) - 1.4) / 3,
+        "rollout/kl_reverse": (np.exp(-0.4) - 0.6) / 3,
+        "rollout/js": (k3(p, middle) + k3(q, middle)) / 2 / 3,
+        "rollout/outside_mean": 1 / 3,
         "rollout/nonfinite_mean": 2 / 3,
         "rollout/weight_mean": 1.491825 / 3,
         "rollout/weight_square_mean": 1.491825**2 / 3,
@@ -59,6 +71,12 @@ def test_numbers_that_are_not_finite_have_no_weight_and_enter_no_sum():
     assert metrics.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], value, atol=1e-6, err_msg=name)
+
+
+def test_without_weights_only_the_distance_is_reported():
+    found = mismatch_metrics(OLD, SAMPLED, MASK, count_denominators(MASK))
+    assert "rollout/abs_mean" in found
+    assert not any("weight" in name or "outside" in name for name in found)
 
 
 def test_weights_carry_no_gradient():

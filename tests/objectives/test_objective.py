@@ -9,9 +9,11 @@ from jax.sharding import AxisType
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import (
     ObjectiveConfig,
+    SamplerCorrection,
     aggregate,
     count_denominators,
     merge_metrics,
+    mismatch_weights,
     policy_objective,
     spread_to_tokens,
 )
@@ -30,8 +32,17 @@ INPUTS = {
     "segment_ids": RNG.integers(-1, 3, (N, C)),
     "entropy": RNG.uniform(0, 2, (N, C)).astype(np.float32),
 }
+INPUTS["sampled_log_probs"] = INPUTS["old_log_probs"] + RNG.normal(0, 0.3, (N, C)).astype(
+    np.float32
+)
 CONFIG = ObjectiveConfig(
-    level="segment", kl="k3", kl_coef=0.1, entropy_coef=0.01, dual_clip=3.0, max_segments=4
+    level="segment",
+    kl="k3",
+    kl_coef=0.1,
+    entropy_coef=0.01,
+    dual_clip=3.0,
+    max_segments=4,
+    correction=SamplerCorrection(highest=1.3),
 )
 
 
@@ -63,6 +74,69 @@ def test_micro_batches_add_up():
         np.testing.assert_allclose(merged[name], value, atol=1e-6, err_msg=name)
 
 
+def test_eager_jit_and_vmap_agree():
+    def loss(inputs):
+        return policy_objective(CONFIG, **inputs, denominators=counts())
+
+    two = {name: np.stack([x, np.roll(x, 1, axis=0)]) for name, x in INPUTS.items()}
+    compiled, mapped = jax.jit(loss)(INPUTS), jax.jit(jax.vmap(loss))(two)
+    eager = loss({name: jnp.asarray(x) for name, x in INPUTS.items()})
+    for a, b, c in zip(*map(jax.tree.leaves, (compiled, eager, mapped)), strict=True):
+        np.testing.assert_allclose(b, a, rtol=2e-6, atol=1e-7)
+        np.testing.assert_allclose(c[0], a, rtol=2e-6, atol=1e-7)
+
+
+def test_the_correction_is_the_weight_of_the_surrogate_alone():
+    keep = ("log_probs", "old_log_probs", "advantages", "mask", "ref_log_probs")
+    inputs = {name: jnp.asarray(INPUTS[name]) for name in keep}
+    sampled = jnp.asarray(INPUTS["sampled_log_probs"])
+    inside = {"old_log_probs": inputs["old_log_probs"], "sampled_log_probs": sampled}
+    for rule in (
+        {"highest": 1.3},
+        {"mode": "mask", "lowest": 0.8, "highest": 1.2},
+        {"level": "sequence", "highest": 1.0},
+        {"level": "geometric", "mode": "mask", "lowest": 0.95, "highest": 1.05},
+    ):
+        config = ObjectiveConfig(kl="k3", kl_coef=0.2, correction=SamplerCorrection(**rule))
+        plain = ObjectiveConfig(kl="k3", kl_coef=0.2)
+        weights = mismatch_weights(**inside, mask=inputs["mask"], **rule)
+
+        @jax.jit
+        def both(weights, config=config, plain=plain):
+            own = policy_objective(
+                config, **inputs, sampled_log_probs=sampled, denominators=counts()
+            )
+            other = policy_objective(plain, **inputs, policy_weights=weights, denominators=counts())
+            return own, other
+
+        (loss, metrics), (expected, others) = both(weights)
+        np.testing.assert_allclose(loss, expected, rtol=1e-6)
+        np.testing.assert_allclose(metrics["loss/kl"], others["loss/kl"], rtol=1e-6)
+        np.testing.assert_allclose(metrics["rollout/weight_mean"], weights[MASK].mean(), rtol=1e-5)
+        assert 0 < metrics["rollout/outside_mean"] < 1
+
+
+@pytest.mark.parametrize(
+    ("config", "low", "high"),
+    [
+        (ObjectiveConfig(surrogate="cispo", cispo_highest=1.3), 0.0, 1.3),
+        (ObjectiveConfig(surrogate="cispo", cispo_lowest=0.7, cispo_highest=1.3), 0.7, 1.3),
+        (ObjectiveConfig(surrogate="sapo"), 0.0, np.inf),
+        (ObjectiveConfig(surrogate="reinforce"), 0.0, np.inf),
+    ],
+)
+def test_the_clip_metrics_are_those_of_the_surrogate_in_use(config, low, high):
+    keep = ("log_probs", "old_log_probs", "advantages", "mask")
+    inputs = {name: jnp.asarray(INPUTS[name]) for name in keep}
+    _, metrics = jax.jit(lambda x: policy_objective(config, **x, denominators=counts()))(inputs)
+    ratio = np.exp(INPUTS["log_probs"] - INPUTS["old_log_probs"])[MASK]
+    a = INPUTS["advantages"][MASK]
+    np.testing.assert_allclose(metrics["clip_ratio/low_mean"], ((ratio < low) & (a < 0)).mean())
+    np.testing.assert_allclose(
+        metrics["clip_ratio/high_mean"], ((ratio > high) & (a > 0)).mean(), rtol=1e-6
+    )
+
+
 def test_padding_changes_nothing():
     padded = {
         name: np.pad(x, ((0, 3), (0, 2)), constant_values=0 if x.dtype == bool else 1)
@@ -89,7 +163,8 @@ def test_sharded_over_eight_devices(axis_type):
 
 def test_metrics_against_numpy():
     config = ObjectiveConfig(kl="k3", kl_coef=0.5, aggregation="grpo", clip_high=0.28)
-    inputs = {k: v for k, v in INPUTS.items() if k != "segment_ids"}
+    skipped = ("segment_ids", "sampled_log_probs")
+    inputs = {k: v for k, v in INPUTS.items() if k not in skipped}
     loss, metrics = jax.jit(
         lambda x: policy_objective(config, **x, denominators=count_denominators(x["mask"]))
     )(inputs)
@@ -136,7 +211,7 @@ def test_first_update_has_no_clipping_and_a_gradient():
 
 def test_policy_weights_scale_the_surrogate_but_not_the_kl():
     config = ObjectiveConfig(kl="k3", kl_coef=0.5)
-    skipped = ("segment_ids", "entropy")
+    skipped = ("segment_ids", "entropy", "sampled_log_probs")
     inputs = {k: jnp.asarray(v) for k, v in INPUTS.items() if k not in skipped}
     compute = jax.jit(
         lambda w: policy_objective(
@@ -161,6 +236,8 @@ def test_policy_weights_scale_the_surrogate_but_not_the_kl():
         ({"dual_clip": 0.5}, "dual_clip=0.5"),
         ({"delta": 1.1}, "delta=1.1"),
         ({"max_segments": 0}, "max_segments=0"),
+        ({"surrogate": "cispo", "cispo_lowest": 6.0}, "cispo_lowest=6.0"),
+        ({"surrogate": "sapo", "sapo_tau_positive": 0.0}, "sapo_tau_positive=0.0"),
     ],
 )
 def test_a_wrong_config_names_the_field_and_the_way_out(fields, message):
@@ -178,6 +255,7 @@ def test_a_missing_input_is_named():
         (ObjectiveConfig(level="segment"), "segment_ids"),
         (ObjectiveConfig(aggregation="item_mean"), "segment_ids"),
         (ObjectiveConfig(entropy_coef=0.1), "entropy"),
+        (ObjectiveConfig(correction=SamplerCorrection()), "sampled_log_probs"),
     ]:
         with pytest.raises(UserError, match=message):
             policy_objective(config, **needed, denominators=counts())

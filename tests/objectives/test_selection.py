@@ -1,5 +1,6 @@
 """Masks of tokens and completions."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -53,6 +54,21 @@ def test_kl_cov_holds_the_chosen_tokens_to_the_old_policy():
     assert loss == 0
 
 
+def test_clip_cov_takes_the_chosen_tokens_out_of_the_surrogate():
+    rng = np.random.default_rng(3)
+    log_probs, advantages = (jnp.asarray(rng.normal(size=(2, 5)), jnp.float32) for _ in range(2))
+    chosen = covariance_tokens(log_probs, advantages, MASK, fraction=0.3)
+    config = ObjectiveConfig(surrogate="reinforce")
+    inputs = {"old_log_probs": log_probs, "advantages": advantages, "mask": MASK}
+    inputs["denominators"] = count_denominators(MASK)
+    gradient = jax.grad(
+        lambda x: policy_objective(config, log_probs=x, **inputs, policy_weights=~chosen)[0]
+    )(log_probs)
+    expected = np.where(MASK & ~chosen, -np.asarray(advantages) / 9, 0)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6)
+    assert int(chosen.sum()) == 3
+
+
 def test_unfinished_completions_leave_the_loss():
     found = mask_unfinished(MASK, jnp.array([True, False]))
     np.testing.assert_array_equal(found, [[1, 1, 1, 1, 0], [0] * 5])
@@ -63,3 +79,6 @@ def test_sequence_kl_sums_over_the_mask():
     reference = jnp.array([[-1.1, -1.9, -0.9, -1.0, 0.0]])
     found = sequence_kl(log_probs, reference, MASK[:1])
     np.testing.assert_allclose(found, [-0.1], atol=1e-6)
+    for estimator, expected in [("abs", 1.1), ("k2", 0.215), ("k3", 0.229049)]:
+        found = sequence_kl(log_probs, reference, MASK[:1], estimator=estimator)
+        np.testing.assert_allclose(found, [expected], atol=1e-6)

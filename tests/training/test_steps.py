@@ -268,3 +268,11 @@ def test_advantages_are_global_and_reach_the_tokens_of_their_rank():
     assert metrics["tokens"] == mask.sum()
     assert metrics["completions/length_mean"] == pytest.approx(mask.sum() / (B * G))
     assert metrics["completions/truncated_fraction"] == pytest.approx(1 - mask[..., -1].mean())
+    lengths, ended = mask.sum(-1), mask[..., -1]
+    assert metrics["completions/length_min"] == lengths.min()
+    assert metrics["completions/length_max"] == lengths.max()
+    assert metrics["completions/terminated_length_mean"] == pytest.approx(lengths[ended].mean())
+    assert metrics["completions/terminated_length_min"] == lengths[ended].min()
+    assert metrics["completions/terminated_length_max"] == lengths[ended].max()
+    items = [len(set(row[row >= 0])) for row in segments.reshape(B * G, -1)]
+    assert metrics["completions/items_mean"] == pytest.approx(np.mean(items))
