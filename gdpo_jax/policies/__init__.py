@@ -2,7 +2,7 @@
 
 from gdpo_jax.policies.config import DecoderConfig, RopeScaling
 from gdpo_jax.policies.decoder import Params, Policy, decoder_policy, num_params, unstack_layers
-from gdpo_jax.policies.families import llama3, qwen3, qwen25, smollm2
+from gdpo_jax.policies.families import gemma3, llama3, qwen3, qwen25, smollm2
 from gdpo_jax.policies.log_probs import completion_log_probs
 from gdpo_jax.policies.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
@@ -14,6 +14,7 @@ __all__ = [
     "Tokenizer",
     "completion_log_probs",
     "decoder_policy",
+    "gemma3",
     "llama3",
     "load_tokenizer",
     "num_params",

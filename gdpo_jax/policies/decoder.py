@@ -14,16 +14,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from gdpo_jax.policies.attention import Attend, KeyValues, cached, masked
-from gdpo_jax.policies.config import DecoderConfig
+from gdpo_jax.errors import UserError
+from gdpo_jax.policies.attention import Attend, KeyValues, cached, masked, within
+from gdpo_jax.policies.config import DecoderConfig, RopeScaling
 
 Params = PyTree[Float[Array, "..."]]
 
 
 class Cache(NamedTuple):
-    """Key and value slots of every layer [L,N,J,S,K], and how many of them are filled."""
+    """Key and value slots of every layer [L,N,J,S,K], their positions, and how many are filled."""
 
     layers: KeyValues
+    positions: Int[Array, "N S"]
     filled: Int[Array, ""]
 
 
@@ -38,6 +40,8 @@ class Policy(NamedTuple):
       `caches` is a tree stacked over layers (a tuple of trees where layers are a tuple), or None.
     unembed(params, hidden [..., D]) -> float32 logits [..., V].
     init_cache(batch, length) -> an empty cache of `length` slots.
+
+    apply and init_cache raise UserError for rows longer than the decoder's positions.
     """
 
     config: DecoderConfig
@@ -49,13 +53,29 @@ class Policy(NamedTuple):
     init_cache: Callable[[int, int], Cache]
 
 
-def rotary_frequencies(config: DecoderConfig) -> Float[Array, "F"]:
-    """Radians a position of each of the K/2 rotary pairs: theta^(-2i/K), then any scaling."""
+def rotary_frequencies(
+    config: DecoderConfig, local: bool | Bool[Array, ""] | None = None
+) -> Float[Array, "F"]:
+    """Radians a position of each of the K/2 rotary pairs: theta^(-2i/K), then any scaling.
+
+    local: whether the layer sees its window only, on angles of its own.
+    """
     half = config.head_dim // 2
-    frequency = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    scaling = config.rope_scaling
+    exponent = -jnp.arange(half, dtype=jnp.float32) / half
+    stretched = stretch(config.rope_theta**exponent, config.rope_scaling)
+    return (
+        stretched
+        if local is None
+        else jnp.where(local, config.local_rope_theta**exponent, stretched)
+    )
+
+
+def stretch(frequency: Float[Array, "F"], scaling: RopeScaling | None) -> Float[Array, "F"]:
+    """Rotary frequencies under `scaling`."""
     if scaling is None:
         return frequency
+    if scaling.kind == "linear":
+        return frequency / scaling.factor
     turns = scaling.original_positions * frequency / (2 * math.pi)
     low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
     kept = jnp.clip((turns - low) / (high - low), min=0.0, max=1.0)
@@ -85,23 +105,32 @@ def scaled(names: tuple[str, ...], *, fan_in: int) -> Callable:
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * scale, computed in float32 (arXiv 1910.07467, equation 4)."""
+    """x / sqrt(mean(x^2) + eps) * scale, computed in float32 (arXiv 1910.07467, equation 4).
+
+    With `offset` the parameter is what the scale has above one (Gemma).
+    """
 
     eps: float
     axis: str = "embed"
+    offset: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
-        ones = nn.with_logical_partitioning(nn.initializers.ones, (self.axis,))
-        scale = self.param("scale", ones, (x.shape[-1],), jnp.float32)
+        start = nn.initializers.zeros if self.offset else nn.initializers.ones
+        start = nn.with_logical_partitioning(start, (self.axis,))
+        scale = self.param("scale", start, (x.shape[-1],), jnp.float32)
+        scale = 1 + scale if self.offset else scale
         wide = x.astype(jnp.float32)
         mean_square = jnp.mean(wide * wide, axis=-1, keepdims=True)
         normal = wide * jax.lax.rsqrt(mean_square + self.eps)
         return (normal * scale.reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
 
 
+ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": functools.partial(nn.gelu, approximate=True)}
+
+
 class Layer(nn.Module):
-    """Attention and a SwiGLU feed-forward (arXiv 2002.05202, equation 6), each after a norm."""
+    """Attention and a gated feed-forward (arXiv 2002.05202, equation 6), each after a norm."""
 
     config: DecoderConfig
 
@@ -112,6 +141,7 @@ class Layer(nn.Module):
         positions: Int[Array, "N T"],
         attend: Attend,
         cache: PyTree,
+        local: bool | Bool[Array, ""] | None = None,
     ) -> tuple[Float[Array, "N T D"], PyTree]:
         c = self.config
         d, heads, kv, size = c.d_model, c.num_heads, c.num_kv_heads, c.head_dim
@@ -139,25 +169,36 @@ class Layer(nn.Module):
                 y = y + bias.astype(y.dtype)[None, None]
             return y
 
+        def norm(name, axis="embed"):
+            return RMSNorm(c.norm_eps, axis, c.norm_offset, name=name)
+
         def place(x, name):
             if c.qk_norm:
-                x = RMSNorm(c.norm_eps, "head_dim", name=f"{name}_norm")(x)
-            return rotate(x, positions, rotary_frequencies(c))
+                x = norm(f"{name}_norm", "head_dim")(x)
+            return rotate(x, positions, rotary_frequencies(c, local))
+
+        def added(x, name):
+            return norm(name)(x) if c.post_norms else x
 
         # All tokens on one axis: products then contract one axis in the backward pass too, where
         # XLA's CPU backend otherwise recomputes the gate inside a transposed product (2.6 times
         # slower).
         shape = x.shape[:2]
         x = x.reshape(-1, d)
-        normal = RMSNorm(c.norm_eps, name="attention_norm")(x)
+        normal = norm("attention_norm")(x)
         queries = place(project(normal, wq, heads, "query", "heads"), "query")
         keys = place(project(normal, wk, kv, "key", "kv_heads"), "key")
         values = project(normal, wv, kv, "value", "kv_heads")
-        mixed, cache = attend(queries, keys, values, cache)
-        x = x + mixed.reshape(-1, heads * size) @ wo.reshape(heads * size, d)
+        if c.query_scalar is not None:
+            # Layouts divide scores by the root of the head size.
+            queries = queries * (c.head_dim / c.query_scalar) ** 0.5
+        mixed, cache = attend(queries, keys, values, cache, local)
+        mixed = mixed.reshape(-1, heads * size) @ wo.reshape(heads * size, d)
+        x = x + added(mixed, "attention_post_norm")
 
-        normal = RMSNorm(c.norm_eps, name="mlp_norm")(x)
-        x = x + (nn.silu(normal @ wg) * (normal @ wu)) @ wd
+        normal = norm("mlp_norm")(x)
+        mixed = (ACTIVATIONS[c.activation](normal @ wg) * (normal @ wu)) @ wd
+        x = x + added(mixed, "mlp_post_norm")
         return x.reshape(*shape, d), cache
 
 
@@ -182,7 +223,7 @@ def unstack_layers(params: Params) -> Params:
 def decoder_policy(config: DecoderConfig) -> Policy:
     """The policy of a decoder with parameters embedding, layers, final_norm and, untied, head."""
     layer = Layer(config)
-    norm = RMSNorm(config.norm_eps)
+    norm = RMSNorm(config.norm_eps, offset=config.norm_offset)
     dtype = jnp.dtype(config.dtype)
 
     def init_boxed(key, *, stack):
@@ -226,26 +267,30 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         )
         return {**axes, "layers": layers}
 
-    def run_layer(layer_params, x, positions, attend, cache):
+    def run_layer(layer_params, x, positions, attend, cache, local):
         with jax.named_scope("layer"):
-            return layer.apply({"params": layer_params}, x, positions, attend, cache)
+            return layer.apply({"params": layer_params}, x, positions, attend, cache, local)
 
     def forward(params, tokens, positions, attend, caches=None):
         x = jnp.take(params["embedding"], tokens, axis=0, mode="clip").astype(dtype)
+        if config.scale_embeddings:
+            x = x * jnp.asarray(config.d_model**0.5, dtype)
+        local = config.local_layers
         if isinstance(params["layers"], tuple):
             renewed = []
             for i, layer_params in enumerate(params["layers"]):
                 cache = None if caches is None else caches[i]
-                x, cache = run_layer(layer_params, x, positions, attend, cache)
+                own = None if local is None else local[i]
+                x, cache = run_layer(layer_params, x, positions, attend, cache, own)
                 renewed.append(cache)
             caches = tuple(renewed)
         else:
 
-            def body(x, layer_params_and_cache):
-                layer_params, cache = layer_params_and_cache
-                return run_layer(layer_params, x, positions, attend, cache)
+            def body(x, of_layer):
+                layer_params, cache, own = of_layer
+                return run_layer(layer_params, x, positions, attend, cache, own)
 
-            xs = (params["layers"], caches)
+            xs = (params["layers"], caches, None if local is None else jnp.array(local))
             x, caches = jax.lax.scan(checkpointed(body, config.remat), x, xs)
         return norm.apply({"params": params["final_norm"]}, x), caches
 
@@ -256,21 +301,33 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         mask: Bool[Array, "N T S"],
         cache: Cache | None = None,
     ) -> tuple[Float[Array, "N T D"], Cache | None]:
+        check_length(tokens.shape[1])
         if cache is None:
-            return forward(params, tokens, positions, masked(mask))[0], None
-        attend = cached(mask, cache.filled)
+            attend = masked(mask, within(positions, positions, config.window))
+            return forward(params, tokens, positions, attend)[0], None
+        at = (jnp.zeros_like(cache.filled), cache.filled)
+        slots = jax.lax.dynamic_update_slice(cache.positions, positions.astype(jnp.int32), at)
+        attend = cached(mask, cache.filled, within(positions, slots, config.window))
         hidden, layers = forward(params, tokens, positions, attend, cache.layers)
-        return hidden, Cache(layers, cache.filled + tokens.shape[1])
+        return hidden, Cache(layers, slots, cache.filled + tokens.shape[1])
 
     def unembed(params: Params, hidden: Float[Array, "*N D"]) -> Float[Array, "*N V"]:
         tied = config.tie_embeddings
         table = params["embedding"].T if tied else params["head"]
         return jnp.matmul(hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
 
+    def check_length(size: int) -> None:
+        if size > config.max_positions:
+            raise UserError(
+                f"rows of {size} tokens exceed the policy's {config.max_positions} positions"
+            )
+
     def init_cache(batch: int, length: int) -> Cache:
+        check_length(length)
         shape = (config.num_layers, batch, config.num_kv_heads, length, config.head_dim)
         empty = KeyValues(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
-        return Cache(empty, jnp.zeros((), jnp.int32))
+        positions = jnp.zeros((batch, length), jnp.int32)
+        return Cache(empty, positions, jnp.zeros((), jnp.int32))
 
     return Policy(config, init, logical_axes, apply, forward, unembed, init_cache)
 
