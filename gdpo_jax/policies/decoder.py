@@ -41,6 +41,10 @@ class Policy(NamedTuple):
     unembed(params, hidden [..., D]) -> float32 logits [..., V].
     init_cache(batch, length) -> an empty cache of `length` slots.
 
+    unroll(params) -> the same parameters for a decoding loop, layers as a tuple.
+    reference(params) -> those of the policy before training, where `params` hold them, or None.
+    trained: the branch of `params` that training changes; None for all of them.
+
     apply and init_cache raise UserError for rows longer than the decoder's positions.
     """
 
@@ -51,6 +55,19 @@ class Policy(NamedTuple):
     forward: Callable[..., tuple[Array, PyTree]]
     unembed: Callable[[Params, Array], Array]
     init_cache: Callable[[int, int], Cache]
+    unroll: Callable[[Params], Params]
+    reference: Callable[[Params], Params] | None = None
+    trained: str | None = None
+
+
+def trained_part(policy: Policy, params: Params) -> Params:
+    """What gradients and the optimizer see of `params`."""
+    return params if policy.trained is None else params[policy.trained]
+
+
+def with_trained_part(policy: Policy, params: Params, part: Params) -> Params:
+    """`params` with the trained part replaced."""
+    return part if policy.trained is None else {**params, policy.trained: part}
 
 
 def rotary_frequencies(
@@ -161,8 +178,16 @@ class Layer(nn.Module):
         wu = kernel("up", (d, c.d_ff), ("embed", "mlp"), d)
         wd = kernel("down", (c.d_ff, d), ("mlp", "embed"), c.d_ff * branches)
 
+        def product(x, w, name):
+            y = x @ w
+            # Adapters of low rank that lie beside the matrix (lora.py).
+            if self.has_variable("params", f"{name}_lora"):
+                pair = self.get_variable("params", f"{name}_lora")
+                y = y + (x @ pair["a"].astype(x.dtype)) @ pair["b"].astype(x.dtype)
+            return y
+
         def project(x, w, heads, name, axis):
-            y = (x @ w.reshape(d, heads * size)).reshape(*shape, heads, size)
+            y = product(x, w.reshape(d, heads * size), name).reshape(*shape, heads, size)
             if c.attention_bias:
                 zeros = nn.with_logical_partitioning(nn.initializers.zeros, (axis, "head_dim"))
                 bias = self.param(f"{name}_bias", zeros, (heads, size), jnp.float32)
@@ -193,11 +218,12 @@ class Layer(nn.Module):
             # Layouts divide scores by the root of the head size.
             queries = queries * (c.head_dim / c.query_scalar) ** 0.5
         mixed, cache = attend(queries, keys, values, cache, local)
-        mixed = mixed.reshape(-1, heads * size) @ wo.reshape(heads * size, d)
+        mixed = product(mixed.reshape(-1, heads * size), wo.reshape(heads * size, d), "out")
         x = x + added(mixed, "attention_post_norm")
 
         normal = norm("mlp_norm")(x)
-        mixed = (ACTIVATIONS[c.activation](normal @ wg) * (normal @ wu)) @ wd
+        gate = ACTIVATIONS[c.activation](product(normal, wg, "gate"))
+        mixed = product(gate * product(normal, wu, "up"), wd, "down")
         x = x + added(mixed, "mlp_post_norm")
         return x.reshape(*shape, d), cache
 
@@ -329,7 +355,9 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         positions = jnp.zeros((batch, length), jnp.int32)
         return Cache(empty, positions, jnp.zeros((), jnp.int32))
 
-    return Policy(config, init, logical_axes, apply, forward, unembed, init_cache)
+    return Policy(
+        config, init, logical_axes, apply, forward, unembed, init_cache, unroll=unstack_layers
+    )
 
 
 def num_params(params: Any) -> int:

@@ -1,5 +1,6 @@
 """Safetensors checkpoints: one file, or several with an index that says which holds what."""
 
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -67,38 +68,41 @@ def write_safetensors(
 ) -> None:
     """Writes (name, shape, value()) tensors to as many files as `max_file_bytes` asks for.
 
-    Every process calls it; the first one writes. Files get their names when they are complete.
+    Several files have an index. Every process calls it; the first one writes.
     """
-    save_file = need("safetensors.numpy", "writing model weights").save_file
-    kind = DTYPES[dtype]
     shards: list[list[Any]] = [[]]
     filled = total = 0
     for tensor in tensors:
-        size = int(np.prod(tensor[1])) * kind.itemsize
+        size = math.prod(tensor[1]) * DTYPES[dtype].itemsize
         if shards[-1] and filled + size > max_file_bytes:
             shards.append([])
             filled = 0
         shards[-1].append(tensor)
         filled, total = filled + size, total + size
-    names = [SINGLE]
-    if len(shards) > 1:
-        count = len(shards)
-        names = [f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)]
-    writes = jax.process_index() == 0
+    count = len(shards)
+    names = [f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)]
+    names = names if count > 1 else [SINGLE]
     for name, shard in zip(names, shards):
-        values = {}
-        for key, _, value in shard:
-            array = value()
-            if writes:
-                values[key] = array.astype(kind)
-        if writes:
-            part = directory / f"{name}.part"
-            save_file(values, part, metadata={"format": "pt"})
-            os.replace(part, directory / name)
-    if writes:
-        (directory / INDEX).unlink(missing_ok=True)
-        if len(shards) > 1:
+        write_file(directory / name, shard, dtype=dtype)
+    if jax.process_index() == 0:
+        # Of an earlier save to this folder, readers would take the wrong one of the two.
+        (directory / (SINGLE if count > 1 else INDEX)).unlink(missing_ok=True)
+        if count > 1:
             places = {key: name for name, shard in zip(names, shards) for key, *_ in shard}
             about = {"metadata": {"total_size": total}, "weight_map": places}
             write_json(directory / INDEX, about)
-            (directory / SINGLE).unlink(missing_ok=True)
+
+
+def write_file(path: Path, tensors: Iterable[Any], *, dtype: str) -> None:
+    """Writes (name, shape, value()) tensors to one file, which gets its name when complete."""
+    save_file = need("safetensors.numpy", "writing model weights").save_file
+    writes = jax.process_index() == 0
+    values = {}
+    for name, _, value in tensors:
+        array = value()
+        if writes:
+            values[name] = array.astype(DTYPES[dtype])
+    if writes:
+        part = path.with_name(f"{path.name}.part")
+        save_file(values, part, metadata={"format": "pt"})
+        os.replace(part, path)

@@ -62,11 +62,6 @@ def module_name(target: str) -> str:
     return f"{room}.{name}"
 
 
-def matrix_axes(target: str) -> tuple[tuple[int, ...], ...]:
-    """The axes of a layer's matrix in a file, outputs first."""
-    return _SHARED["layers", target][1]
-
-
 def hub_tensors(config: DecoderConfig, prefix: str = "") -> dict[Path, Stored]:
     """Every parameter in a Hugging Face checkpoint; `prefix` stands before all names."""
     layer = f"{prefix}model.layers.{{}}."

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies import Params, Policy, unstack_layers
+from gdpo_jax.policies import Params, Policy
 from gdpo_jax.policies.attention import (
     KeyValues,
     causal_mask,
@@ -49,7 +49,7 @@ def sample(
     stop_ids = jnp.array(config.stop_ids, jnp.int32)
     uniforms = row_uniforms(key, batch, num_samples, length)
     last, prompt_cache = prefill(policy, params, prompts, prompt_lengths)
-    params = unstack_layers(params)
+    params = policy.unroll(params)
     depth = range(policy.config.num_layers)
     prompt_caches = [jax.tree.map(lambda x: x[i], prompt_cache) for i in depth]  # noqa: B023
     dtype = last.dtype

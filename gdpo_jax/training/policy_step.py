@@ -133,9 +133,9 @@ def make_policy_step(
             return value, metrics
 
         grads, metrics = accumulated_gradients(
-            loss, state.params, batch, steps=accumulation_steps, mesh=mesh
+            policy, loss, state.params, batch, steps=accumulation_steps, mesh=mesh
         )
-        return guarded_update(state, optimizer, grads, metrics)
+        return guarded_update(policy, state, optimizer, grads, metrics)
 
     compiled = jax.jit(
         step,

@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-pytest.importorskip("safetensors")
 from safetensors.numpy import load_file, save_file
 
 from gdpo_jax.errors import UserError
