@@ -53,7 +53,7 @@ GEMMA3: dict[str, Row] = {
     "1B": (1152, 26, 4, 1, 256, 6912, True, _SHORT),
     "4B": (2560, 34, 8, 4, 256, 10240, True, _LONG),
     "12B": (3840, 48, 16, 8, 256, 15360, True, _LONG),
-    "27B": (5376, 62, 32, 16, 128, 21504, True, {**_LONG, "query_scalar": 168.0}),
+    "27B": (5376, 62, 32, 16, 128, 21504, True, {**_LONG, "query_scalar": 168}),
 }
 
 
@@ -129,7 +129,7 @@ def gemma3(size: str, **changes: Any) -> DecoderConfig:
         "rope_theta": 1_000_000.0,
         "qk_norm": True,
         "window": 1024,
-        "query_scalar": 256.0,
+        "query_scalar": 256,
         "norm_offset": True,
         "post_norms": True,
         "scale_embeddings": True,

@@ -63,6 +63,9 @@ def gguf_config(reader: Any, where: str) -> DecoderConfig:
     heads, size = get("attention.head_count"), get("embedding_length")
     if get("rope.scaling.type", "none") != "none":
         raise UserError(f"{where}: llama.rope.scaling is not supported in GGUF files")
+    head_dim = get("attention.key_length", size // heads)
+    if get("rope.dimension_count", head_dim) != head_dim:
+        raise UserError(f"{where}: llama.rope.dimension_count must be the head size {head_dim}")
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     if "token_embd.weight" not in tensors:
         raise UserError(f"{where}: the tensor token_embd.weight is missing")
@@ -72,7 +75,7 @@ def gguf_config(reader: Any, where: str) -> DecoderConfig:
         num_layers=get("block_count"),
         num_heads=heads,
         num_kv_heads=get("attention.head_count_kv", heads),
-        head_dim=get("attention.key_length", size // heads),
+        head_dim=head_dim,
         d_ff=get("feed_forward_length"),
         max_positions=get("context_length"),
         rope_theta=float(get("rope.freq_base", 10_000.0)),

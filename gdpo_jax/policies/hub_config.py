@@ -110,7 +110,7 @@ def config_from_hub(raw: Mapping[str, Any], where: str) -> tuple[DecoderConfig, 
             "window": fields["sliding_window"],
             "global_every": _global_every(fields, where),
             "local_rope_theta": local_theta,
-            "query_scalar": float(fields["query_pre_attn_scalar"]),
+            "query_scalar": _number(fields["query_pre_attn_scalar"]),
             "norm_offset": True,
             "post_norms": True,
             "scale_embeddings": True,
@@ -229,9 +229,14 @@ def config_to_hub(config: DecoderConfig) -> dict[str, Any]:
             "sliding_window": config.window,
             "sliding_window_pattern": config.global_every,
             "layer_types": [kinds[local] for local in config.local_layers],
-            "query_pre_attn_scalar": config.query_scalar or config.head_dim,
+            "query_pre_attn_scalar": _number(config.query_scalar or config.head_dim),
         }
     return raw
+
+
+def _number(value: float) -> float:
+    """Whole numbers as integers, which strict readers want them to be."""
+    return int(value) if value == int(value) else value
 
 
 def _scaling_to_hub(scaling: RopeScaling | None) -> dict[str, Any] | None:

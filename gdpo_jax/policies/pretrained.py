@@ -112,12 +112,14 @@ def save_pretrained(
     dtype: "float32" or "bfloat16", of the stored numbers. max_file_bytes: weights beyond it go to
     several files with an index. With several processes all call it, and the first one writes.
 
-    Raises UserError for a decoder that no published architecture computes, or an unknown dtype.
+    Raises UserError for a decoder that no published architecture computes, parameters that are not
+    the decoder's, or an unknown dtype.
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype!r} is unknown; legal: {', '.join(DTYPES)}")
     directory = FilePath(directory)
     about = {**config_to_hub(config), "dtype": dtype, "torch_dtype": dtype}
+    _check_params(config, params)
     if jax.process_index() == 0:
         directory.mkdir(parents=True, exist_ok=True)
     tensors = stored_tensors(params, hub_tensors(config))
@@ -132,3 +134,19 @@ def save_pretrained(
         about |= ids
         write_json(directory / "generation_config.json", ids)
     write_json(directory / "config.json", about)
+
+
+def _check_params(config: DecoderConfig, params: Params) -> None:
+    expected = {
+        jax.tree_util.keystr(path): leaf.shape
+        for path, leaf in jax.tree.leaves_with_path(abstract_params(config))
+    }
+    given = {
+        jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(params)
+    }
+    wrong = [name for name in {**expected, **given} if expected.get(name) != given.get(name)]
+    if wrong:
+        raise UserError(
+            f"the parameters are not those of the decoder: {', '.join(wrong[:8])} differ. Layers "
+            "must be stacked, and adapters merged (lora_merge)"
+        )

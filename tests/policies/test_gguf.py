@@ -121,6 +121,7 @@ def test_the_tokenizer_of_a_gguf_file(tmp_path):
     ("options", "message"),
     [
         ({"architecture": "gptneox"}, "architecture 'gptneox' is not supported; legal: llama"),
+        ({"more": [lambda w: w.add_rope_dimension_count(2)]}, "must be the head size 6"),
         ({"drop": ["token_embd.weight"]}, r"the tensor token_embd\.weight is missing"),
         ({"drop": ["blk.1.ffn_up.weight"]}, r"1 missing:\n  blk\.1\.ffn_up\.weight"),
         ({"pre": "qwen2"}, "tokenizer 'gpt2' with pre-tokenizer 'qwen2' is not supported"),
