@@ -54,8 +54,8 @@ def within(
 
 
 def shown(
-    mask: Bool[Array, "*#N T S"],
-    near: Bool[Array, "*#N T S"] | None,
+    mask: Bool[Array, "*#N #T S"],
+    near: Bool[Array, "*#N #T S"] | None,
     local: bool | Bool[Array, ""] | None,
 ) -> Bool[Array, "*N T S"]:
     """What one layer sees: all that `mask` shows, in a local layer only what is near."""

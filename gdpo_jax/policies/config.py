@@ -64,7 +64,7 @@ class DecoderConfig:
     window: int | None = None
     global_every: int = 6
     local_rope_theta: float = 10_000.0
-    query_scalar: float | None = None
+    query_scalar: int | None = None
     norm_offset: bool = False
     post_norms: bool = False
     scale_embeddings: bool = False

@@ -97,7 +97,7 @@ def config_from_hub(raw: Mapping[str, Any], where: str) -> tuple[DecoderConfig, 
         "max_positions": need("max_position_embeddings"),
         "rope_theta": theta,
         "rope_scaling": scaling,
-        "norm_eps": fields.get("rms_norm_eps", 1e-6),
+        "norm_eps": float(fields.get("rms_norm_eps", 1e-6)),
         "tie_embeddings": fields.get("tie_word_embeddings", False),
         "attention_bias": family == "qwen2",
         "qk_norm": family in ("qwen3", "gemma3_text"),
@@ -106,11 +106,14 @@ def config_from_hub(raw: Mapping[str, Any], where: str) -> tuple[DecoderConfig, 
         local_theta, local_scaling = _rope(fields, "sliding_attention", where)
         if local_scaling is not None:
             raise UserError(f"{where}: rope scaling of sliding_attention layers is not supported")
+        scalar = int(fields["query_pre_attn_scalar"])
+        if scalar != fields["query_pre_attn_scalar"]:
+            raise UserError(f"{where}: query_pre_attn_scalar must be whole")
         config |= {
             "window": fields["sliding_window"],
             "global_every": _global_every(fields, where),
             "local_rope_theta": local_theta,
-            "query_scalar": _number(fields["query_pre_attn_scalar"]),
+            "query_scalar": scalar,
             "norm_offset": True,
             "post_norms": True,
             "scale_embeddings": True,
@@ -229,14 +232,9 @@ def config_to_hub(config: DecoderConfig) -> dict[str, Any]:
             "sliding_window": config.window,
             "sliding_window_pattern": config.global_every,
             "layer_types": [kinds[local] for local in config.local_layers],
-            "query_pre_attn_scalar": _number(config.query_scalar or config.head_dim),
+            "query_pre_attn_scalar": config.query_scalar or config.head_dim,
         }
     return raw
-
-
-def _number(value: float) -> float:
-    """Whole numbers as integers, which strict readers want them to be."""
-    return int(value) if value == int(value) else value
 
 
 def _scaling_to_hub(scaling: RopeScaling | None) -> dict[str, Any] | None:

@@ -43,7 +43,7 @@ class LoraConfig:
         return self.alpha / self.rank
 
 
-def lora_init(key: Key[Array, ""], params: Params, config: LoraConfig) -> Params:
+def lora_init(key: Key[Array, ""], params: PyTree, config: LoraConfig) -> Params:
     """Adapters that change nothing yet: A uniform within 1 / sqrt(inputs), B zero.
 
     params: of the decoder, layers stacked, as arrays or shapes. The key is consumed.

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
+from jaxtyping import PyTree
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies.config import DecoderConfig
@@ -33,7 +34,7 @@ class TensorSource(NamedTuple):
     read: Callable[[str, tuple[slice, ...]], np.ndarray]
 
 
-def abstract_params(config: DecoderConfig) -> Params:
+def abstract_params(config: DecoderConfig) -> PyTree:
     """Shapes and dtypes of the decoder's parameters."""
     return jax.eval_shape(decoder_policy(config).init, jax.random.key(0))
 
@@ -41,7 +42,7 @@ def abstract_params(config: DecoderConfig) -> Params:
 def load_params(
     source: TensorSource,
     stored: Mapping[Path, Stored],
-    abstract: Params,
+    abstract: PyTree,
     *,
     shardings: Any = None,
     ignore: Callable[[str], bool] = lambda name: False,

@@ -153,7 +153,7 @@ GEMMA = {
     "global_every": 2,
     "local_rope_theta": 50.0,
     "rope_scaling": RopeScaling(factor=8.0, kind="linear"),
-    "query_scalar": 9.0,
+    "query_scalar": 9,
     "norm_offset": True,
     "post_norms": True,
     "scale_embeddings": True,
@@ -274,14 +274,15 @@ def test_a_layout_without_its_window_is_refused():
     config = dataclasses.replace(TINY, **GEMMA)
     policy, tokens = decoder_policy(config), random_tokens(1, 3)
     with pytest.raises(ValueError, match="was given its window"):
-        policy.forward(random_params(config), tokens, row_positions(1, 3), masked(causal(1, 3)))
+        see = masked(jnp.asarray(causal(1, 3)))
+        policy.forward(random_params(config), tokens, jnp.arange(3)[None], see)
 
 
 def test_rows_longer_than_the_positions_are_refused():
     policy = decoder_policy(TINY)
-    tokens, positions = random_tokens(1, 33), row_positions(1, 33)
+    tokens, positions = jnp.zeros((1, 33), int), jnp.arange(33)[None]
     with pytest.raises(UserError, match="rows of 33 tokens exceed the policy's 32 positions"):
-        policy.apply(random_params(TINY), tokens, positions, causal(1, 33))
+        policy.apply(random_params(TINY), tokens, positions, jnp.asarray(causal(1, 33)))
     with pytest.raises(UserError, match="rows of 40 tokens exceed"):
         policy.init_cache(2, 40)
 

@@ -171,7 +171,7 @@ def test_smollm2_answers_greedily_as_transformers_does():
     """Logits behind the prompt, and then the sampler's own choice, from the quantized file."""
     opened = open_pretrained(smollm2_path())
     policy, params = decoder_policy(opened.config), load_pretrained(opened)
-    prompts = np.array([GOLDEN["prompt_ids"]], np.int32)
+    prompts = jnp.array([GOLDEN["prompt_ids"]])
     size = prompts.shape[1]
     positions = jnp.arange(size)[None]
     hidden, _ = policy.apply(params, prompts, positions, jnp.tril(jnp.ones((1, size, size), bool)))
@@ -180,5 +180,5 @@ def test_smollm2_answers_greedily_as_transformers_does():
         np.testing.assert_allclose(last[int(token)], value, rtol=1e-4)
     stops = opened.tokenizer().stop_ids
     config = SamplerConfig(max_new_tokens=24, stop_ids=stops, pad_id=2, temperature=0.0)
-    rollout = greedy(policy, params, prompts, np.array([size], np.int32), config)
+    rollout = greedy(policy, params, prompts, jnp.array([size]), config)
     assert rollout.completions[0, 0].tolist() == GOLDEN["answer_ids"]

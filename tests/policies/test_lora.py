@@ -33,11 +33,12 @@ LORA = LoraConfig(rank=3, alpha=6.0)
 
 
 @functools.partial(jax.jit, static_argnames="policy")
-def log_probs_of(policy, params, layout=None):
+def log_probs_of(policy, params):
     draw = np.random.default_rng(0).integers
     prompts, completions = draw(0, 96, (2, 5), np.int32), draw(0, 96, (2, 3, 4), np.int32)
     lengths, mask = np.array([5, 2], np.int32), np.ones((2, 3, 4), bool)
-    return completion_log_probs(policy, params, prompts, lengths, completions, mask)[0]
+    given = map(jnp.asarray, (prompts, lengths, completions, mask))
+    return completion_log_probs(policy, params, *given)[0]
 
 
 def random_adapters(params, config=LORA, seed=1):
@@ -106,7 +107,7 @@ def test_the_sampler_draws_from_the_adapted_policy(dtype):
     policy = lora_policy(decoder_policy(opened.config), LORA)
     base = load_pretrained(opened)
     params = {"base": base, "adapters": random_adapters(base)}
-    prompts, lengths = np.array([[3, 4, 5]] * 2, np.int32), np.array([3, 2], np.int32)
+    prompts, lengths = jnp.array([[3, 4, 5]] * 2), jnp.array([3, 2])
     config = SamplerConfig(max_new_tokens=6, stop_ids=(1,), pad_id=0)
 
     @jax.jit

@@ -73,7 +73,7 @@ def test_what_families_differ_in_changes_the_logits(loaded):
             {"global_every": 3},
             {"local_rope_theta": 60.0},
             {"rope_scaling": None},
-            {"query_scalar": 8.0},
+            {"query_scalar": 8},
             {"norm_offset": False},
             {"scale_embeddings": False},
             {"activation": "silu"},
@@ -323,7 +323,7 @@ def test_wrong_folders_are_refused(tmp_path):
     [
         ({"qk_norm": True, "attention_bias": True}, "a qwen3 checkpoint cannot hold .*attention_b"),
         ({"scale_embeddings": True}, "a llama checkpoint cannot hold .*scale_embeddings"),
-        ({"query_scalar": 3.0}, "a llama checkpoint cannot hold .*query_scalar"),
+        ({"query_scalar": 3}, "a llama checkpoint cannot hold .*query_scalar"),
     ],
 )
 def test_a_decoder_that_nobody_else_computes_is_not_saved(change, message, tmp_path, loaded):
