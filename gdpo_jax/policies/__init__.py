@@ -1,25 +1,59 @@
 """A policy is init/apply over a tree of parameters: the decoder, its log-probs, its tokenizer."""
 
+from gdpo_jax.policies.adapter_files import load_adapters, save_adapters
+from gdpo_jax.policies.chat import render_chat
 from gdpo_jax.policies.config import DecoderConfig, RopeScaling
-from gdpo_jax.policies.decoder import Params, Policy, decoder_policy, num_params, unstack_layers
-from gdpo_jax.policies.families import llama3, qwen3, qwen25, smollm2
+from gdpo_jax.policies.decoder import (
+    Params,
+    Policy,
+    decoder_policy,
+    num_params,
+    trained_part,
+    unstack_layers,
+    with_trained_part,
+)
+from gdpo_jax.policies.families import gemma3, llama3, qwen3, qwen25, smollm2
+from gdpo_jax.policies.gguf_files import smollm2_path
 from gdpo_jax.policies.log_probs import completion_log_probs
+from gdpo_jax.policies.lora import LoraConfig, lora_apply, lora_init, lora_merge, lora_policy
+from gdpo_jax.policies.pretrained import (
+    Pretrained,
+    load_pretrained,
+    open_pretrained,
+    save_pretrained,
+)
 from gdpo_jax.policies.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
 __all__ = [
     "DecoderConfig",
+    "LoraConfig",
     "Params",
     "Policy",
+    "Pretrained",
     "RopeScaling",
     "Tokenizer",
     "completion_log_probs",
     "decoder_policy",
+    "gemma3",
     "llama3",
+    "load_adapters",
+    "load_pretrained",
     "load_tokenizer",
+    "lora_apply",
+    "lora_init",
+    "lora_merge",
+    "lora_policy",
     "num_params",
+    "open_pretrained",
     "qwen3",
     "qwen25",
+    "render_chat",
+    "save_adapters",
+    "save_pretrained",
     "smollm2",
+    "smollm2_path",
     "train_tokenizer",
+    "trained_part",
     "unstack_layers",
+    "with_trained_part",
 ]

@@ -5,6 +5,9 @@ so one decoder serves training rows, shared prompts, prefill and cached decoding
 descriptions: `N` rows, `T` query tokens, `S` key slots, `B` prompts, `G` samples a prompt, `P`
 prompt length, `C` completion length, `H` query heads, `J` key heads, `R = H / J`, `K` head size.
 
+Decoders with windows have local layers, whose queries see only keys less than `window` positions
+behind. Layouts tell what is near by positions, never by slots; the layer says whether it is local.
+
 Scores and softmax are float32. A query that sees nothing gets finite values, never NaN. Products
 are plain batched matmuls with the heads in front: the small operands are transposed beforehand,
 because compilers otherwise transpose the large score arrays (five times slower on CPU).
@@ -21,7 +24,10 @@ HIDDEN = -1e30  # finite, so that a padding query's softmax has no NaN to leak i
 
 @runtime_checkable
 class Attend(Protocol):
-    """Mixes values by queries and keys; `cache` is this layer's own and is returned renewed."""
+    """Mixes values by queries and keys; `cache` is this layer's own and is returned renewed.
+
+    local: whether this layer sees its window only, a scalar; None in decoders without windows.
+    """
 
     def __call__(
         self,
@@ -29,6 +35,7 @@ class Attend(Protocol):
         keys: Float[Array, "N T J K"],
         values: Float[Array, "N T J K"],
         cache: PyTree,
+        local: bool | Bool[Array, ""] | None,
     ) -> tuple[Float[Array, "N T H K"], PyTree]: ...
 
 
@@ -37,6 +44,26 @@ class KeyValues(NamedTuple):
 
     keys: Shaped[Array, "..."]
     values: Shaped[Array, "..."]
+
+
+def within(
+    queries: Int[Array, "*#N T"], keys: Int[Array, "*#N S"], window: int | None
+) -> Bool[Array, "*N T S"] | None:
+    """Which keys stand less than `window` positions before each query; None without a window."""
+    return None if window is None else queries[..., :, None] - keys[..., None, :] < window
+
+
+def shown(
+    mask: Bool[Array, "*#N #T S"],
+    near: Bool[Array, "*#N #T S"] | None,
+    local: bool | Bool[Array, ""] | None,
+) -> Bool[Array, "*N T S"]:
+    """What one layer sees: all that `mask` shows, in a local layer only what is near."""
+    if local is None or local is False:
+        return mask
+    if near is None:
+        raise ValueError("a decoder with windows needs a layout that was given its window")
+    return mask & near if local is True else mask & (near | ~local)
 
 
 def heads_first(x: Shaped[Array, "N T J K"]) -> Shaped[Array, "N J T K"]:
@@ -68,36 +95,41 @@ def products(
     return jnp.matmul(queries, jnp.swapaxes(keys, -1, -2), preferred_element_type=jnp.float32)
 
 
-def masked(mask: Bool[Array, "N T S"]) -> Attend:
+def masked(mask: Bool[Array, "N T S"], near: Bool[Array, "#N T S"] | None = None) -> Attend:
     """Every row alone: query t sees the keys of its own row that `mask` shows (S = T)."""
 
-    def attend(queries, keys, values, cache):
-        return masked_attention(queries, heads_first(keys), heads_first(values), mask), cache
+    def attend(queries, keys, values, cache, local):
+        mixed = masked_attention(
+            queries, heads_first(keys), heads_first(values), shown(mask, near, local)
+        )
+        return mixed, cache
 
     return attend
 
 
-def remembering(mask: Bool[Array, "N T T"]) -> Attend:
+def remembering(mask: Bool[Array, "N T T"], near: Bool[Array, "#N T T"] | None = None) -> Attend:
     """As `masked`, and the keys and values [N,J,T,K] come back as the layer's cache (prefill)."""
 
-    def attend(queries, keys, values, cache):
+    def attend(queries, keys, values, cache, local):
         cache = KeyValues(heads_first(keys), heads_first(values))
-        return masked_attention(queries, *cache, mask), cache
+        return masked_attention(queries, *cache, shown(mask, near, local)), cache
 
     return attend
 
 
-def cached(mask: Bool[Array, "N T S"], start: Int[Array, ""]) -> Attend:
+def cached(
+    mask: Bool[Array, "N T S"], start: Int[Array, ""], near: Bool[Array, "#N T S"] | None = None
+) -> Attend:
     """Tokens fill cache slots `start .. start + T - 1`; `mask` says which of all S they see."""
 
-    def attend(queries, keys, values, cache):
+    def attend(queries, keys, values, cache, local):
         zero = jnp.zeros_like(start)
         at = (zero, zero, start, zero)
         cache = KeyValues(
             jax.lax.dynamic_update_slice(cache.keys, heads_first(keys), at),
             jax.lax.dynamic_update_slice(cache.values, heads_first(values), at),
         )
-        return masked_attention(queries, *cache, mask), cache
+        return masked_attention(queries, *cache, shown(mask, near, local)), cache
 
     return attend
 
@@ -113,7 +145,7 @@ def joint_attention(
     queries: Float[Array, "B J G T K"],
     prompt: KeyValues,
     own: KeyValues,
-    prompt_mask: Bool[Array, "B P"],
+    prompt_mask: Bool[Array, "B #T P"],
     own_mask: Bool[Array, "#T S"],
 ) -> Float[Array, "B J G T K"]:
     """Completion queries over the keys of their prompt and of their own row.
@@ -126,15 +158,16 @@ def joint_attention(
     scale = head_dim**-0.5
     together = queries.reshape(batch, kv_heads, samples * size, head_dim)
     to_prompt = products(together, prompt.keys) * scale
+    to_prompt = to_prompt.reshape(batch, kv_heads, samples, size, -1)
     to_prompt = jnp.where(prompt_mask[:, None, None], to_prompt, HIDDEN)
     to_own = jnp.matmul(queries, own.keys, preferred_element_type=jnp.float32) * scale
     to_own = jnp.where(own_mask[None, None, None], to_own, HIDDEN)
     # The maximum only guards exp against overflow; the quotient does not depend on it.
-    top = jnp.maximum(to_prompt.max(-1).reshape(to_own.shape[:-1]), to_own.max(-1))
-    top = jax.lax.stop_gradient(top)
-    prompt_weights = jnp.exp(to_prompt - top.reshape(to_prompt.shape[:-1])[..., None])
+    top = jax.lax.stop_gradient(jnp.maximum(to_prompt.max(-1), to_own.max(-1)))
+    prompt_weights = jnp.exp(to_prompt - top[..., None])
     own_weights = jnp.exp(to_own - top[..., None])
-    total = prompt_weights.sum(-1).reshape(top.shape) + own_weights.sum(-1)
+    total = prompt_weights.sum(-1) + own_weights.sum(-1)
+    prompt_weights = prompt_weights.reshape(batch, kv_heads, samples * size, -1)
 
     def mix(weights, values):
         weights = weights.astype(values.dtype)
@@ -145,16 +178,24 @@ def joint_attention(
     return mixed.astype(queries.dtype)
 
 
-def grouped(prompt_lengths: Int[Array, "B"], *, prompt_size: int, num_samples: int) -> Attend:
+def grouped(
+    prompt_lengths: Int[Array, "B"],
+    *,
+    prompt_size: int,
+    num_samples: int,
+    window: int | None = None,
+) -> Attend:
     """Rows of one prompt and its G completions: [B, P + G*C] tokens, the prompt first.
 
     The prompt sees itself causally; a completion sees the prompt and itself, never another one.
     The blocks that a dense mask would hide are not computed.
     """
     prompt_causal = causal_mask(prompt_lengths, prompt_size)
-    prompt_mask = jnp.arange(prompt_size)[None, :] < prompt_lengths[:, None]
+    before = jnp.arange(prompt_size)
+    prompt_mask = (before[None, :] < prompt_lengths[:, None])[:, None]
+    prompt_near = within(before[None], before[None], window)
 
-    def attend(queries, keys, values, cache):
+    def attend(queries, keys, values, cache, local):
         batch, size = queries.shape[0], queries.shape[1] - prompt_size
         if size % num_samples:
             raise ValueError(f"{size} completion tokens do not divide into {num_samples} samples")
@@ -168,17 +209,21 @@ def grouped(prompt_lengths: Int[Array, "B"], *, prompt_size: int, num_samples: i
             return jnp.transpose(completions(x)[..., 0, :], (0, 3, 1, 2, 4))
 
         prompt = KeyValues(heads_first(keys[:, :prompt_size]), heads_first(values[:, :prompt_size]))
-        from_prompt = masked_attention(queries[:, :prompt_size], *prompt, prompt_causal)
+        from_prompt = masked_attention(
+            queries[:, :prompt_size], *prompt, shown(prompt_causal, prompt_near, local)
+        )
         split = jnp.transpose(completions(queries), (0, 3, 1, 4, 2, 5))
         per_key = split.shape[3]
         slots = jnp.arange(length)
-        causal = jnp.tile(slots[:, None] >= slots[None, :], (per_key, 1))
+        after = prompt_lengths[:, None] + slots[None, :]
+        see_prompt = shown(prompt_mask, within(after, before[None], window), local)
+        see_own = shown(slots[:, None] >= slots[None, :], within(slots, slots, window), local)
         mixed = joint_attention(
             split.reshape(batch, kv_heads, num_samples, per_key * length, head_dim),
             prompt,
             KeyValues(jnp.swapaxes(own(keys), -1, -2), own(values)),
-            prompt_mask,
-            causal,
+            jnp.tile(see_prompt, (1, per_key, 1)) if see_prompt.shape[1] > 1 else see_prompt,
+            jnp.tile(see_own, (per_key, 1)),
         )
         mixed = jnp.transpose(mixed.reshape(split.shape), (0, 2, 4, 1, 3, 5))
         mixed = mixed.reshape(batch, size, *queries.shape[2:])
@@ -198,14 +243,23 @@ def empty_completion_cache(
     )
 
 
-def decoding(prompt_mask: Bool[Array, "B P"], step: Int[Array, ""]) -> Attend:
+def decoding(
+    prompt_lengths: Int[Array, "B"],
+    step: Int[Array, ""],
+    *,
+    prompt_size: int,
+    window: int | None = None,
+) -> Attend:
     """One new token of each completion: rows `[B, G]`, over the prompt's cache and the row's own.
 
     The layer's cache is a pair (prompt, own) as `joint_attention` reads them; the token fills own
-    slot `step`.
+    slot `step`, and stands `step` positions behind its prompt.
     """
+    before = jnp.arange(prompt_size)[None, :]
+    prompt_mask = (before < prompt_lengths[:, None])[:, None]
+    prompt_near = within(prompt_lengths[:, None] + step, before, window)
 
-    def attend(queries, keys, values, cache):
+    def attend(queries, keys, values, cache, local):
         prompt, own = cache
         batch, samples, kv_heads, head_dim = keys.shape
         zero = jnp.zeros_like(step)
@@ -216,8 +270,10 @@ def decoding(prompt_mask: Bool[Array, "B P"], step: Int[Array, ""]) -> Attend:
         )
         split = heads_first(queries.reshape(batch, samples, kv_heads, -1))
         split = split.reshape(batch, kv_heads, samples, -1, head_dim)
-        seen = jnp.arange(own.values.shape[3])[None, :] <= step
-        mixed = joint_attention(split, prompt, own, prompt_mask, seen)
+        slots = jnp.arange(own.values.shape[3])
+        see_prompt = shown(prompt_mask, prompt_near, local)
+        see_own = shown(slots[None, :] <= step, within(step[None], slots, window), local)
+        mixed = joint_attention(split, prompt, own, see_prompt, see_own)
         mixed = mixed.reshape(batch, kv_heads, samples, -1)
         return heads_first(mixed).reshape(queries.shape), (prompt, own)
 

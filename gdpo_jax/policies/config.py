@@ -7,17 +7,23 @@ from gdpo_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RopeScaling:
-    """How Llama 3.1 and later stretch rotary angles beyond `original_positions`.
+    """How rotary angles stretch to rows longer than those first trained on.
 
-    Angles of wavelengths above original_positions / low_frequency_factor turn `factor` times
+    "linear" (Gemma 3): all angles turn `factor` times slower. "llama3" (Llama 3.1 and later):
+    angles of wavelengths above original_positions / low_frequency_factor turn `factor` times
     slower, those below original_positions / high_frequency_factor stay, those between go over
-    smoothly.
+    smoothly. Raises UserError for another kind.
     """
 
     factor: float
+    kind: str = "llama3"
     original_positions: int = 8192
     low_frequency_factor: float = 1.0
     high_frequency_factor: float = 4.0
+
+    def __post_init__(self):
+        if self.kind not in ("llama3", "linear"):
+            raise UserError(f"rope scaling {self.kind!r} is unknown; legal: llama3, linear")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +37,12 @@ class DecoderConfig:
 
     What families differ in: `attention_bias` adds a bias to queries, keys and values (Qwen2.5);
     `qk_norm` normalises each query and key head (Qwen3); `rope_scaling` stretches rotary angles
-    (Llama 3.1 and later).
+    (Llama 3.1 and later). Gemma 3 has the rest: `window` makes all layers local but every
+    `global_every`-th; local ones see only positions less than `window` behind, on angles of
+    `local_rope_theta` without scaling. `query_scalar` takes the head size's place in q k / sqrt(K),
+    `norm_offset` adds one to the scales of norms, `post_norms` normalise what attention and
+    feed-forward add, `scale_embeddings` multiplies embeddings by sqrt(d_model), and `activation` is
+    "silu" or "gelu_tanh".
 
     Raises UserError for sizes that cannot be.
     """
@@ -50,14 +61,23 @@ class DecoderConfig:
     attention_bias: bool = False
     qk_norm: bool = False
     rope_scaling: RopeScaling | None = None
+    window: int | None = None
+    global_every: int = 6
+    local_rope_theta: float = 10_000.0
+    query_scalar: int | None = None
+    norm_offset: bool = False
+    post_norms: bool = False
+    scale_embeddings: bool = False
+    activation: str = "silu"
     dtype: str = "float32"
     remat: str = "none"
 
     def __post_init__(self):
         sizes = ("vocab_size", "d_model", "num_layers", "num_heads", "num_kv_heads", "d_ff")
-        for name in (*sizes, "head_dim", "max_positions"):
-            if getattr(self, name) < 1:
-                raise UserError(f"decoder {name} must be at least 1, got {getattr(self, name)}")
+        for name in (*sizes, "head_dim", "max_positions", "window", "global_every", "query_scalar"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"decoder {name} must be at least 1, got {value}")
         if self.num_heads % self.num_kv_heads:
             raise UserError(
                 f"decoder num_heads {self.num_heads} is not a multiple of "
@@ -66,6 +86,7 @@ class DecoderConfig:
         if self.head_dim % 2:
             raise UserError(f"decoder head_dim must be even for rotary pairs, got {self.head_dim}")
         for name, legal in (
+            ("activation", ("silu", "gelu_tanh")),
             ("dtype", ("float32", "bfloat16")),
             ("remat", ("none", "layer", "dots")),
         ):
@@ -73,3 +94,10 @@ class DecoderConfig:
                 raise UserError(
                     f"decoder {name} {getattr(self, name)!r} is unknown; legal: {', '.join(legal)}"
                 )
+
+    @property
+    def local_layers(self) -> tuple[bool, ...] | None:
+        """For each layer, whether it sees its window only; None where no decoder layer does."""
+        if self.window is None:
+            return None
+        return tuple((layer + 1) % self.global_every > 0 for layer in range(self.num_layers))

@@ -19,10 +19,14 @@ SMOLLM2: dict[str, Row] = {
     "1.7B": (2048, 24, 32, 32, 64, 8192, True, {"rope_theta": 130_000.0}),
 }
 LLAMA3: dict[str, Row] = {
+    "3-8B": (4096, 32, 32, 8, 128, 14336, False, {"max_positions": 8192}),
+    "3-70B": (8192, 80, 64, 8, 128, 28672, False, {"max_positions": 8192}),
     "3.2-1B": (2048, 16, 32, 8, 64, 8192, True, {"rope_scaling": RopeScaling(factor=32.0)}),
     "3.2-3B": (3072, 28, 24, 8, 128, 8192, True, {"rope_scaling": RopeScaling(factor=32.0)}),
     "3.1-8B": (4096, 32, 32, 8, 128, 14336, False, {"rope_scaling": RopeScaling(factor=8.0)}),
     "3.1-70B": (8192, 80, 64, 8, 128, 28672, False, {"rope_scaling": RopeScaling(factor=8.0)}),
+    "3.1-405B": (16384, 126, 128, 8, 128, 53248, False, {"rope_scaling": RopeScaling(factor=8.0)}),
+    "3.3-70B": (8192, 80, 64, 8, 128, 28672, False, {"rope_scaling": RopeScaling(factor=8.0)}),
 }
 QWEN25: dict[str, Row] = {
     "0.5B": (896, 24, 14, 2, 64, 4864, True, {"vocab_size": 151_936}),
@@ -40,6 +44,16 @@ QWEN3: dict[str, Row] = {
     "8B": (4096, 36, 32, 8, 128, 12288, False, {}),
     "14B": (5120, 40, 40, 8, 128, 17408, False, {}),
     "32B": (5120, 64, 64, 8, 128, 25600, False, {}),
+}
+
+_SHORT: dict[str, Any] = {"window": 512, "max_positions": 32_768, "vocab_size": 262_144}
+_LONG: dict[str, Any] = {"rope_scaling": RopeScaling(factor=8.0, kind="linear")}
+GEMMA3: dict[str, Row] = {
+    "270M": (640, 18, 4, 1, 256, 2048, True, _SHORT),
+    "1B": (1152, 26, 4, 1, 256, 6912, True, _SHORT),
+    "4B": (2560, 34, 8, 4, 256, 10240, True, _LONG),
+    "12B": (3840, 48, 16, 8, 256, 15360, True, _LONG),
+    "27B": (5376, 62, 32, 16, 128, 21504, True, {**_LONG, "query_scalar": 168}),
 }
 
 
@@ -66,7 +80,7 @@ def smollm2(size: str, **changes: Any) -> DecoderConfig:
 
 
 def llama3(size: str, **changes: Any) -> DecoderConfig:
-    """Llama 3.1 and 3.2 text models (arXiv 2407.21783), as "3.2-1B". UserError for another size."""
+    """Llama 3 text models (arXiv 2407.21783), "3-8B" to "3.3-70B". UserError for another size."""
     shared = {
         "vocab_size": 128_256,
         "max_positions": 131_072,
@@ -102,3 +116,23 @@ def qwen3(size: str, **changes: Any) -> DecoderConfig:
         "qk_norm": True,
     }
     return _build("Qwen3", QWEN3, size, shared, changes)
+
+
+def gemma3(size: str, **changes: Any) -> DecoderConfig:
+    """Gemma 3 text models (arXiv 2503.19786), "270M" to "27B": one layer in six sees all.
+
+    Raises UserError for another size.
+    """
+    shared = {
+        "vocab_size": 262_208,
+        "max_positions": 131_072,
+        "rope_theta": 1_000_000.0,
+        "qk_norm": True,
+        "window": 1024,
+        "query_scalar": 256,
+        "norm_offset": True,
+        "post_norms": True,
+        "scale_embeddings": True,
+        "activation": "gelu_tanh",
+    }
+    return _build("Gemma 3", GEMMA3, size, shared, changes)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies.attention import grouped, masked
+from gdpo_jax.policies.attention import grouped, masked, within
 from gdpo_jax.policies.decoder import Params, Policy
 
 
@@ -85,7 +85,8 @@ def plain_hidden(
     positions = jnp.where(slots < size, slots, after)
     shown = (slots < lengths[:, None]) | (slots >= size)
     mask = (slots[:, :, None] >= slots[:, None, :]) & shown[:, None, :]
-    hidden, _ = policy.forward(params, tokens, positions, masked(mask))
+    near = within(positions, positions, policy.config.window)
+    hidden, _ = policy.forward(params, tokens, positions, masked(mask, near))
     hidden = hidden.reshape(batch, samples, size + length, -1)
     last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None, None], axis=2)
     return jnp.concatenate([last, hidden[:, :, size:-1]], axis=2)
@@ -106,7 +107,9 @@ def shared_hidden(
     after = jnp.broadcast_to(after, completions.shape).reshape(batch, -1)
     before = jnp.broadcast_to(jnp.arange(size)[None, :], prompts.shape)
     positions = jnp.concatenate([before, after], axis=1)
-    attend = grouped(prompt_lengths, prompt_size=size, num_samples=samples)
+    attend = grouped(
+        prompt_lengths, prompt_size=size, num_samples=samples, window=policy.config.window
+    )
     hidden, _ = policy.forward(params, tokens, positions, attend)
     last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)
     last = jnp.broadcast_to(last[:, None], (batch, samples, 1, hidden.shape[-1]))

@@ -1,12 +1,13 @@
-"""Byte-level BPE tokenizers: training, loading, and the characters that each token stands for.
+"""BPE tokenizers over bytes: training, loading, and the characters that each token stands for.
 
-Text is split as Qwen and Llama 3 do, so that ")\\n" is one piece, and digits come in runs of up to
-four, so that a year can be one token.
+Tokenizers trained here split text as Qwen and Llama 3 do, so that ")\\n" is one piece, and digits
+come in runs of up to four, so that a year can be one token.
 """
 
 import dataclasses
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
@@ -15,6 +16,8 @@ from tokenizers import Tokenizer as InnerTokenizer
 from gdpo_jax.errors import UserError
 
 CONTROL_TOKENS = ("<|pad|>", "<|bos|>", "<|eos|>")
+
+SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece writes a space
 
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"  # English contractions
@@ -30,14 +33,18 @@ class Tokenizer:
     """Text to token ids and back.
 
     `pieces[i]` are the UTF-8 bytes of token i; control tokens (padding, begin, end) have none, so
-    they vanish in `decode`, while reserved words are ordinary tokens that appear in it.
+    they vanish in `decode`, while reserved words are ordinary tokens that appear in it. Published
+    tokenizers may lack a begin token, pad with their end token, and stop at others besides
+    (`stop_ids`); their `chat_template` is for `render_chat`.
     """
 
     inner: InnerTokenizer
     pieces: tuple[bytes, ...]
     pad_id: int
-    bos_id: int
+    bos_id: int | None
     eos_id: int
+    chat_template: str | None = None
+    stop_ids: tuple[int, ...] = ()
 
     @property
     def vocab_size(self) -> int:
@@ -133,42 +140,91 @@ def train_tokenizer(
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer that `save` wrote. Raises UserError for a file that is none."""
+    return wrap_tokenizer(read_tokenizer(path))
+
+
+def read_tokenizer(path: str | Path) -> InnerTokenizer:
+    """The library's tokenizer in a tokenizer.json. Raises UserError for a file that is none."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no tokenizer file {path}")
     try:
-        inner = InnerTokenizer.from_file(str(path))
+        return InnerTokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception for every malformed file
         raise UserError(f"{path} is not a tokenizer.json: {error}") from error
-    return wrap_tokenizer(inner)
 
 
 def wrap_tokenizer(
     inner: InnerTokenizer,
     *,
-    pad: str = CONTROL_TOKENS[0],
-    bos: str = CONTROL_TOKENS[1],
+    pad: str | None = CONTROL_TOKENS[0],
+    bos: str | None = CONTROL_TOKENS[1],
     eos: str = CONTROL_TOKENS[2],
+    stop_ids: Iterable[int] = (),
+    chat_template: str | None = None,
+    vocab_size: int | None = None,
 ) -> Tokenizer:
-    """A record around a byte-level tokenizer. Raises UserError where a control token is missing."""
-    ids = {token: inner.token_to_id(token) for token in (pad, bos, eos)}
+    """A record around a tokenizer whose tokens are bytes, or characters with bytes to fall back on.
+
+    pad: None pads with the end token. stop_ids: where answers end besides the end token.
+    vocab_size: of a model that has more ids than the tokenizer; the others stand for no text.
+
+    Raises UserError where a control token is missing, or tokens are no bytes.
+    """
+    named = [token for token in (pad, bos, eos) if token is not None]
+    ids = {token: inner.token_to_id(token) for token in named}
     missing = [token for token, found in ids.items() if found is None]
     if missing:
         raise UserError(f"the tokenizer lacks the control tokens {', '.join(missing)}")
-    return Tokenizer(inner, _piece_table(inner), ids[pad], ids[bos], ids[eos])
+    pieces = _piece_table(inner)
+    pieces += (b"",) * ((vocab_size or 0) - len(pieces))
+    end = ids[eos]
+    return Tokenizer(
+        inner=inner,
+        pieces=pieces,
+        pad_id=ids.get(pad, end),
+        bos_id=ids.get(bos),
+        eos_id=end,
+        chat_template=chat_template,
+        stop_ids=tuple(dict.fromkeys([end, *stop_ids])),
+    )
 
 
 def _piece_table(inner: InnerTokenizer) -> tuple[bytes, ...]:
     vocab = inner.get_vocab(with_added_tokens=True)
     added = inner.get_added_tokens_decoder()
-    byte_of = _byte_of_char()
+    bytes_of = _bytes_of_token(inner)
     pieces = [b""] * (max(vocab.values()) + 1)
     for token, i in vocab.items():
         if i not in added:
-            pieces[i] = bytes(byte_of[char] for char in token)
+            pieces[i] = bytes_of(token)
         elif not added[i].special:
             pieces[i] = token.encode()
     return tuple(pieces)
+
+
+def _bytes_of_token(inner: InnerTokenizer) -> Callable[[str], bytes]:
+    """How a vocabulary spells bytes, told by its decoder."""
+    decoder = json.loads(inner.to_str()).get("decoder") or {}
+    steps = decoder.get("decoders", [decoder])
+    kinds = [step.get("type") for step in steps]
+    if kinds == ["ByteLevel"]:
+        byte_of = _byte_of_char()
+        return lambda token: bytes(byte_of[char] for char in token)
+    if kinds == ["Replace", "ByteFallback", "Fuse"]:
+        space = steps[0]["pattern"].get("String", SPACE)
+
+        def of_pieces(token: str) -> bytes:
+            single = re.fullmatch("<0x([0-9A-F]{2})>", token)
+            if single:
+                return bytes.fromhex(single[1])
+            return token.replace(space, steps[0]["content"]).encode()
+
+        return of_pieces
+    raise UserError(
+        f"the tokenizer decodes by {kinds}; supported are byte-level BPE (ByteLevel) and BPE that "
+        "falls back on bytes (Replace, ByteFallback, Fuse)"
+    )
 
 
 def _byte_of_char() -> dict[str, int]:

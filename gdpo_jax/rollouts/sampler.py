@@ -9,13 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies import Params, Policy, unstack_layers
+from gdpo_jax.policies import Params, Policy
 from gdpo_jax.policies.attention import (
     KeyValues,
     causal_mask,
     decoding,
     empty_completion_cache,
     remembering,
+    within,
 )
 from gdpo_jax.rollouts.choosing import choose_token
 from gdpo_jax.rollouts.records import Rollout, SamplerConfig
@@ -48,8 +49,7 @@ def sample(
     stop_ids = jnp.array(config.stop_ids, jnp.int32)
     uniforms = row_uniforms(key, batch, num_samples, length)
     last, prompt_cache = prefill(policy, params, prompts, prompt_lengths)
-    prompt_mask = jnp.arange(size)[None, :] < prompt_lengths[:, None]
-    params = unstack_layers(params)
+    params = policy.unroll(params)
     depth = range(policy.config.num_layers)
     prompt_caches = [jax.tree.map(lambda x: x[i], prompt_cache) for i in depth]  # noqa: B023
     dtype = last.dtype
@@ -85,7 +85,9 @@ def sample(
         position = prompt_lengths[:, None] + state["step"] - 1
         position = jnp.broadcast_to(position, (batch, num_samples))
         caches = tuple(zip(prompt_caches, state["cache"]))
-        attend = decoding(prompt_mask, state["step"] - 1)
+        attend = decoding(
+            prompt_lengths, state["step"] - 1, prompt_size=size, window=policy.config.window
+        )
         hidden, caches = policy.forward(params, state["token"], position, attend, caches)
         return record(state | {"cache": tuple(own for _, own in caches)}, hidden)
 
@@ -126,7 +128,8 @@ def prefill(
     """The hidden state of each prompt's last token, and keys and values [L,B,J,P,K] of all."""
     size = prompts.shape[1]
     positions = jnp.broadcast_to(jnp.arange(size)[None, :], prompts.shape)
-    attend = remembering(causal_mask(prompt_lengths, size))
+    near = within(positions, positions, policy.config.window)
+    attend = remembering(causal_mask(prompt_lengths, size), near)
     hidden, cache = policy.forward(params, prompts, positions, attend)
     last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)[:, 0]
     return last, cache

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import ObjectiveConfig
-from gdpo_jax.policies import Policy
+from gdpo_jax.policies import Policy, trained_part
 from gdpo_jax.training.mesh import DEFAULT_RULES, ShardingRules, batch_sharding
 from gdpo_jax.training.policy_step import PolicyBatch, make_policy_step
 from gdpo_jax.training.state import TrainState, state_shardings
@@ -56,7 +56,7 @@ def abstract_state(
             step=jnp.zeros((), jnp.int32),
             healthy=jnp.ones((), bool),
             params=params,
-            opt_state=optimizer.init(params),
+            opt_state=optimizer.init(trained_part(policy, params)),
             advantage_state=(),
             key=key,
         )

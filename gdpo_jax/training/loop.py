@@ -105,10 +105,10 @@ def run_policy_optimization(
     the ids of its prompt. `tokenizer` decodes (`decode`, `token_spans`, `pad_id`). With
     `num_ranks`, rewards are per rank and `segment(completion, record)` gives the rank of every
     sampled token, -1 for none; None stands for a completion without ranks. `ref_params` are needed
-    if the objective has a KL term. Run again with the same `workdir`, it goes on after the last
-    checkpoint. `identity` is what else a continuation must share (JSON-like: optimizer, data).
-    `on_step` is called on every process with its own samples, one step late. `state` is donated;
-    use the returned one.
+    if the objective has a KL term, unless the policy keeps its reference (LoRA). Run again with the
+    same `workdir`, it goes on after the last checkpoint. `identity` is what else a continuation
+    must share (JSON-like: optimizer, data). `on_step` is called on every process with its own
+    samples, one step late. `state` is donated; use the returned one.
 
     Raises:
         UserError: sizes that do not divide, a checkpoint of another configuration or a damaged one,
@@ -116,7 +116,7 @@ def run_policy_optimization(
         RewardError: a reward function failed; the state before the step is stored first.
         NonFiniteLossError: a loss that is not finite; the state before it is stored first.
     """
-    _check_options(engine, objective, config, mesh, ref_params, segment, num_ranks)
+    _check_options(policy, engine, objective, config, mesh, ref_params, segment, num_ranks)
     options = {
         "mesh": mesh,
         "accumulation_steps": config.accumulation_steps,
@@ -198,7 +198,10 @@ def run_policy_optimization(
                 old = log_probs_of(state.params, **sequences)
             else:
                 old = None
-            reference = log_probs_of(ref_params, **sequences) if objective.needs_reference else None
+            reference = None
+            if objective.needs_reference:
+                kept = policy.reference(state.params) if ref_params is None else ref_params
+                reference = log_probs_of(kept, **sequences)
             update_batch = PolicyBatch(
                 **sequences,
                 advantages=token_advantages,
@@ -309,6 +312,7 @@ def _columns(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _check_options(
+    policy: Policy,
     engine: Engine,
     objective: ObjectiveConfig,
     config: PolicyOptimizationConfig,
@@ -324,7 +328,7 @@ def _check_options(
             f"the engine samples at temperature {engine.config.temperature}, but the run computes "
             f"log-probs at {config.temperature}; make them equal"
         )
-    if objective.needs_reference and ref_params is None:
+    if objective.needs_reference and ref_params is None and policy.reference is None:
         raise UserError(
             f"kl={objective.kl!r} with kl_coef={objective.kl_coef} needs ref_params; give them, or "
             "set kl_coef to 0"

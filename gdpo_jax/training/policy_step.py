@@ -136,7 +136,7 @@ def make_policy_step(
             return value, metrics
 
         grads, metrics = accumulated_gradients(
-            loss, state.params, batch, steps=accumulation_steps, mesh=mesh
+            policy, loss, state.params, batch, steps=accumulation_steps, mesh=mesh
         )
         if objective.correction is not None:
             squares = jnp.maximum(
@@ -144,7 +144,7 @@ def make_policy_step(
             )
             effective = jnp.square(metrics["rollout/weight_mean"]) / squares
             metrics = {**metrics, "rollout/effective_fraction": effective}
-        return guarded_update(state, optimizer, grads, metrics)
+        return guarded_update(policy, state, optimizer, grads, metrics)
 
     compiled = jax.jit(
         step,

@@ -79,9 +79,9 @@ def make_sft_step(
             return -jnp.sum(log_probs) / jnp.maximum(tokens, 1.0), {}
 
         grads, metrics = accumulated_gradients(
-            loss, state.params, batch, steps=accumulation_steps, mesh=mesh
+            policy, loss, state.params, batch, steps=accumulation_steps, mesh=mesh
         )
-        return guarded_update(state, optimizer, grads, {**metrics, "tokens": tokens})
+        return guarded_update(policy, state, optimizer, grads, {**metrics, "tokens": tokens})
 
     compiled = jax.jit(
         step,

@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Int, Key
 
-from gdpo_jax.policies import Policy
+from gdpo_jax.policies import Policy, trained_part
 from gdpo_jax.training.mesh import DEFAULT_RULES, ShardingRules, replicated, shardings_for
 
 
@@ -44,7 +44,7 @@ def create_state(
     advantage_state: Any = (),
 ) -> TrainState:
     """A fresh state, every array born with the sharding it keeps; optimizer slots follow
-    parameters.
+    trained parameters.
 
     `params` starts from given parameters (they are copied), otherwise from `policy.init`.
 
@@ -71,7 +71,7 @@ def _state_builder(
             step=jnp.zeros((), jnp.int32),
             healthy=jnp.ones((), bool),
             params=params,
-            opt_state=optimizer.init(params),
+            opt_state=optimizer.init(trained_part(policy, params)),
             advantage_state=jax.tree.map(jnp.asarray, advantage_state),
             key=run_key,
         )
@@ -96,6 +96,8 @@ def state_shardings(
     params = jax.eval_shape(policy.init, jax.random.key(0))
     of_params = shardings_for(policy.logical_axes(), params, mesh, rules)
 
+    trained = trained_part(policy, params)
+
     def slot(leaf: Any, param: Any, sharding: Any) -> Any:
         # Factored optimizers keep slots of other shapes; those are small and stay whole.
         return sharding if leaf.shape == param.shape else everywhere
@@ -103,9 +105,9 @@ def state_shardings(
     of_optimizer = optax.tree.map_params(
         optimizer,
         slot,
-        jax.eval_shape(optimizer.init, params),
-        params,
-        of_params,
+        jax.eval_shape(optimizer.init, trained),
+        trained,
+        trained_part(policy, of_params),
         transform_non_params=lambda _: everywhere,
     )
     return TrainState(

@@ -14,6 +14,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
+from gdpo_jax.policies import Policy, trained_part, with_trained_part
 from gdpo_jax.training.mesh import BATCH_AXES, batch_sharding
 from gdpo_jax.training.state import TrainState
 
@@ -57,15 +58,27 @@ def _merge_parts(stacked: Mapping[str, Float[Array, "parts"]]) -> Metrics:
 
 
 def accumulated_gradients(
-    loss_function: LossFunction, params: Any, batch: Any, *, steps: int, mesh: Mesh
+    policy: Policy,
+    loss_function: LossFunction,
+    params: Any,
+    batch: Any,
+    *,
+    steps: int,
+    mesh: Mesh,
 ) -> tuple[Any, Metrics]:
     """Gradients and metrics (with `loss`) of the summed `loss_function` over `steps` micro-batches.
 
-    Memory is that of one micro-batch; gradients are summed in the dtype of the parameters.
+    Gradients are those of the policy's trained part, summed in the dtype of the parameters. Memory
+    is that of one micro-batch.
     """
 
+    trained = trained_part(policy, params)
+
     def gradients(micro: Any) -> tuple[Any, Metrics]:
-        (loss, metrics), grads = jax.value_and_grad(loss_function, has_aux=True)(params, micro)
+        def loss_of(part: Any, micro: Any) -> tuple[Float[Array, ""], Mapping[str, Array]]:
+            return loss_function(with_trained_part(policy, params, part), micro)
+
+        (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(trained, micro)
         return grads, {**metrics, "loss": loss}
 
     if steps == 1:
@@ -75,13 +88,17 @@ def accumulated_gradients(
         grads, metrics = gradients(micro)
         return jax.tree.map(jnp.add, total, grads), metrics
 
-    zeros = jax.tree.map(jnp.zeros_like, params)
+    zeros = jax.tree.map(jnp.zeros_like, trained)
     grads, stacked = jax.lax.scan(add, zeros, split_rows(batch, steps, mesh))
     return grads, _merge_parts(stacked)
 
 
 def guarded_update(
-    state: TrainState, optimizer: optax.GradientTransformation, grads: Any, metrics: Metrics
+    policy: Policy,
+    state: TrainState,
+    optimizer: optax.GradientTransformation,
+    grads: Any,
+    metrics: Metrics,
 ) -> tuple[TrainState, Metrics]:
     """One optimizer update, skipped for good from the first loss or gradient that is not finite.
 
@@ -89,10 +106,11 @@ def guarded_update(
     """
     grad_norm = optax.tree.norm(grads)
     healthy = state.healthy & jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
+    trained = trained_part(policy, state.params)
     # optax raises Python floats to integer counts, which strict promotion would refuse.
     with jax.numpy_dtype_promotion("standard"):
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+        updates, opt_state = optimizer.update(grads, state.opt_state, trained)
+    renewed = optax.apply_updates(trained, updates)
 
     def keep(new: Any, old: Any) -> Any:
         return jax.tree.map(lambda a, b: jnp.where(healthy, a, b), new, old)
@@ -100,7 +118,7 @@ def guarded_update(
     state = state.replace(
         step=state.step + healthy.astype(jnp.int32),
         healthy=healthy,
-        params=keep(params, state.params),
+        params=with_trained_part(policy, state.params, keep(renewed, trained)),
         opt_state=keep(opt_state, state.opt_state),
     )
     return state, {

@@ -16,6 +16,7 @@ from gdpo_jax.policies import (
     num_params,
     unstack_layers,
 )
+from gdpo_jax.policies.attention import masked
 
 TINY = DecoderConfig(
     vocab_size=41,
@@ -48,13 +49,19 @@ def numpy_forward(config, params, tokens):
     p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
 
     def norm(x, scale):
-        return x / np.sqrt(np.mean(x**2) + config.norm_eps) * scale
+        return x / np.sqrt(np.mean(x**2) + config.norm_eps) * (scale + config.norm_offset)
 
-    def frequency(pair):
-        radians = config.rope_theta ** (-2 * pair / config.head_dim)
+    def is_local(n):
+        return config.window is not None and n % config.global_every != config.global_every - 1
+
+    def frequency(pair, n):
+        theta = config.local_rope_theta if is_local(n) else config.rope_theta
+        radians = theta ** (-2 * pair / config.head_dim)
         scaling = config.rope_scaling
-        if scaling is None:
+        if scaling is None or is_local(n):
             return radians
+        if scaling.kind == "linear":
+            return radians / scaling.factor
         wavelength = 2 * np.pi / radians
         if wavelength > scaling.original_positions / scaling.low_frequency_factor:
             return radians / scaling.factor
@@ -72,35 +79,47 @@ def numpy_forward(config, params, tokens):
             x = norm(x, p["layers"][f"{name}_norm"]["scale"][n])
         return x
 
-    def turn(x, position):
+    def turn(x, position, n):
         half = len(x) // 2
         out = np.empty_like(x)
         for i in range(half):
-            angle = position * frequency(i)
+            angle = position * frequency(i, n)
             a, b = x[i], x[i + half]
             out[i] = a * np.cos(angle) - b * np.sin(angle)
             out[i + half] = b * np.cos(angle) + a * np.sin(angle)
         return out
 
-    x = p["embedding"][tokens]
+    def activation(x):
+        if config.activation == "silu":
+            return x / (1 + np.exp(-x))
+        return x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+    def added(rows, name, n):
+        if not config.post_norms:
+            return rows
+        return np.stack([norm(row, p["layers"][name]["scale"][n]) for row in rows])
+
+    root = np.sqrt(config.query_scalar or config.head_dim)
+    x = p["embedding"][tokens] * (np.sqrt(config.d_model) if config.scale_embeddings else 1)
     for n in range(config.num_layers):
         w = {name: leaf[n] for name, leaf in p["layers"].items() if not isinstance(leaf, dict)}
         before = [norm(row, p["layers"]["attention_norm"]["scale"][n]) for row in x]
         mixed = np.zeros_like(x)
         for h in range(config.num_heads):
             j = h // (config.num_heads // config.num_kv_heads)
-            q = [turn(head(n, "query", h, row), t) for t, row in enumerate(before)]
-            k = [turn(head(n, "key", j, row), t) for t, row in enumerate(before)]
+            q = [turn(head(n, "query", h, row), t, n) for t, row in enumerate(before)]
+            k = [turn(head(n, "key", j, row), t, n) for t, row in enumerate(before)]
             v = [head(n, "value", j, row) for row in before]
             for t in range(len(tokens)):
-                scores = np.array([q[t] @ k[s] / np.sqrt(config.head_dim) for s in range(t + 1)])
+                seen = range(max(0, t + 1 - config.window) if is_local(n) else 0, t + 1)
+                scores = np.array([q[t] @ k[s] / root for s in seen])
                 weights = np.exp(scores - scores.max())
                 weights /= weights.sum()
-                mixed[t] += sum(weights[s] * v[s] for s in range(t + 1)) @ w["out"][h]
-        x = x + mixed
+                mixed[t] += sum(a * v[s] for a, s in zip(weights, seen)) @ w["out"][h]
+        x = x + added(mixed, "attention_post_norm", n)
         before = np.stack([norm(row, p["layers"]["mlp_norm"]["scale"][n]) for row in x])
-        gate = before @ w["gate"]
-        x = x + (gate / (1 + np.exp(-gate)) * (before @ w["up"])) @ w["down"]
+        mixed = (activation(before @ w["gate"]) * (before @ w["up"])) @ w["down"]
+        x = x + added(mixed, "mlp_post_norm", n)
     x = np.stack([norm(row, p["final_norm"]["scale"]) for row in x])
     return x @ (p["embedding"].T if config.tie_embeddings else p["head"])
 
@@ -128,6 +147,18 @@ def logits_of(config, params, tokens):
 
 
 STRETCH = RopeScaling(factor=8.0, original_positions=60)
+GEMMA = {
+    "qk_norm": True,
+    "window": 3,
+    "global_every": 2,
+    "local_rope_theta": 50.0,
+    "rope_scaling": RopeScaling(factor=8.0, kind="linear"),
+    "query_scalar": 9,
+    "norm_offset": True,
+    "post_norms": True,
+    "scale_embeddings": True,
+    "activation": "gelu_tanh",
+}
 
 
 @pytest.mark.parametrize(
@@ -137,8 +168,9 @@ STRETCH = RopeScaling(factor=8.0, original_positions=60)
         {"tie_embeddings": False, "rope_scaling": STRETCH},
         {"attention_bias": True},
         {"qk_norm": True},
+        GEMMA,
     ],
-    ids=["plain", "llama3", "qwen2", "qwen3"],
+    ids=["plain", "llama3", "qwen2", "qwen3", "gemma3"],
 )
 def test_logits_equal_a_plain_numpy_transformer(family):
     config = dataclasses.replace(TINY, **family)
@@ -149,24 +181,28 @@ def test_logits_equal_a_plain_numpy_transformer(family):
         np.testing.assert_allclose(logits[row], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_cached_steps_equal_one_full_forward():
-    params, tokens = random_params(TINY), random_tokens(2, 9)
-    full, _ = hidden_of(TINY, params, tokens, row_positions(2, 9), causal(2, 9))
-    cache, pieces = decoder_policy(TINY).init_cache(2, 12), []
+@pytest.mark.parametrize("family", [{}, GEMMA], ids=["plain", "gemma3"])
+def test_cached_steps_equal_one_full_forward(family):
+    config = dataclasses.replace(TINY, **family)
+    params, tokens = random_params(config), random_tokens(2, 9)
+    full, _ = hidden_of(config, params, tokens, row_positions(2, 9), causal(2, 9))
+    cache, pieces = decoder_policy(config).init_cache(2, 12), []
     for start, stop in ((0, 4), (4, 5), (5, 9)):
         mask = np.arange(12)[None, :] <= np.arange(start, stop)[:, None]
         mask = np.broadcast_to(mask, (2, *mask.shape))
         positions = row_positions(2, 9)[:, start:stop]
-        hidden, cache = hidden_of(TINY, params, tokens[:, start:stop], positions, mask, cache)
+        hidden, cache = hidden_of(config, params, tokens[:, start:stop], positions, mask, cache)
         pieces.append(hidden)
     assert int(cache.filled) == 9
     np.testing.assert_allclose(np.concatenate(pieces, axis=1), full, rtol=1e-5, atol=2e-5)
 
 
-def test_unrolled_layers_equal_scanned_layers():
-    params, tokens = random_params(TINY), random_tokens(2, 6)
-    scanned = logits_of(TINY, params, tokens)
-    unrolled = logits_of(TINY, unstack_layers(params), tokens)
+@pytest.mark.parametrize("family", [{}, GEMMA], ids=["plain", "gemma3"])
+def test_unrolled_layers_equal_scanned_layers(family):
+    config = dataclasses.replace(TINY, **family)
+    params, tokens = random_params(config), random_tokens(2, 6)
+    scanned = logits_of(config, params, tokens)
+    unrolled = logits_of(config, unstack_layers(params), tokens)
     np.testing.assert_allclose(unrolled, scanned, rtol=1e-5, atol=1e-4)
 
 
@@ -217,9 +253,43 @@ def test_a_query_that_sees_nothing_stays_finite():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient(params)))
 
 
+def test_positions_decide_the_window_not_slots():
+    """A gap in the slots is none in the window, and a jump of positions is one."""
+    config = dataclasses.replace(TINY, **GEMMA)
+    params, tokens = random_params(config), random_tokens(1, 6)
+    whole, _ = hidden_of(config, params, tokens, row_positions(1, 6), causal(1, 6))
+    apart = np.insert(tokens, 3, [[7], [7]], axis=1)
+    positions = np.array([[0, 1, 2, 9, 9, 3, 4, 5]], np.int32)
+    shown = causal(1, 8) & ~np.isin(np.arange(8), [3, 4])
+    gap, _ = hidden_of(config, params, apart, positions, shown)
+    np.testing.assert_allclose(np.delete(gap, [3, 4], axis=1), whole, rtol=1e-5, atol=1e-5)
+    # Three positions on, the local layers see nothing before; in the global ones, angles differ.
+    local = dataclasses.replace(config, global_every=99)
+    far, _ = hidden_of(local, params, tokens, np.array([[0, 1, 2, 5, 6, 7]]), causal(1, 6))
+    alone, _ = hidden_of(local, params, tokens[:, 3:], row_positions(1, 3), causal(1, 3))
+    np.testing.assert_allclose(far[:, 3:], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_a_layout_without_its_window_is_refused():
+    config = dataclasses.replace(TINY, **GEMMA)
+    policy, tokens = decoder_policy(config), random_tokens(1, 3)
+    with pytest.raises(ValueError, match="was given its window"):
+        see = masked(jnp.asarray(causal(1, 3)))
+        policy.forward(random_params(config), tokens, jnp.arange(3)[None], see)
+
+
+def test_rows_longer_than_the_positions_are_refused():
+    policy = decoder_policy(TINY)
+    tokens, positions = jnp.zeros((1, 33), int), jnp.arange(33)[None]
+    with pytest.raises(UserError, match="rows of 33 tokens exceed the policy's 32 positions"):
+        policy.apply(random_params(TINY), tokens, positions, jnp.asarray(causal(1, 33)))
+    with pytest.raises(UserError, match="rows of 40 tokens exceed"):
+        policy.init_cache(2, 40)
+
+
 @pytest.mark.parametrize("tie", [True, False])
 def test_logical_axes_name_every_axis_of_every_parameter(tie):
-    more = {"attention_bias": tie, "qk_norm": tie}
+    more = {"attention_bias": tie, "qk_norm": tie, "post_norms": tie}
     policy = decoder_policy(dataclasses.replace(TINY, tie_embeddings=tie, **more))
     shapes = jax.eval_shape(policy.init, jax.random.key(0))
     axes = policy.logical_axes()
@@ -259,6 +329,8 @@ def test_parameter_count_and_initial_scale(getkey):
         ({"num_heads": 3}, "num_heads 3 is not a multiple of num_kv_heads 2"),
         ({"head_dim": 5}, "head_dim must be even"),
         ({"d_ff": 0}, "d_ff must be at least 1, got 0"),
+        ({"window": 0}, "window must be at least 1, got 0"),
+        ({"activation": "relu"}, "legal: silu, gelu_tanh"),
         ({"dtype": "float16"}, "legal: float32, bfloat16"),
         ({"remat": "all"}, "legal: none, layer, dots"),
     ],

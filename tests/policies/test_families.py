@@ -9,13 +9,14 @@ import pytest
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import completion_log_probs, decoder_policy, families
-from gdpo_jax.policies.families import llama3, qwen3, qwen25, smollm2
+from gdpo_jax.policies.families import gemma3, llama3, qwen3, qwen25, smollm2
 
 CONSTRUCTORS = {
     smollm2: families.SMOLLM2,
     llama3: families.LLAMA3,
     qwen25: families.QWEN25,
     qwen3: families.QWEN3,
+    gemma3: families.GEMMA3,
 }
 EVERY = [(build, size) for build, table in CONSTRUCTORS.items() for size in table]
 
@@ -37,6 +38,9 @@ def count(config):
         (qwen25("7B"), 7_615_616_512),
         (qwen3("0.6B"), 596_049_920),
         (qwen3("8B"), 8_190_735_360),
+        (llama3("3.1-405B"), 405_853_388_800),
+        (gemma3("270M"), 268_098_176),
+        (gemma3("1B"), 999_885_952),
     ],
 )
 def test_parameter_counts_are_the_published_ones(config, published):
@@ -50,7 +54,14 @@ def test_every_size_holds_about_the_parameters_in_its_name(build, size):
 
 
 @pytest.mark.parametrize(
-    ("build", "size"), [(smollm2, "135M"), (llama3, "3.2-1B"), (qwen25, "0.5B"), (qwen3, "0.6B")]
+    ("build", "size"),
+    [
+        (smollm2, "135M"),
+        (llama3, "3.2-1B"),
+        (qwen25, "0.5B"),
+        (qwen3, "0.6B"),
+        (gemma3, "1B"),
+    ],
 )
 def test_a_shrunk_one_of_each_family_computes(build, size):
     config = build(

@@ -83,6 +83,34 @@ def test_values_equal_each_completion_alone(batch, layout, chunk):
         assert got.dtype == jnp.float32
 
 
+# Windows of two positions, shorter than every prompt but the last, and one longer than all rows.
+WINDOWS = [dataclasses.replace(CONFIG, window=size, global_every=2) for size in (2, 5, 40)]
+
+
+@pytest.mark.parametrize("config", WINDOWS, ids=lambda c: f"window{c.window}")
+def test_both_layouts_equal_each_completion_alone_in_sliding_windows(batch, config):
+    policy = decoder_policy(config)
+    params, (prompts, lengths, completions, mask) = batch
+    shared, _ = log_probs_of(params, batch[1], policy)
+    plain, _ = log_probs_of(params, batch[1], policy, (("layout", "plain"),))
+    np.testing.assert_allclose(shared, plain, atol=1e-5)
+
+    @jax.jit
+    def alone(row):
+        size = row.size
+        see = jnp.tril(jnp.ones((1, size, size), bool))
+        hidden, _ = policy.apply(params, row[None], jnp.arange(size)[None], see)
+        return jax.nn.log_softmax(policy.unembed(params, hidden))[0]
+
+    for b, length in enumerate(lengths):
+        row = np.concatenate([prompts[b, :length], completions[b, 1]])
+        after = np.asarray(alone(np.pad(row, (0, 13 - len(row)))))
+        expected = after[np.arange(length - 1, length + 5), completions[b, 1]]
+        np.testing.assert_allclose(shared[b, 1], np.where(mask[b, 1], expected, 0), atol=1e-5)
+    if config.window < 13:
+        assert np.abs(shared - log_probs_of(params, batch[1])[0]).max() > 1e-3
+
+
 def test_shared_and_plain_have_equal_gradients_chunked_or_not(batch):
     _, exact = loss_and_gradient(*batch, options=(("layout", "plain"), ("chunk", None)))
     scale = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(exact))

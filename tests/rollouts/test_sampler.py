@@ -70,6 +70,17 @@ def test_log_probs_equal_the_training_forward_at_every_token(
     np.testing.assert_allclose(rollout.log_probs, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("window", [2, 6])
+def test_sampling_in_sliding_windows_equals_the_training_forward(inputs, getkey, window):
+    policy = decoder_policy(dataclasses.replace(CONFIG, window=window, global_every=2))
+    params, prompts, lengths = inputs
+    rollout = draw(params, prompts, lengths, getkey(), policy=policy)
+    assert int(rollout.mask.sum()) > 40
+    expected = trained(params, rollout, policy=policy, layout="plain")
+    np.testing.assert_allclose(rollout.log_probs, expected, atol=1e-4)
+    assert np.abs(rollout.log_probs - trained(params, rollout)).max() > 1e-3
+
+
 @jax.jit
 def next_token(params, row, size):
     """The most likely token behind the first `size` of a row, by a forward of the whole row."""

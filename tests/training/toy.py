@@ -93,7 +93,7 @@ def records_for(mesh, batch_size: int, *, seed: int = 3, source=RECORDS):
     )
 
 
-def run(workdir, mesh, *, config: PolicyOptimizationConfig, **changes):
+def run(workdir, mesh, *, config: PolicyOptimizationConfig, policy=POLICY, **changes):
     """`run_policy_optimization` on the toy setting; `changes` replace its arguments."""
     optimizer = make_optimizer(OPTIMIZER)
     arguments = {
@@ -107,7 +107,7 @@ def run(workdir, mesh, *, config: PolicyOptimizationConfig, **changes):
         "encode": lambda record: record["prompt"],
         "tokenizer": DigitTokenizer(),
     } | changes
-    return run_policy_optimization(POLICY, config=config, workdir=workdir, mesh=mesh, **arguments)
+    return run_policy_optimization(policy, config=config, workdir=workdir, mesh=mesh, **arguments)
 
 
 def config(**changes) -> PolicyOptimizationConfig:

@@ -1,0 +1,25 @@
+"""JSON files that describe a model, read and written with one clear error."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gdpo_jax.errors import UserError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises UserError where the file is none, or is not there."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {path}") from error
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds a JSON {type(value).__name__}, not an object")
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON with a line end."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

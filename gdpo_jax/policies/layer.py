@@ -1,0 +1,171 @@
+"""One layer of the decoder, with its norms and rotary positions, as linen modules."""
+
+import functools
+import math
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from gdpo_jax.policies.attention import Attend
+from gdpo_jax.policies.config import DecoderConfig, RopeScaling
+
+
+def rotary_frequencies(
+    config: DecoderConfig, local: bool | Bool[Array, ""] | None = None
+) -> Float[Array, "F"]:
+    """Radians a position of each of the K/2 rotary pairs: theta^(-2i/K), then any scaling.
+
+    local: whether the layer sees its window only, on angles of its own.
+    """
+    half = config.head_dim // 2
+    exponent = -jnp.arange(half, dtype=jnp.float32) / half
+    stretched = stretch(config.rope_theta**exponent, config.rope_scaling)
+    return (
+        stretched
+        if local is None
+        else jnp.where(local, config.local_rope_theta**exponent, stretched)
+    )
+
+
+def stretch(frequency: Float[Array, "F"], scaling: RopeScaling | None) -> Float[Array, "F"]:
+    """Rotary frequencies under `scaling`."""
+    if scaling is None:
+        return frequency
+    if scaling.kind == "linear":
+        return frequency / scaling.factor
+    turns = scaling.original_positions * frequency / (2 * math.pi)
+    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+    kept = jnp.clip((turns - low) / (high - low), min=0.0, max=1.0)
+    return frequency * (kept + (1 - kept) / scaling.factor)
+
+
+def rotate(
+    x: Float[Array, "N T H K"], positions: Int[Array, "N T"], frequency: Float[Array, "F"]
+) -> Float[Array, "N T H K"]:
+    """Rotary positions by half rotation: pair (i, i + K/2) turns by position * frequency_i."""
+    angle = (positions.astype(jnp.float32)[..., None] * frequency[None, None])[:, :, None]
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x.dtype)
+
+
+def scaled(names: tuple[str, ...], *, fan_in: int) -> Callable:
+    """Normal initial values of variance 1 / fan_in, with the logical names of the axes."""
+
+    def init(key, shape, dtype):
+        # Two axes: random bits of three compile three times as long on CPU, to the same numbers.
+        matrix = jax.random.normal(key, (shape[0], math.prod(shape[1:])), dtype)
+        return fan_in**-0.5 * matrix.reshape(shape)
+
+    return nn.with_logical_partitioning(init, names)
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * scale, computed in float32 (arXiv 1910.07467, equation 4).
+
+    With `offset` the parameter is what the scale has above one (Gemma).
+    """
+
+    eps: float
+    axis: str = "embed"
+    offset: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
+        start = nn.initializers.zeros if self.offset else nn.initializers.ones
+        start = nn.with_logical_partitioning(start, (self.axis,))
+        scale = self.param("scale", start, (x.shape[-1],), jnp.float32)
+        scale = 1 + scale if self.offset else scale
+        wide = x.astype(jnp.float32)
+        mean_square = jnp.mean(wide * wide, axis=-1, keepdims=True)
+        normal = wide * jax.lax.rsqrt(mean_square + self.eps)
+        return (normal * scale.reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
+
+
+ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": functools.partial(nn.gelu, approximate=True)}
+
+
+class Layer(nn.Module):
+    """Attention and a gated feed-forward (arXiv 2002.05202, equation 6), each after a norm."""
+
+    config: DecoderConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "N T D"],
+        positions: Int[Array, "N T"],
+        attend: Attend,
+        cache: PyTree,
+        local: bool | Bool[Array, ""] | None = None,
+    ) -> tuple[Float[Array, "N T D"], PyTree]:
+        c = self.config
+        d, heads, kv, size = c.d_model, c.num_heads, c.num_kv_heads, c.head_dim
+
+        def kernel(name, shape, names, fan_in):
+            value = self.param(name, scaled(names, fan_in=fan_in), shape, jnp.float32)
+            return value.astype(x.dtype)
+
+        # What layers add starts smaller the more of them there are, so that tokens stay audible.
+        branches = 2 * c.num_layers
+        wq = kernel("query", (d, heads, size), ("embed", "heads", "head_dim"), d)
+        wk = kernel("key", (d, kv, size), ("embed", "kv_heads", "head_dim"), d)
+        wv = kernel("value", (d, kv, size), ("embed", "kv_heads", "head_dim"), d)
+        inner = heads * size * branches
+        wo = kernel("out", (heads, size, d), ("heads", "head_dim", "embed"), inner)
+        wg = kernel("gate", (d, c.d_ff), ("embed", "mlp"), d)
+        wu = kernel("up", (d, c.d_ff), ("embed", "mlp"), d)
+        wd = kernel("down", (c.d_ff, d), ("mlp", "embed"), c.d_ff * branches)
+
+        def product(x, w, name):
+            y = x @ w
+            # Adapters of low rank that lie beside the matrix (lora.py).
+            if self.has_variable("params", f"{name}_lora"):
+                pair = self.get_variable("params", f"{name}_lora")
+                y = y + (x @ pair["a"].astype(x.dtype)) @ pair["b"].astype(x.dtype)
+            return y
+
+        def project(x, w, heads, name, axis):
+            y = product(x, w.reshape(d, heads * size), name).reshape(*shape, heads, size)
+            if c.attention_bias:
+                zeros = nn.with_logical_partitioning(nn.initializers.zeros, (axis, "head_dim"))
+                bias = self.param(f"{name}_bias", zeros, (heads, size), jnp.float32)
+                y = y + bias.astype(y.dtype)[None, None]
+            return y
+
+        def norm(name, axis="embed"):
+            return RMSNorm(c.norm_eps, axis, c.norm_offset, name=name)
+
+        def place(x, name):
+            if c.qk_norm:
+                x = norm(f"{name}_norm", "head_dim")(x)
+            return rotate(x, positions, rotary_frequencies(c, local))
+
+        def added(x, name):
+            return norm(name)(x) if c.post_norms else x
+
+        # All tokens on one axis: products then contract one axis in the backward pass too, where
+        # XLA's CPU backend otherwise recomputes the gate inside a transposed product (2.6 times
+        # slower).
+        shape = x.shape[:2]
+        x = x.reshape(-1, d)
+        normal = norm("attention_norm")(x)
+        queries = place(project(normal, wq, heads, "query", "heads"), "query")
+        keys = place(project(normal, wk, kv, "key", "kv_heads"), "key")
+        values = project(normal, wv, kv, "value", "kv_heads")
+        if c.query_scalar is not None:
+            # Layouts divide scores by the root of the head size.
+            queries = queries * (c.head_dim / c.query_scalar) ** 0.5
+        mixed, cache = attend(queries, keys, values, cache, local)
+        mixed = product(mixed.reshape(-1, heads * size), wo.reshape(heads * size, d), "out")
+        x = x + added(mixed, "attention_post_norm")
+
+        normal = norm("mlp_norm")(x)
+        gate = ACTIVATIONS[c.activation](product(normal, wg, "gate"))
+        mixed = product(gate * product(normal, wu, "up"), wd, "down")
+        x = x + added(mixed, "mlp_post_norm")
+        return x.reshape(*shape, d), cache

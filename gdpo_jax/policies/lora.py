@@ -1,0 +1,140 @@
+"""Low-rank adapters (LoRA, arXiv 2106.09685): W + (alpha / rank) A B, with W left as it is.
+
+Adapters are a tree of their own beside the parameters. Apart, a layer computes x W + (x A) B, whose
+backward pass needs no gradient of W; merged, it computes x (W + A B). The reference policy is the
+same parameters without the adapters. A matrix [inputs, outputs] has A [inputs, rank] and B [rank,
+outputs], stacked over layers; heads and head size count as one axis.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key, PyTree
+
+from gdpo_jax.errors import UserError
+from gdpo_jax.policies.decoder import Params, Policy, unstack_layers
+
+# The first axes of a layer's matrix that are inputs; the others are outputs.
+INPUT_AXES = {"query": 1, "key": 1, "value": 1, "out": 2, "gate": 1, "up": 1, "down": 1}
+BASE, ADAPTERS = "base", "adapters"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """What is adapted, and how. Raises UserError for a rank or target that cannot be."""
+
+    rank: int = 16  # inner size of A B
+    alpha: float = 32.0  # A B counts alpha / rank times
+    targets: tuple[str, ...] = tuple(INPUT_AXES)  # matrices of each layer
+
+    def __post_init__(self):
+        if self.rank < 1:
+            raise UserError(f"lora rank must be at least 1, got {self.rank}")
+        unknown = [target for target in self.targets if target not in INPUT_AXES]
+        if unknown or not self.targets:
+            raise UserError(f"lora targets {unknown} are unknown; legal: {', '.join(INPUT_AXES)}")
+
+    @property
+    def scale(self) -> float:
+        """alpha / rank."""
+        return self.alpha / self.rank
+
+
+def lora_init(key: Key[Array, ""], params: PyTree, config: LoraConfig) -> Params:
+    """Adapters that change nothing yet: A uniform within 1 / sqrt(inputs), B zero.
+
+    params: of the decoder, layers stacked, as arrays or shapes. The key is consumed.
+    """
+    layers = {}
+    for target, own in zip(config.targets, jax.random.split(key, len(config.targets))):
+        depth, *shape = params["layers"][target].shape
+        inputs, outputs = _sizes(target, shape)
+        bound = inputs**-0.5
+        shape_a = (depth, inputs, config.rank)
+        layers[target] = {
+            "a": jax.random.uniform(own, shape_a, jnp.float32, minval=-bound, maxval=bound),
+            "b": jnp.zeros((depth, config.rank, outputs), jnp.float32),
+        }
+    return {"layers": layers}
+
+
+def lora_axes(logical_axes: PyTree, config: LoraConfig) -> PyTree:
+    """Logical axis names of the adapters, from those of the decoder: the rank stays whole."""
+    layers = {}
+    for target in config.targets:
+        depth, *names = logical_axes["layers"][target]
+        count = INPUT_AXES[target]
+        layers[target] = {"a": (depth, names[0], None), "b": (depth, None, names[count])}
+    return {"layers": layers}
+
+
+def lora_apply(params: Params, adapters: Params, config: LoraConfig) -> Params:
+    """Parameters with the adapters apart: each layer adds (x A) B to x W."""
+    layers = dict(params["layers"])
+    for target, pair in adapters["layers"].items():
+        layers[f"{target}_lora"] = {"a": pair["a"], "b": pair["b"] * config.scale}
+    return {**params, "layers": layers}
+
+
+def lora_merge(params: Params, adapters: Params, config: LoraConfig) -> Params:
+    """Parameters of the plain decoder that computes the same: W + (alpha / rank) A B."""
+    layers = dict(params["layers"])
+    for target, pair in adapters["layers"].items():
+        added = (pair["a"] @ pair["b"]) * config.scale
+        layers[target] = layers[target] + added.reshape(layers[target].shape)
+    return {**params, "layers": layers}
+
+
+def lora_policy(policy: Policy, config: LoraConfig) -> Policy:
+    """A policy over {"base": parameters, "adapters": adapters}; training changes the adapters.
+
+    The base is an argument of every program, not a constant in it, so that it lies on the mesh as
+    it would without adapters. The policy also takes plain parameters, for instance those of the
+    reference, which are `params["base"]`.
+    """
+
+    def joined(params: Params) -> Params:
+        if ADAPTERS not in params:
+            return params
+        return lora_apply(params[BASE], params[ADAPTERS], config)
+
+    def init(key: Key[Array, ""]) -> Params:
+        base_key, adapter_key = jax.random.split(key)
+        base = policy.init(base_key)
+        return {BASE: base, ADAPTERS: lora_init(adapter_key, base, config)}
+
+    def logical_axes() -> PyTree:
+        axes = policy.logical_axes()
+        return {BASE: axes, ADAPTERS: lora_axes(axes, config)}
+
+    def unroll(params: Params) -> Params:
+        if ADAPTERS in params and policy.config.dtype == "float32":
+            return unstack_layers(lora_merge(params[BASE], params[ADAPTERS], config))
+        # In bfloat16 a sum with W would round the small A B away, unlike in training.
+        return unstack_layers(joined(params))
+
+    def apply(params: Params, *arguments: Any, **options: Any) -> Any:
+        return policy.apply(joined(params), *arguments, **options)
+
+    def forward(params: Params, *arguments: Any, **options: Any) -> Any:
+        return policy.forward(joined(params), *arguments, **options)
+
+    return policy._replace(
+        init=init,
+        logical_axes=logical_axes,
+        apply=apply,
+        forward=forward,
+        unembed=lambda params, hidden: policy.unembed(params.get(BASE, params), hidden),
+        unroll=unroll,
+        reference=lambda params: params[BASE],
+        trained=ADAPTERS,
+    )
+
+
+def _sizes(target: str, shape: Any) -> tuple[int, int]:
+    """Inputs and outputs of one layer's matrix of `shape`."""
+    count = INPUT_AXES[target]
+    return math.prod(shape[:count]), math.prod(shape[count:])

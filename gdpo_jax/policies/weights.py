@@ -1,0 +1,177 @@
+"""Parameters from files onto a mesh and back, one tensor at a time.
+
+Reading, a process holds one shard of one parameter in host memory, and asks the file only for the
+slices that its own devices keep. Writing, it holds one file of the checkpoint.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import SingleDeviceSharding
+from jaxtyping import PyTree
+
+from gdpo_jax.errors import UserError
+from gdpo_jax.policies.config import DecoderConfig
+from gdpo_jax.policies.decoder import Params, decoder_policy
+from gdpo_jax.policies.tensor_names import Path, Stored
+
+LISTED = 40  # names of one kind in an error; a checkpoint of another model has hundreds
+
+
+class TensorSource(NamedTuple):
+    """Tensors of a checkpoint that is open but not read.
+
+    where: the file or folder, for messages. shapes: of every tensor. read(name, slices): that part
+    of one tensor as float32.
+    """
+
+    where: str
+    shapes: Mapping[str, tuple[int, ...]]
+    read: Callable[[str, tuple[slice, ...]], np.ndarray]
+
+
+def abstract_params(config: DecoderConfig) -> PyTree:
+    """Shapes and dtypes of the decoder's parameters."""
+    return jax.eval_shape(decoder_policy(config).init, jax.random.key(0))
+
+
+def load_params(
+    source: TensorSource,
+    stored: Mapping[Path, Stored],
+    abstract: PyTree,
+    *,
+    shardings: Any = None,
+    ignore: Callable[[str], bool] = lambda name: False,
+) -> Params:
+    """The parameters of the shapes in `abstract`, read slice by slice where `shardings` want them.
+
+    shardings: a sharding for every parameter; None puts all on the first device. ignore: tensors
+    that may be in the files without being wanted.
+
+    Raises UserError that lists all missing, superfluous and wrongly shaped tensors.
+    """
+    leaves, tree = jax.tree.flatten_with_path(abstract)
+    leaves = [(tuple(entry.key for entry in path), leaf) for path, leaf in leaves]
+    check_tensors(source, stored, dict(leaves), ignore)
+    if shardings is None:
+        one = SingleDeviceSharding(jax.local_devices()[0])
+        shardings = jax.tree.map(lambda _: one, abstract)
+    places = jax.tree.leaves(shardings)
+    placed = [_load(source, stored[path], leaf, to) for (path, leaf), to in zip(leaves, places)]
+    return jax.tree.unflatten(tree, placed)
+
+
+def check_tensors(
+    source: TensorSource,
+    stored: Mapping[Path, Stored],
+    leaves: Mapping[Path, Any],
+    ignore: Callable[[str], bool] = lambda name: False,
+) -> None:
+    """Raises UserError unless the source holds exactly the tensors of `leaves`."""
+    wanted = {
+        name: _stored_shape(stored[path], leaf.shape[stored[path].stacked :])
+        for path, leaf in leaves.items()
+        for name in _names(stored[path], leaf.shape)
+    }
+    missing = [name for name in wanted if name not in source.shapes]
+    extra = [name for name in source.shapes if name not in wanted and not ignore(name)]
+    shapes = [
+        f"{name} {list(source.shapes[name])} instead of {list(shape)}"
+        for name, shape in wanted.items()
+        if name in source.shapes and tuple(source.shapes[name]) != shape
+    ]
+    problems = []
+    for title, names in (
+        ("missing", missing),
+        ("not of this model", extra),
+        ("of another shape", shapes),
+    ):
+        if names:
+            shown = names[:LISTED] + [f"and {len(names) - LISTED} more"] * (len(names) > LISTED)
+            problems.append("\n  ".join([f"{len(names)} {title}:", *shown]))
+    if problems:
+        raise UserError(f"the tensors of {source.where} do not fit:\n" + "\n".join(problems))
+
+
+def _names(stored: Stored, shape: tuple[int, ...]) -> list[str]:
+    if not stored.stacked:
+        return [stored.name]
+    return [stored.name.format(layer) for layer in range(shape[0])]
+
+
+def _stored_shape(stored: Stored, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(math.prod(shape[axis] for axis in group) for group in stored.axes)
+
+
+def _load(source: TensorSource, stored: Stored, leaf: Any, sharding: Any) -> jax.Array:
+    """One parameter, each distinct slice of which is read once for all devices that keep it."""
+    holders: dict[tuple[range, ...], list[Any]] = {}
+    for device, index in sharding.addressable_devices_indices_map(leaf.shape).items():
+        ranges = tuple(range(*cut.indices(size)) for cut, size in zip(index, leaf.shape))
+        holders.setdefault(ranges, []).append(device)
+    arrays = []
+    for ranges, devices in holders.items():
+        values = np.empty([len(r) for r in ranges], leaf.dtype)
+        if stored.stacked:
+            for layer, out in zip(ranges[0], values):
+                out[...] = _read(
+                    source, stored.name.format(layer), stored, leaf.shape[1:], ranges[1:]
+                )
+        else:
+            values[...] = _read(source, stored.name, stored, leaf.shape, ranges)
+        arrays += [jax.device_put(values, device) for device in devices]
+    return jax.make_array_from_single_device_arrays(leaf.shape, sharding, arrays)
+
+
+def _read(
+    source: TensorSource,
+    name: str,
+    stored: Stored,
+    shape: tuple[int, ...],
+    ranges: tuple[range, ...],
+) -> np.ndarray:
+    """A block of one layer's parameter; of merged axes, the file is cut at the first one only."""
+    cuts, sizes = [], []
+    for first, *inner in stored.axes:
+        size = math.prod(shape[axis] for axis in inner)
+        cuts.append(slice(ranges[first].start * size, ranges[first].stop * size))
+        sizes += [len(ranges[first]), *(shape[axis] for axis in inner)]
+    order = [axis for group in stored.axes for axis in group]
+    block = source.read(name, tuple(cuts)).reshape(sizes).transpose(np.argsort(order))
+    inner_axes = {axis for _, *inner in stored.axes for axis in inner}
+    keep = [
+        slice(r.start, r.stop) if i in inner_axes else slice(None) for i, r in enumerate(ranges)
+    ]
+    return block[tuple(keep)]
+
+
+def stored_tensors(
+    params: Params, stored: Mapping[Path, Stored]
+) -> Iterator[tuple[str, tuple[int, ...], Callable[[], np.ndarray]]]:
+    """Name, shape and value of every tensor of a checkpoint of `params`, values when called for.
+
+    With several processes, all call all values in this order.
+    """
+    for path, leaf in jax.tree.leaves_with_path(params):
+        place = stored[tuple(entry.key for entry in path)]
+        one = leaf.shape[place.stacked :]
+        order = [axis for group in place.axes for axis in group]
+        shape = _stored_shape(place, one)
+        for layer, name in enumerate(_names(place, leaf.shape)):
+
+            def value(leaf=leaf, layer=layer, place=place, order=order, shape=shape):
+                array = whole(leaf[layer] if place.stacked else leaf)
+                return np.ascontiguousarray(array.transpose(order).reshape(shape))
+
+            yield name, shape, value
+
+
+def whole(array: Any) -> np.ndarray:
+    """A whole array in this process, also where other processes hold parts of it."""
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+    return np.asarray(array)
