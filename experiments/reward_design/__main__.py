@@ -1,6 +1,7 @@
 """Reward design without a language model: run a study, or all of them; `--help` lists the rest."""
 
 import dataclasses
+import json
 import sys
 import time
 from pathlib import Path
@@ -16,7 +17,6 @@ from experiments.reward_design.policies import PolicyName
 from experiments.reward_design.results import Findings, as_json, print_findings
 from experiments.reward_design.settings import CountingStudy, Study
 from experiments.reward_design.studies import run_study
-from experiments.saferec.summaries import write_json
 from gdpo_jax.advantages import ESTIMATORS
 from gdpo_jax.errors import UserError
 
@@ -102,7 +102,9 @@ def _run(names: list[str], options: Options) -> list[Findings]:
 
 
 def _write(found: list[Findings], out: Path) -> None:
-    write_json(out / "results.json", {one.name: as_json(one) for one in found})
+    out.mkdir(parents=True, exist_ok=True)
+    results = json.dumps({one.name: as_json(one) for one in found}, allow_nan=False)
+    (out / "results.json").write_text(results + "\n", encoding="utf-8")
     page = write_findings(found, out / "report.html")
     Console().print(f"results: {out / 'results.json'}, report: {page}", highlight=False)
 

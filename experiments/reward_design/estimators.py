@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -61,7 +62,10 @@ def estimator_named(name: str) -> Estimator:
 
 
 def estimators_named(names: Sequence[str]) -> tuple[Estimator, ...]:
-    """All of them, with labels that differ. Raises UserError for none, a repeated or unknown name."""
+    """All of them, with labels that differ.
+
+    Raises UserError for none, a repeated or an unknown name.
+    """
     if not names or len(set(names)) != len(names):
         raise UserError(f"estimators {list(names)}: give at least one, each once")
     found = [estimator_named(name) for name in names]
@@ -84,7 +88,7 @@ def as_cost(name: str) -> AdvantageTransform:
 
 
 def _papo(task: Task, weights: Weights) -> AdvantageTransform:
-    """The first reward is the outcome, the second the process; correct is half its scale or more."""
+    """The first reward is the outcome, the second the process; half the scale is correct."""
     if len(task.rewards) != 2:
         raise UserError(f"papo wants two rewards, outcome and process; got {list(task.names)}")
     outcome, process = task.rewards
@@ -123,15 +127,17 @@ _FROM_TASK: dict[str, MakeEstimator] = {
 
 def _own(name: str) -> Estimator:
     source, _, attribute = name.rpartition(":")
+    if not (source and attribute):
+        raise UserError(f"estimator {name!r}: give module:function or file.py:function")
     module = _module(source, name)
     if not hasattr(module, attribute):
         public = [one for one in vars(module) if not one.startswith("_")]
         raise UserError(f"estimator {name!r}: {source} has no {attribute!r}; it has {public}")
     found = getattr(module, attribute)
-    if not (isinstance(found, AdvantageTransform) or callable(found)):
+    if not (isinstance(found, AdvantageTransform) or _takes_one(found)):
         raise UserError(
-            f"estimator {name!r} is a {type(found).__name__}; it must be a function "
-            "weights -> AdvantageTransform, or an AdvantageTransform"
+            f"estimator {name!r} is a {type(found).__name__}; it must be a function of one "
+            "argument, weights -> AdvantageTransform, or an AdvantageTransform"
         )
 
     def make(task: Task, weights: Weights) -> AdvantageTransform:
@@ -144,6 +150,14 @@ def _own(name: str) -> Estimator:
         return made
 
     return Estimator(attribute, make)
+
+
+def _takes_one(found: object) -> bool:
+    try:
+        inspect.signature(found).bind(None)
+    except TypeError:
+        return False
+    return True
 
 
 def _module(source: str, name: str) -> ModuleType:

@@ -147,7 +147,8 @@ def conditioning(study: Study, outcomes: Outcomes) -> Findings:
     """An easy reward against a hard one: what its weight does, and what a condition does."""
     hard, easy = study.cases[0].task.names
     early = study.training.steps // 3
-    kinds = {"plain": False, "conditioned": True}
+    kinds = {"plain": False, "gated": True}
+    plain = [case for case in study.cases if case.gate is None]
     rows = []
     for kind, gated in kinds.items():
         for label in _labels(outcomes):
@@ -174,7 +175,7 @@ def conditioning(study: Study, outcomes: Outcomes) -> Findings:
                 found.append(1 - share if exceed else share)
         return found
 
-    weights = [case.weights[1] for case in study.cases if case.gate is None]
+    weights = [case.weights[1] for case in plain]
 
     def figure(title: str, *, exceed: bool) -> LineFigure:
         series = [
@@ -198,19 +199,19 @@ def conditioning(study: Study, outcomes: Outcomes) -> Findings:
     for label in ("grpo", "gdpo"):
         if label not in _labels(outcomes):
             continue
-        plain, gated = (np.stack(by_weight(label, gated, early)) for gated in (False, True))
+        loose, held = (np.stack(by_weight(label, gated, early)) for gated in (False, True))
         claims.append(
             Claim(
                 f"{label}, plain: the larger the weight of {easy}, the lower {hard}",
-                bool((np.diff(plain.mean(axis=1)) < 0).all()),
-                f"after {early} steps " + ", ".join(_text(row) for row in plain),
+                bool((np.diff(loose.mean(axis=1)) < 0).all()),
+                f"after {early} steps " + ", ".join(_text(row) for row in loose),
             )
         )
         claims.append(
             Claim(
-                f"{label}, conditioned: {hard} is higher at every weight and hardly depends on it",
-                bool((gated > plain).all() and np.ptp(gated.mean(axis=1)) < 0.05),
-                f"after {early} steps " + ", ".join(_text(row) for row in gated),
+                f"{label}, gated: {hard} is higher at every weight and hardly depends on it",
+                bool((held > loose).all() and np.ptp(held.mean(axis=1)) < 0.05),
+                f"after {early} steps " + ", ".join(_text(row) for row in held),
             )
         )
     last = study.cases[-1]
@@ -234,7 +235,7 @@ def conditioning(study: Study, outcomes: Outcomes) -> Findings:
         figures=(
             figure(f"{hard} after {early} steps", exceed=False),
             figure(f"exceed after {early} steps", exceed=True),
-            *(_reward_figure(case, outcomes, hard) for case in (study.cases[3], last)),
+            *(_reward_figure(case, outcomes, hard) for case in (plain[-1], last)),
             *_diagnostics(last, outcomes),
         ),
         claims=tuple(claims),

@@ -78,13 +78,19 @@ def train(
     make: MakeEstimator,
     weights: Float[Array, "K"],
     key: PRNGKeyArray,
+    *,
+    loudness: Float[Array, "K"] | None = None,
 ) -> Curves:
     """Draws a task from `key` and trains a policy on it; pure, so `jax.vmap` over weights and keys.
 
     The same key gives the same task, initial policy and random numbers under every estimator.
+    loudness: a traced factor on every reward and its noise, which `make` is not told of.
     """
     task_key, init_key, sample_key = jax.random.split(key, 3)
-    tables = draw_tables(task, task_key)
+    tables, noise_sd = draw_tables(task, task_key), jnp.asarray(task.noise)
+    if loudness is not None:
+        tables = dataclasses.replace(tables, rewards=tables.rewards * loudness[None, None, :])
+        noise_sd = noise_sd * loudness
     policy = policy_named(training.policy)
     transform = make(task, weights)
     optimizer = OPTIMIZERS[training.optimizer](training.learning_rate)
@@ -115,7 +121,7 @@ def train(
         values = jnp.take_along_axis(tables.rewards, chosen[:, :, None], axis=1)
         if task.noise.any():
             noise = jax.random.normal(noise_key, values.shape, values.dtype)
-            values = values + noise * task.noise[None, None, :]
+            values = values + noise * noise_sd[None, None, :]
         rewards = RewardBatch(values=values, valid=jnp.ones(values.shape, bool), names=task.names)
         advantages, advantage_state, metrics = compute_advantages(
             transform, rewards, advantage_state, lengths=jnp.ones(chosen.shape, jnp.float32)
@@ -155,21 +161,25 @@ def train_many(
     weights: Float[AnyArray, "W K"],
     *,
     seeds: int,
+    loudness: Float[AnyArray, "W K"] | None = None,
 ) -> Curves:
     """`train` for every weight vector and the seeds 0 to `seeds` - 1, as one compiled program.
 
-    Every seed is another task of the family and another run on it. Returns host arrays.
+    Every seed is another task of the family and another run on it. loudness: see `train`, one
+    vector for each of weights. Returns host arrays.
     """
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
+    weights = jnp.asarray(weights, jnp.float32)
+    loudness = jnp.ones_like(weights) if loudness is None else jnp.asarray(loudness, jnp.float32)
 
-    def one(weights: Array, key: PRNGKeyArray) -> Curves:
-        return train(task, training, make, weights, key)
+    def one(weights: Array, loudness: Array, key: PRNGKeyArray) -> Curves:
+        return train(task, training, make, weights, key, loudness=loudness)
 
-    over_seeds = jax.vmap(one, in_axes=(None, 0))
+    over_seeds = jax.vmap(one, in_axes=(None, None, 0))
     # A program this small costs more to compile than to run: half the time at this level.
     quick = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
-    run = jax.jit(jax.vmap(over_seeds, in_axes=(0, None)), compiler_options=quick)
-    return jax.tree.map(np.asarray, run(jnp.asarray(weights, jnp.float32), keys))
+    run = jax.jit(jax.vmap(over_seeds, in_axes=(0, 0, None)), compiler_options=quick)
+    return jax.tree.map(np.asarray, run(weights, loudness, keys))
 
 
 def _entropy(logits: Float[Array, "P C"]) -> Float[Array, ""]:

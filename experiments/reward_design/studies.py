@@ -32,23 +32,35 @@ def run_study(study: Study | CountingStudy) -> Findings:
 
 
 def train_cases(study: Study, estimators: Sequence[Estimator]) -> Outcomes:
-    """The curves of every estimator in every case; cases that differ in weights alone run as one
-    program.
+    """The curves of every estimator in every case.
+
+    Cases that differ in weights and scales alone run as one program, unless the estimator looks at
+    the scales.
     """
     if study.seeds < 1:
         raise UserError(f"seeds={study.seeds} must be at least 1")
-    together: dict[tuple, list[Case]] = {}
-    for case in study.cases:
-        together.setdefault((case.task, case.gate), []).append(case)
     outcomes: dict[tuple[str, str], Curves] = {}
     for estimator in estimators:
+        together: dict[tuple, list[Case]] = {}
+        for case in study.cases:
+            task = case.task
+            if not estimator.needs_task and case.gate is None:
+                task = task.with_unit_scales()
+            together.setdefault((task, case.gate), []).append(case)
         for (task, gate), cases in together.items():
-            make = behind_gate(estimator.make, gate)
-            weights = np.array([case.weights for case in cases], np.float32)
-            curves = train_many(task, study.training, make, weights, seeds=study.seeds)
+            curves = train_many(
+                task,
+                study.training,
+                behind_gate(estimator.make, gate),
+                np.array([case.weights for case in cases], np.float32),
+                seeds=study.seeds,
+                loudness=np.array([case.task.scales / task.scales for case in cases]),
+            )
             for i, case in enumerate(cases):
                 outcomes[estimator.label, case.label] = jax.tree.map(lambda x, i=i: x[i], curves)
-    return outcomes
+    # In the order of the cases, whichever ran together.
+    labels = [(one.label, case.label) for one in estimators for case in study.cases]
+    return {label: outcomes[label] for label in labels}
 
 
 def behind_gate(make: MakeEstimator, gate: Gate | None) -> MakeEstimator:

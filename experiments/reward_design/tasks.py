@@ -87,6 +87,11 @@ class Task:
         """Standard deviation of every reward's noise, `[K]`."""
         return np.array([reward.noise for reward in self.rewards], np.float32) * self.scales
 
+    def with_unit_scales(self) -> "Task":
+        """The same task with every scale at 1."""
+        unit = tuple(dataclasses.replace(reward, scale=1.0) for reward in self.rewards)
+        return dataclasses.replace(self, rewards=unit)
+
     def correlations(self) -> np.ndarray:
         """The K x K matrix of the hidden scores."""
         if isinstance(self.correlation, tuple):

@@ -19,10 +19,7 @@ STUDY = Study(
     estimators=("grpo", "gdpo"),
     cases=(
         *(Case(label=f"plain, {w:g}", task=_TASK, weights=(1.0, w)) for w in _WEIGHTS),
-        *(
-            Case(label=f"conditioned, {w:g}", task=_TASK, weights=(1.0, w), gate=_GATE)
-            for w in _WEIGHTS
-        ),
+        *(Case(label=f"gated, {w:g}", task=_TASK, weights=(1.0, w), gate=_GATE) for w in _WEIGHTS),
     ),
     training=Training(steps=300),
     seeds=16,
