@@ -117,8 +117,8 @@ def cancel(study: Study, outcomes: Outcomes) -> Findings:
         study,
         tables=(
             Table(
-                f"largest change of a parameter; {name} at the end; share of samples that cancel",
-                ("case", "estimator", "moved", name, "cancelled"),
+                f"largest change by an update; {name} at the end; share of samples that cancel",
+                ("case", "estimator", "change", name, "cancelled"),
                 tuple(rows),
             ),
         ),

@@ -5,6 +5,7 @@ program.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -28,7 +29,8 @@ from gdpo_jax.objectives import ObjectiveConfig, count_denominators, policy_obje
 
 # (task, weights [K]) -> the estimator; the weights are traced, so that they can be a batch axis.
 MakeEstimator = Callable[[Task, Float[Array, "K"]], AdvantageTransform]
-OPTIMIZERS = {"adam": optax.adam, "sgd": optax.sgd}
+# Adam takes a step of full size for any gradient far above its eps: keep eps above the rounding.
+OPTIMIZERS = {"adam": functools.partial(optax.adam, eps=1e-5), "sgd": optax.sgd}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ class Curves:
 
     rewards: `[W, S, T + 1, K]` exact expected rewards before every update and after the last.
     best: `[W, S, K]` of the policy that maximises the weighted sum of the task.
-    moved: `[W, S]` largest change of a parameter from start to end.
+    moved: `[W, S]` largest change of a parameter by one update, of all updates.
     metrics: name -> `[W, S, T]`, those of `compute_advantages`, and "entropy" of the policy in
     nats.
     """
@@ -129,27 +131,29 @@ def train(
         metrics["entropy"] = _entropy(logits)
         flat, old = advantages.values.reshape(-1, 1), log_probs_of(params, chosen)
 
-        def update(inner: Any, _: None) -> tuple[Any, None]:
+        def update(inner: Any, _: None) -> tuple[Any, Array]:
             params, optimizer_state = inner
             gradient = jax.grad(loss)(params, chosen, old, flat)
-            changes, optimizer_state = optimizer.update(gradient, optimizer_state, params)
-            return (optax.apply_updates(params, changes), optimizer_state), None
+            # optax mixes integer counts and float decays.
+            with jax.numpy_dtype_promotion("standard"):
+                changes, optimizer_state = optimizer.update(gradient, optimizer_state, params)
+            largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in jax.tree.leaves(changes)]))
+            return (optax.apply_updates(params, changes), optimizer_state), largest
 
-        (params, optimizer_state), _ = jax.lax.scan(
+        (params, optimizer_state), moved = jax.lax.scan(
             update, (params, optimizer_state), length=training.num_iterations
         )
         before = expected_rewards(logits, tables.rewards)
-        return (params, optimizer_state, advantage_state), (before, metrics)
+        return (params, optimizer_state, advantage_state), (before, jnp.max(moved), metrics)
 
     carry = (start, optimizer.init(start), transform.init(task.names))
     keys = jax.random.split(sample_key, training.steps)
-    (params, _, _), (expected, metrics) = jax.lax.scan(step, carry, keys)
+    (params, _, _), (expected, moved, metrics) = jax.lax.scan(step, carry, keys)
     last = expected_rewards(policy.logits(params, tables), tables.rewards)
-    changes = jax.tree.map(lambda a, b: jnp.max(jnp.abs(a - b)), params, start)
     return Curves(
         rewards=jnp.concatenate([expected, last[None]]),
         best=best_rewards(tables.rewards, weights),
-        moved=jnp.max(jnp.stack(jax.tree.leaves(changes))),
+        moved=jnp.max(moved),
         metrics=metrics,
     )
 
