@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.saferec.arms import ARM_NAMES
-from experiments.saferec.report_charts import (
+from experiments.charts import (
     Dot,
     Series,
     heat_map,
@@ -20,6 +19,8 @@ from experiments.saferec.report_charts import (
     line_chart,
     scatter_chart,
 )
+from experiments.page import write_page
+from experiments.saferec.arms import ARM_NAMES
 from experiments.saferec.report_runs import Run, Trained, folder_name, load_runs
 from experiments.saferec.report_samples import sample_article
 from experiments.saferec.results import METRICS, ArmResult, verdicts
@@ -52,7 +53,6 @@ DIAGNOSTICS = {
     "largest gap between sampler and trainer": "sampler/gap_max",
     "tokens per second": "tokens_per_second",
 }
-_TEMPLATE = Path(__file__).with_name("report_page.html")
 
 
 def write_report(run_dirs: Sequence[Path], out: Path) -> Path:
@@ -72,20 +72,8 @@ def write_report(run_dirs: Sequence[Path], out: Path) -> Path:
         "Diagnostics": _charts(runs, DIAGNOSTICS),
         "Samples": _samples(runs),
     }
-    present = {name: text for name, text in sections.items() if text}
-    body, nav = [], []
-    for name, text in present.items():
-        anchor = name.lower().replace(" ", "-")
-        nav.append(f'<li><a href="#{anchor}">{escape(name)}</a></li>')
-        body.append(f'<section><h2 id="{anchor}">{escape(name)}</h2>{text}</section>')
     title = "SafeRec: " + ", ".join(run.label or folder_name(run.results.run_dir) for run in runs)
-    page = _TEMPLATE.read_text(encoding="utf-8")
-    # The body comes last: what users and models wrote is not searched for placeholders.
-    for name, text in (("title", escape(title)), ("nav", "".join(nav)), ("body", "\n".join(body))):
-        page = page.replace("{{" + name + "}}", text)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
-    return out
+    return write_page(title, sections, out)
 
 
 def _style(arm: str) -> str:

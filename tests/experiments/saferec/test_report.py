@@ -6,9 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from experiments.saferec.catalogue import film_oracle
-from experiments.saferec.report import write_report
-from experiments.saferec.report_charts import (
+from experiments.charts import (
     Dot,
     Series,
     heat_map,
@@ -18,6 +16,8 @@ from experiments.saferec.report_charts import (
     scatter_chart,
     ticks,
 )
+from experiments.saferec.catalogue import film_oracle
+from experiments.saferec.report import write_report
 from experiments.saferec.report_samples import group_z_scores, mark_items
 from experiments.saferec.samples import read_samples
 from gdpo_jax.errors import UserError

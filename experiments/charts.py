@@ -1,4 +1,4 @@
-"""Charts of the report as SVG and HTML text, drawn by hand so that the page needs nothing else.
+"""Charts of a report as SVG and HTML text, drawn by hand so that the page needs nothing else.
 
 Colours come from the classes `s0`, `s1`, ... of the page, which suit light and dark. Every element
 of a series carries `data-series`, by which the legend shows and hides it. All text is escaped.
@@ -58,6 +58,17 @@ class Dot:
     x: float
     y: float
     seeds: Sequence[tuple[float, float]] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Trail:
+    """One line through a plane in its own order, not that of x; each point is (x, y, name)."""
+
+    key: str
+    label: str
+    style: str
+    points: Sequence[tuple[float, float, str]]
+    dashed: bool = False
 
 
 class _Axes:
@@ -157,6 +168,37 @@ def scatter_chart(title: str, dots: Sequence[Dot], *, x_label: str, y_label: str
     return _figure(title, f"{title}: {summary}", "".join(parts), width, height, wide=True)
 
 
+def trail_chart(title: str, trails: Sequence[Trail], *, x_label: str, y_label: str) -> str:
+    """Trails with a dot at every point, which tells its name; an empty string without points."""
+    drawn = [trail for trail in trails if trail.points]
+    if not drawn:
+        return ""
+    width, height = 2 * WIDTH, 330
+    xs = [x for trail in drawn for x, _, _ in trail.points]
+    ys = [y for trail in drawn for _, y, _ in trail.points]
+    room = 0.06 * ((max(xs) - min(xs)) or 1.0)
+    axes = _Axes([min(xs) - room, max(xs) + room], ys, width=width, height=height)
+    parts = [axes.draw(x_label, y_label)]
+    for trail in drawn:
+        line = "L".join(f"{axes.x(x)} {axes.y(y)}" for x, y, _ in trail.points)
+        dash = " dashed" if trail.dashed else ""
+        parts.append(f'<g class="{trail.style}" data-series="{escape(trail.key)}">')
+        parts.append(f'<path class="line{dash}" d="M{line}"/>')
+        for x, y, name in trail.points:
+            about = f"{trail.label}, {name}: {x_label} {x:.4g}, {y_label} {y:.4g}"
+            parts.append(
+                f'<circle class="dot" cx="{axes.x(x)}" cy="{axes.y(y)}" r="3.5">'
+                f"<title>{escape(about)}</title></circle>"
+            )
+        parts.append("</g>")
+    ends = "; ".join(
+        f"{trail.label} from {x_label} {trail.points[0][0]:.4g}, {y_label} {trail.points[0][1]:.4g}"
+        f" to {x_label} {trail.points[-1][0]:.4g}, {y_label} {trail.points[-1][1]:.4g}"
+        for trail in drawn
+    )
+    return _figure(title, f"{title}: {ends}", "".join(parts), width, height, wide=True)
+
+
 def heat_map(rows: Mapping[str, Sequence[float | None]], columns: Sequence[str]) -> str:
     """A table whose cells are shaded by their share of the largest value."""
     top = max((v for cells in rows.values() for v in cells if v is not None), default=0.0) or 1.0
@@ -246,10 +288,12 @@ def _figure(
 __all__ = [
     "Dot",
     "Series",
+    "Trail",
     "heat_map",
     "histogram",
     "line_chart",
     "pareto_front",
     "scatter_chart",
     "ticks",
+    "trail_chart",
 ]
