@@ -26,7 +26,9 @@ from gdpo_jax.training import (
 )
 
 B, G, P, C = 32, 4, 6, 8
-OPTIMIZER = make_optimizer(dataclasses.replace(toy.OPTIMIZER, weight_decay=0.1))
+# Adam's first update is the sign of the gradient, and a gradient of rounding size has none: eps
+# stands above it.
+OPTIMIZER = make_optimizer(dataclasses.replace(toy.OPTIMIZER, weight_decay=0.1, eps=1e-4))
 OBJECTIVE = ObjectiveConfig(kl="k3", kl_coef=0.1, entropy_coef=0.01, aggregation="grpo")
 
 
