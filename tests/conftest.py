@@ -2,11 +2,14 @@
 
 import os
 
-# XLA on CPU starts the collectives of a program in any order, each holding a thread until all fake
-# devices have come: with as few threads as devices they can wait for each other for ever.
+# XLA on CPU may start the independent collectives of a program in any order, each holding a thread
+# until all fake devices have come, so that they wait for each other for ever: in their order, then,
+# and with more threads than programs in flight need. Processes that tests start inherit both.
+_ORDERED = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_ORDERED}".strip()
 os.environ.setdefault("PJRT_NPROC", "64")
 
-import jax
+import jax  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

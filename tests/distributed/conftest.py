@@ -8,8 +8,6 @@ import pytest
 
 TRAINING = Path(__file__).parent.parent / "training"
 sys.path.insert(0, str(TRAINING))
-# Threads enough for all devices to wait in several collectives at once; see tests/training.
-os.environ.setdefault("PJRT_NPROC", "64")
 
 
 @pytest.fixture

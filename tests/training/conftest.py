@@ -7,10 +7,6 @@ from pathlib import Path
 import jax
 import pytest
 
-# XLA on CPU runs independent collectives of one program in any order, each holding a thread until
-# all devices have come: with as few threads as devices they can wait for each other for ever.
-os.environ.setdefault("PJRT_NPROC", "64")
-
 # `toy` is shared with the processes that some tests start.
 sys.path.insert(0, str(Path(__file__).parent))
 

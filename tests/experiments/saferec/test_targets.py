@@ -1,6 +1,5 @@
 """What supervised stages imitate, on a record small enough to read."""
 
-import numpy as np
 import pytest
 
 from experiments.saferec.catalogue import Film, film_oracle
@@ -12,6 +11,7 @@ from experiments.saferec.targets import (
     safe_target,
     solution_block,
 )
+from experiments.saferec.traits import TRAIT_KEYS
 
 SPIDERS = "Arachnophobia / reptile phobia"
 
@@ -71,9 +71,19 @@ def test_the_parser_reads_the_list_and_not_the_reasoning(oracle):
 def test_base_examples_never_join_a_wish_with_a_list(oracle):
     examples = base_examples([RECORD] * 40, FILMS, oracle)
     lists = [(prompt, target) for prompt, target in examples if "<solution>" in target]
-    assert {prompt for prompt, _ in lists} == {"Films: Drama", f"Content: {SPIDERS}"}
+    prompts = {prompt for prompt, _ in lists}
+    without = {f"Films: Drama. Without: {key}" for key in TRAIT_KEYS}
+    assert prompts == {"Films: Drama", f"Content: {SPIDERS}"} | without
     assert (f"Content: {SPIDERS}", solution_block([("Film1", 2001)])) in lists
     assert (f"Content: {SPIDERS}", solution_block([("Film0", 2000)])) not in lists
     read = [target for _, target in examples if "<solution>" not in target]
     assert set(read) == {reading_target(RECORD)}
-    assert np.mean(["<solution>" in target for _, target in examples]) > 0.2
+    spiderless = [target for prompt, target in lists if prompt.endswith(f"Without: {SPIDERS}")]
+    assert {item.title for target in spiderless for item in parse_recommendations(target)} == {
+        "Film0",
+        "Film2",
+        "Film4",
+    }
+    others = [target for prompt, target in lists if "Without" in prompt and SPIDERS not in prompt]
+    assert {len(parse_recommendations(target)) for target in others} == {4}
+    assert len(set(others)) > 1
