@@ -43,7 +43,15 @@ def test_the_reward_of_the_how_to_works():
     assert space["Brevity"]()([done, cut], [{}, {}]) == [-2.0, None]
 
 
-@pytest.mark.parametrize("name", ["README.md", "BUILD.md", "experiments/saferec/README.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "BUILD.md",
+        "experiments/saferec/README.md",
+        "experiments/reward_design/README.md",
+    ],
+)
 def test_files_that_documents_name_exist(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     named = re.findall(r"`((?:docs|scripts|tests|experiments)/[\w/.-]+)`", text)

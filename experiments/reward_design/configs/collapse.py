@@ -1,4 +1,10 @@
-"""A loud reward drowns a quiet one in GRPO's sum; GDPO hears both."""
+"""A loud reward drowns a quiet one in GRPO's sum, and GDPO hears both (arXiv 2601.05242, 3.1).
+
+    python -m experiments.reward_design run collapse
+
+Cost: 6 seconds on one CPU core. Expect the quiet reward at 0.261 +-0.131 (GRPO) and 0.996 +-0.001
+(GDPO) with the other one 100 times as loud; 0.981 and 0.996 at equal scales; 16 seeds.
+"""
 
 from experiments.reward_design.learning import Training
 from experiments.reward_design.settings import Case, Study

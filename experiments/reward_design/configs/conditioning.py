@@ -1,4 +1,11 @@
-"""Weights against conditions: an easy reward (short) that pulls against a hard one (correct)."""
+"""Weights against conditions: an easy reward (short) that pulls against a hard one (correct).
+
+    python -m experiments.reward_design run conditioning
+
+After the length table of arXiv 2601.05242 (eq. 7 and 8), whose weights it sweeps.
+Cost: 17 seconds on one CPU core. Expect, under GDPO after 100 steps, correct to fall from 0.543 to
+0.138 as the weight of short rises from 0.25 to 1, and from 0.679 to 0.652 if conditioned; 16 seeds.
+"""
 
 from experiments.reward_design.learning import Training
 from experiments.reward_design.settings import Case, Gate, Study

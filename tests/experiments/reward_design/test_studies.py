@@ -132,7 +132,7 @@ def test_only_estimators_of_single_groups_are_counted():
     )
     found = run_study(study)
     assert [row[:2] for row in found.tables[0].rows] == [("rloo", 6)]
-    assert "['saw', 'reinforce_pp', 'papo']" in found.tables[0].title
+    assert "beyond one group: saw, reinforce_pp, papo" in found.tables[0].title
     assert [claim.holds for claim in found.claims] == [None, None]
 
 
