@@ -36,8 +36,9 @@ class Policy(NamedTuple):
     logical_axes() -> the tree of params with a tuple of axis names for each leaf.
     apply(params, tokens [N,T], positions [N,T], mask [N,T,S], cache=None)
       -> (hidden [N,T,D], cache).
-    forward(params, tokens, positions, attend, caches) -> (hidden, caches): any attention layout;
-      `caches` is a tree stacked over layers (a tuple of trees where layers are a tuple), or None.
+    forward(params, tokens, positions, attend, caches=None, pin=None) -> (hidden, caches): any
+      attention layout; `caches` is a tree stacked over layers (a tuple of trees where layers are a
+      tuple), or None; `pin` maps what flows between layers to itself, placed (`pin_rows`).
     unembed(params, hidden [..., D]) -> float32 logits [..., V].
     init_cache(batch, length) -> an empty cache of `length` slots.
 
@@ -68,6 +69,21 @@ def trained_part(policy: Policy, params: PyTree) -> PyTree:
 def with_trained_part(policy: Policy, params: PyTree, part: PyTree) -> PyTree:
     """`params` with the trained part replaced."""
     return part if policy.trained is None else {**params, policy.trained: part}
+
+
+def pin_rows(policy: Policy, sharding: jax.NamedSharding) -> Policy:
+    """The policy whose activations lie as `sharding` says, rows first; for use inside `jax.jit`.
+
+    Without it the compiler may follow the parameters, cut activations along the embedding, and give
+    every device all rows.
+    """
+    if sharding.mesh.size == 1:
+        return policy
+
+    def pin(x):
+        return jax.lax.with_sharding_constraint(x, sharding)
+
+    return policy._replace(forward=functools.partial(policy.forward, pin=pin))
 
 
 def checkpointed(body: Callable, remat: str) -> Callable:
@@ -139,10 +155,12 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         with jax.named_scope("layer"):
             return layer.apply({"params": layer_params}, x, positions, attend, cache, local)
 
-    def forward(params, tokens, positions, attend, caches=None):
+    def forward(params, tokens, positions, attend, caches=None, pin=None):
+        pin = pin or (lambda x: x)
         x = jnp.take(params["embedding"], tokens, axis=0, mode="clip").astype(dtype)
         if config.scale_embeddings:
             x = x * jnp.asarray(config.d_model**0.5, dtype)
+        x = pin(x)
         local = config.local_layers
         if isinstance(params["layers"], tuple):
             renewed = []
@@ -150,13 +168,15 @@ def decoder_policy(config: DecoderConfig) -> Policy:
                 cache = None if caches is None else caches[i]
                 own = None if local is None else local[i]
                 x, cache = run_layer(layer_params, x, positions, attend, cache, own)
+                x = pin(x)
                 renewed.append(cache)
             caches = tuple(renewed)
         else:
 
             def body(x, of_layer):
                 layer_params, cache, own = of_layer
-                return run_layer(layer_params, x, positions, attend, cache, own)
+                x, cache = run_layer(layer_params, x, positions, attend, cache, own)
+                return pin(x), cache
 
             xs = (params["layers"], caches, None if local is None else jnp.array(local))
             x, caches = jax.lax.scan(checkpointed(body, config.remat), x, xs)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies import Params, Policy
+from gdpo_jax.policies import Params, Policy, pin_rows
 from gdpo_jax.rollouts.records import Rollout, SamplerConfig
 from gdpo_jax.rollouts.sampler import sample
 
@@ -85,6 +85,9 @@ def jax_engine(
 
 @functools.lru_cache(maxsize=64)
 def _jitted(policy, config, num_samples, batch_sharding):
+    if batch_sharding is not None:
+        policy = pin_rows(policy, batch_sharding)
+
     def run(params, prompts, prompt_lengths, key):
         return sample(
             policy, params, prompts, prompt_lengths, key, num_samples=num_samples, config=config

@@ -24,7 +24,7 @@ from gdpo_jax.objectives import (
     policy_objective,
     spread_to_tokens,
 )
-from gdpo_jax.policies import Policy, completion_log_probs
+from gdpo_jax.policies import Policy, completion_log_probs, pin_rows
 from gdpo_jax.training.mesh import (
     DEFAULT_RULES,
     ShardingRules,
@@ -97,6 +97,7 @@ def make_policy_step(
     Raises (when called): UserError if the batch does not divide.
     """
     shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
+    policy = pin_rows(policy, batch_sharding(mesh))
 
     def step(state: TrainState, batch: PolicyBatch) -> tuple[TrainState, Metrics]:
         denominators = count_denominators(
@@ -176,6 +177,7 @@ def make_log_prob_step(
 
     For the reference policy, and for the trainer's own log-probs before several inner updates.
     """
+    policy = pin_rows(policy, batch_sharding(mesh))
 
     def log_probs(params, prompts, prompt_lengths, completions, mask):
         def of(rows):

@@ -103,9 +103,9 @@ def test_a_step_keeps_every_type_and_sharding_and_traces_once(shape, rules):
     state = state_on(mesh, rules=rules)
     traces = []
 
-    def forward(*arguments):
+    def forward(*arguments, **options):
         traces.append(1)
-        return toy.POLICY.forward(*arguments)
+        return toy.POLICY.forward(*arguments, **options)
 
     policy = toy.POLICY._replace(forward=forward)
     options = {"rules": rules, "accumulation_steps": 2 if shape else 1}
