@@ -201,7 +201,7 @@ def test_ranks_are_scored_and_credited_separately(mesh, tmp_path):
     assert sample.advantages.shape == (8, 4, 3)
     (row,) = read_metrics(tmp_path / "a" / "metrics.jsonl")
     assert 0 < row["reward/even/missing_fraction"] < 1
-    with pytest.raises(RewardError, match=r"segment gave 1 ranks for the \d tokens of sample 0"):
+    with pytest.raises(RewardError, match=r"segment gave 1 ranks for the \d tokens of sample \d+"):
         toy.run(tmp_path / "b", mesh, segment=lambda completion, record: [0], **arguments)
     with pytest.raises(UserError, match="segment and num_ranks belong together"):
         toy.run(tmp_path / "c", mesh, **arguments)
