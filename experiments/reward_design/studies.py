@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from experiments.reward_design import findings
+from experiments.reward_design import findings, fronts
 from experiments.reward_design.counting import count_groups
 from experiments.reward_design.estimators import Estimator, estimators_named
-from experiments.reward_design.findings import Outcomes
 from experiments.reward_design.learning import Curves, MakeEstimator, train_many
 from experiments.reward_design.results import Findings
 from experiments.reward_design.settings import Case, CountingStudy, Gate, Study
+from experiments.reward_design.shown import Outcomes
 from gdpo_jax.advantages import chain, condition
 from gdpo_jax.errors import UserError
 
@@ -19,7 +19,7 @@ SUMMARIES = {
     "collapse": findings.collapse,
     "cancel": findings.cancel,
     "conditioning": findings.conditioning,
-    "pareto": findings.pareto,
+    "pareto": fronts.pareto,
 }
 
 

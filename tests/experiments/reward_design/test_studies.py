@@ -13,7 +13,7 @@ from experiments.charts import Trail, trail_chart
 from experiments.reward_design import __main__ as command_line
 from experiments.reward_design.__main__ import main
 from experiments.reward_design.configs import STUDIES
-from experiments.reward_design.findings import _area
+from experiments.reward_design.fronts import dominated_area
 from experiments.reward_design.results import Cell
 from experiments.reward_design.studies import run_study
 from gdpo_jax.errors import UserError
@@ -182,8 +182,8 @@ def test_results_tell_seeds_and_spread(results):
 
 def test_the_area_under_a_front():
     # Two rectangles: 0.9 x 0.2, and above it 0.5 x (0.8 - 0.2); the third point is inside.
-    assert _area(np.array([[0.5, 0.8], [0.9, 0.2], [0.4, 0.3]])) == pytest.approx(0.48)
-    assert _area(np.array([[0.5, 0.5]])) == 0.25
+    assert dominated_area(np.array([[0.5, 0.8], [0.9, 0.2], [0.4, 0.3]])) == pytest.approx(0.48)
+    assert dominated_area(np.array([[0.5, 0.5]])) == 0.25
 
 
 def test_a_trail_keeps_its_own_order():
