@@ -2,7 +2,7 @@
 
 from gdpo_jax.training.checkpoints import Checkpoints
 from gdpo_jax.training.config import PolicyOptimizationConfig, SFTConfig
-from gdpo_jax.training.loop import StepSample, run_policy_optimization
+from gdpo_jax.training.loop import run_policy_optimization
 from gdpo_jax.training.mesh import (
     DEFAULT_RULES,
     MeshConfig,
@@ -27,6 +27,7 @@ from gdpo_jax.training.policy_step import (
 from gdpo_jax.training.processes import agreed_maximum, together
 from gdpo_jax.training.progress import Progress
 from gdpo_jax.training.run import NonFiniteLossError
+from gdpo_jax.training.scoring import StepSample
 from gdpo_jax.training.sft import SFTBatch, make_sft_step
 from gdpo_jax.training.sft_loop import run_sft
 from gdpo_jax.training.state import TrainState, create_state, state_shardings

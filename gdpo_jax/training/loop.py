@@ -9,7 +9,6 @@ One step:
 The randomness of step `n` is `fold_in(key, n)`, so that a resumed run repeats it bit for bit.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,20 +20,14 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from gdpo_jax.advantages import AdvantageTransform, RewardBatch
+from gdpo_jax.advantages import AdvantageTransform
 from gdpo_jax.data import RecordIterator
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import Policy
 from gdpo_jax.rollouts import Engine
 from gdpo_jax.rollouts.engine import JaxEngine
-from gdpo_jax.rollouts.rewards import (
-    Completion,
-    RewardError,
-    RewardFunction,
-    decode_completions,
-    score,
-)
+from gdpo_jax.rollouts.rewards import RewardFunction
 from gdpo_jax.training.config import PolicyOptimizationConfig, json_tree
 from gdpo_jax.training.feeding import next_encoded, pad_together
 from gdpo_jax.training.mesh import (
@@ -54,26 +47,9 @@ from gdpo_jax.training.policy_step import (
 )
 from gdpo_jax.training.processes import together
 from gdpo_jax.training.run import Pending, Run
+from gdpo_jax.training.scoring import Segment, StepSample, sample_reporter, score_rollout
 from gdpo_jax.training.state import TrainState
 from gdpo_jax.training.update import split_rows
-
-Segment = Callable[[Completion, Any], Sequence[int] | None]
-
-
-@dataclasses.dataclass(frozen=True)
-class StepSample:
-    """What this process sampled in one step, for a browser of samples.
-
-    `records` has one entry per prompt, `completions` G per prompt in the same order. `rewards` and
-    `advantages` are NumPy, `[B, G, K(, R)]` and `[B, G(, R)]`. `metrics` is the row of the step.
-    """
-
-    step: int
-    records: Sequence[Any]
-    completions: Sequence[Completion]
-    rewards: RewardBatch
-    advantages: np.ndarray
-    metrics: Mapping[str, float]
 
 
 def run_policy_optimization(
@@ -172,7 +148,7 @@ def run_policy_optimization(
                 )
                 seconds = {"sample": run.lap()}
                 completions, rewards, segment_ids = together(
-                    lambda sampled=sampled, batch=batch: _score(
+                    lambda sampled=sampled, batch=batch: score_rollout(
                         sampled, batch, tokenizer, reward_functions, segment, num_ranks
                     )
                 )
@@ -221,52 +197,10 @@ def run_policy_optimization(
 
             then = None
             if on_step is not None:
-                then = _sample_reporter(on_step, number, batch, completions, rewards, advantages)
+                then = sample_reporter(on_step, number, batch, completions, rewards, advantages)
             run.dispatched(Pending(number, position, updates, metrics, seconds, then))
             run.save_if_due(number + 1, state)
     return state
-
-
-def _score(
-    sampled: Mapping[str, np.ndarray],
-    batch: Sequence[Any],
-    tokenizer: Any,
-    reward_functions: Sequence[RewardFunction],
-    segment: Segment | None,
-    num_ranks: int | None,
-) -> tuple[list[Completion], RewardBatch, np.ndarray | None]:
-    """This process's completions as text, their rewards, and the rank of every token."""
-    prompts, samples, length = sampled["ids"].shape
-    completions = decode_completions(
-        tokenizer,
-        sampled["ids"].reshape(-1, length),
-        sampled["mask"].reshape(-1, length),
-        sampled["finished"].reshape(-1),
-    )
-    records = [record for record in batch for _ in range(samples)]
-    rewards = score(
-        reward_functions,
-        completions,
-        records,
-        num_prompts=prompts,
-        num_samples=samples,
-        num_ranks=num_ranks,
-    )
-    if segment is None:
-        return completions, rewards, None
-    segment_ids = np.full((prompts * samples, length), -1, np.int32)
-    for index, (completion, record) in enumerate(zip(completions, records)):
-        ranks = segment(completion, record)
-        if ranks is None:
-            continue
-        if len(ranks) != len(completion.token_ids):
-            raise RewardError(
-                f"segment gave {len(ranks)} ranks for the {len(completion.token_ids)} tokens of "
-                f"sample {index}, whose text is {completion.text!r}; it must give one per token, "
-                "-1 for none"
-            )
-        segment_ids[index, : len(ranks)] = ranks
-    return completions, rewards, segment_ids.reshape(prompts, samples, length)
 
 
 @functools.lru_cache(maxsize=64)
@@ -283,21 +217,6 @@ def _make_mini_batches(count: int, mesh: Mesh) -> Callable[[PolicyBatch], Sequen
 
 def _keep_if(healthy: Any, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(healthy, a, b), new, old)
-
-
-def _sample_reporter(
-    on_step: Callable[[StepSample], None],
-    step: int,
-    batch: Sequence[Any],
-    completions: Sequence[Completion],
-    rewards: RewardBatch,
-    advantages: Any,
-) -> Callable[[Mapping[str, float]], None]:
-    def report(metrics: Mapping[str, float]) -> None:
-        values = to_local(advantages.values)
-        on_step(StepSample(step, batch, completions, rewards, values, metrics))
-
-    return report
 
 
 def _columns(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -1,4 +1,14 @@
-"""The main job: a policy of 0.3M parameters learns SafeRec from nothing on two CPU cores."""
+"""The main job: Safe-SFT, then Safe-GDPO (SafeCRS, arXiv 2603.03536), in miniature.
+
+A policy of 0.3M parameters learns the embedded SafeRec from nothing on two CPU cores. It stands for
+the paper's Qwen2.5-0.5B and Llama 3 runs: their stages, rewards and arms, not their numbers.
+
+    python -m experiments.saferec reproduce --preset mini [--seeds 5]
+
+Cost: COST
+Expect: EXPECT
+Variations: `--level sequence` for one advantage an answer; `rl --arm NAME` for one arm alone.
+"""
 
 from experiments.saferec.settings import Preset, SupervisedStage
 from gdpo_jax.objectives import ObjectiveConfig
