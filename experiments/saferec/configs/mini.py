@@ -59,7 +59,7 @@ PRESET = Preset(
     sft=_imitation(steps=1000, learning_rate=1e-2),
     safe_sft=_imitation(steps=1600, learning_rate=1e-2),
     rl=PolicyOptimizationConfig(
-        steps=200,
+        steps=260,
         prompts_per_step=16,
         num_samples=8,
         prompt_buckets=(72,),
@@ -70,13 +70,13 @@ PRESET = Preset(
         learning_rate=2e-3,
         warmup_updates=5,
         schedule="cosine",
-        total_updates=200,
+        total_updates=260,
         b2=0.98,
     ),
     level="rank",
     # Strong enough that the policy keeps reading the wishes: safe films that suit nobody are the
     # short way to few violations.
     objective=ObjectiveConfig(level="segment", kl="k3", kl_coef=0.2, aggregation="dapo"),
-    safety_weight=1.25,
-    count_weight=0.5,
+    safety_weight=1.1,
+    count_weight=0.75,
 )
