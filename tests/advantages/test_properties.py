@@ -230,12 +230,14 @@ _everything = jax.jit(_every, compiler_options=FAST_COMPILE)
 extreme = st.sampled_from([1e30, -1e30, 1.2e30, 3e38, -3e38, 1e-30, -1e-38, 0.0, 1.0])
 
 
-def test_every_number_of_every_estimator_is_finite():
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_every_number_of_every_estimator_is_finite(dtype):
     """Advantages, states and metrics, for rewards of any size."""
 
     @QUICK
     @given(hnp.arrays(np.float32, (B, G, K), elements=extreme), masks)
     def check(values, valid):
+        values = np.asarray(jnp.asarray(values, dtype))
         for name, x in leaves_by_name(_everything(values, valid)).items():
             assert np.all(np.isfinite(x)), name
 
