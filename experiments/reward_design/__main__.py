@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
+from experiments.commands import run_command
 from experiments.reward_design.configs import STUDIES
 from experiments.reward_design.estimators import estimators_named
 from experiments.reward_design.page import write_findings
@@ -113,20 +114,9 @@ COMMANDS = {"run": run, "all": everything, "estimators": estimators}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; a mistake of the user prints one message and returns 2."""
-    try:
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            prog="python -m experiments.reward_design",
-            description=__doc__,
-            args=arguments,
-        )
-    except UserError as error:
-        Console(stderr=True, soft_wrap=True).print(
-            f"error: {error}", style="red", highlight=False, markup=False
-        )
-        return 2
-    return 0
+    """Runs one command; returns the exit status."""
+    prog = "python -m experiments.reward_design"
+    return run_command(COMMANDS, arguments, prog=prog, description=__doc__)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ Rewards are shown as shares of their scale, 0 to 1, so that a loud and a quiet o
 import numpy as np
 
 from experiments.charts import Series
-from experiments.reward_design.results import Claim, Findings, LineFigure, Table
-from experiments.reward_design.settings import Case, Study
-from experiments.reward_design.shown import (
+from experiments.reward_design.outcomes import (
     Outcomes,
     cell,
     claim,
@@ -21,6 +19,8 @@ from experiments.reward_design.shown import (
     share_of_scale,
     style_of,
 )
+from experiments.reward_design.results import Claim, Findings, LineFigure, Table
+from experiments.reward_design.settings import Case, Study
 
 
 def collapse(study: Study, outcomes: Outcomes) -> Findings:

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.charts import Trail
-from experiments.reward_design.results import Findings, Table, TrailFigure
-from experiments.reward_design.settings import Case, Study
-from experiments.reward_design.shown import (
+from experiments.reward_design.outcomes import (
     Outcomes,
     cell,
     claim,
@@ -18,6 +16,8 @@ from experiments.reward_design.shown import (
     make_findings,
     style_of,
 )
+from experiments.reward_design.results import Findings, Table, TrailFigure
+from experiments.reward_design.settings import Case, Study
 
 
 def pareto(study: Study, outcomes: Outcomes) -> Findings:

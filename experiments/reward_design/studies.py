@@ -9,9 +9,9 @@ from experiments.reward_design import findings, fronts
 from experiments.reward_design.counting import count_groups
 from experiments.reward_design.estimators import Estimator, estimators_named
 from experiments.reward_design.learning import Curves, MakeEstimator, train_many
+from experiments.reward_design.outcomes import Outcomes
 from experiments.reward_design.results import Findings
 from experiments.reward_design.settings import Case, CountingStudy, Gate, Study
-from experiments.reward_design.shown import Outcomes
 from gdpo_jax.advantages import chain, condition
 from gdpo_jax.errors import UserError
 

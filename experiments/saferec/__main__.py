@@ -9,6 +9,7 @@ import jax
 import tyro
 from rich.console import Console
 
+from experiments.commands import run_command
 from experiments.saferec.arms import ARM_NAMES, ARMS, Arm, arm_named
 from experiments.saferec.configs import preset_named
 from experiments.saferec.dataset import build_dataset
@@ -199,17 +200,9 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; a mistake of the user prints one message and returns 2."""
-    try:
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="python -m experiments.saferec", description=__doc__, args=arguments
-        )
-    except UserError as error:
-        Console(stderr=True, soft_wrap=True).print(
-            f"error: {error}", style="red", highlight=False, markup=False
-        )
-        return 2
-    return 0
+    """Runs one command; returns the exit status."""
+    prog = "python -m experiments.saferec"
+    return run_command(COMMANDS, arguments, prog=prog, description=__doc__)
 
 
 if __name__ == "__main__":

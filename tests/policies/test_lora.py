@@ -2,7 +2,6 @@
 
 import functools
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +26,8 @@ from gdpo_jax.policies import (
 )
 from gdpo_jax.rollouts import SamplerConfig, sample
 from gdpo_jax.training import MeshConfig, make_mesh, shardings_for
+from tests.policies.checkpoints import REFERENCE
 
-REFERENCE = Path(__file__).parent / "reference"
 LORA = LoraConfig(rank=3, alpha=6.0)
 
 

@@ -1,11 +1,9 @@
 """Models on disk: transformers' logits, slices only, and errors that name what is wrong."""
 
 import dataclasses
-import functools
 import json
 import shutil
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -28,18 +26,7 @@ from gdpo_jax.policies import (
 from gdpo_jax.policies.hub_config import config_from_hub, config_to_hub
 from gdpo_jax.policies.weights import abstract_params
 from gdpo_jax.training import MeshConfig, make_mesh, shardings_for
-
-REFERENCE = Path(__file__).parent / "reference"
-NAMES = ("smollm2", "llama3", "qwen25", "qwen3", "gemma3")
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def logits_of(config, params, tokens):
-    rows, size = tokens.shape
-    policy = decoder_policy(config)
-    see = jnp.broadcast_to(jnp.tril(jnp.ones((size, size), bool)), (rows, size, size))
-    positions = jnp.broadcast_to(jnp.arange(size)[None], (rows, size))
-    return policy.unembed(params, policy.apply(params, tokens, positions, see)[0])
+from tests.policies.checkpoints import NAMES, REFERENCE, logits_of
 
 
 def relative_error(logits, expected):

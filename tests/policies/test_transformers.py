@@ -5,10 +5,8 @@ files that `make_reference_checkpoints.py` wrote with the same packages.
 """
 
 import dataclasses
-import functools
 import importlib.util
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -38,20 +36,10 @@ from gdpo_jax.policies import (  # noqa: E402
     train_tokenizer,
 )
 from gdpo_jax.policies.hub_config import config_to_hub  # noqa: E402
+from tests.policies.checkpoints import NAMES, REFERENCE, logits_of  # noqa: E402
 
-REFERENCE = Path(__file__).parent / "reference"
-NAMES = ("smollm2", "llama3", "qwen25", "qwen3", "gemma3")
 LORA = LoraConfig(rank=3, alpha=6.0)
 TOKENS = np.random.default_rng(8).integers(0, 96, (2, 12), np.int32)
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def logits_of(config, params, tokens):
-    rows, size = tokens.shape
-    policy = decoder_policy(config)
-    see = jnp.broadcast_to(jnp.tril(jnp.ones((size, size), bool)), (rows, size, size))
-    positions = jnp.broadcast_to(jnp.arange(size)[None], (rows, size))
-    return policy.unembed(params, policy.apply(params, tokens, positions, see)[0])
 
 
 def torch_logits(model, tokens):

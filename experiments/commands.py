@@ -1,0 +1,35 @@
+"""The command line of an experiment: functions by name, and mistakes told in one message."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from gdpo_jax.errors import UserError
+
+__all__ = ["run_command"]
+
+
+def run_command(
+    commands: Mapping[str, Callable[..., Any]],
+    arguments: list[str] | None,
+    *,
+    prog: str,
+    description: str | None,
+) -> int:
+    """Runs the command that `arguments` name (None: those of the process); returns the exit status.
+
+    A mistake of the user (`UserError`) prints one message and gives 2; anything else is a defect
+    and keeps its traceback.
+    """
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            dict(commands), prog=prog, description=description, args=arguments
+        )
+    except UserError as error:
+        Console(stderr=True, soft_wrap=True).print(
+            f"error: {error}", style="red", highlight=False, markup=False
+        )
+        return 2
+    return 0
