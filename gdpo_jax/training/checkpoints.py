@@ -35,7 +35,7 @@ class Checkpoints:
         return None if self._orbax.latest is None else self._orbax.latest.step
 
     def save(self, step: int, state: Any, position: Mapping[str, Any]) -> None:
-        """Store the state and data position before `step`; returns when the arrays are copied."""
+        """Store the state and position before `step`; returns when the arrays are copied."""
         self.wait()
         if (self.latest_step or -1) >= step:
             return

@@ -65,10 +65,11 @@ class Run:
             config={"run": run_fields(config), **identity},
             keep=config.keep_checkpoints,
         )
-        self.start_step, self.state = 0, state
+        self.start_step, self.state, self._tokens_seen = 0, state, 0.0
         if (restored := self._checkpoints.restore(state)) is not None:
             self.start_step, self.state, position = restored
-            records.set_state(position)
+            self._tokens_seen = position["tokens_seen"]
+            records.set_state(position["records"])
         self._writer = MetricWriter(workdir, start_step=self.start_step)
         self._progress = Progress(title, steps=config.steps, columns=columns)
         self._pending: Pending | None = None
@@ -113,7 +114,12 @@ class Run:
         seconds = {**pending.seconds, "update": self.lap()}
         total = sum(seconds.values())
         metrics |= {f"time/{phase}_seconds": value for phase, value in seconds.items()}
-        metrics |= {"time/step_seconds": total, "tokens_per_second": metrics["tokens"] / total}
+        self._tokens_seen += metrics["tokens"]
+        metrics |= {
+            "time/step_seconds": total,
+            "tokens_per_second": metrics["tokens"] / total,
+            "tokens_seen": self._tokens_seen,
+        }
         if pending.step % self._config.log_every == 0 or pending.step == self._config.steps - 1:
             self._writer.write(pending.step, metrics)
         self._progress.show(pending.step, metrics)
@@ -124,7 +130,7 @@ class Run:
         """At every interval and at the end, store the state before `step`, in the background."""
         if step == self._config.steps or step % self._config.checkpoint_every == 0:
             self.settle(state)
-            self._checkpoints.save(step, state, self._records.get_state())
+            self._save(step, state, self._records.get_state())
             self.lap()
 
     @contextlib.contextmanager
@@ -141,8 +147,12 @@ class Run:
 
     def _save_last_good(self, step: int, state: TrainState, position: Mapping[str, Any]) -> None:
         healthy = jax.device_put(jnp.ones((), bool), state.healthy.sharding)
-        self._checkpoints.save(step, state.replace(healthy=healthy), position)
+        self._save(step, state.replace(healthy=healthy), position)
         self._checkpoints.wait()
+
+    def _save(self, step: int, state: TrainState, position: Mapping[str, Any]) -> None:
+        # All steps before `step` are settled here, so that the count is that of the checkpoint.
+        self._checkpoints.save(step, state, {"records": position, "tokens_seen": self._tokens_seen})
 
 
 def fetch(updates: Sequence[Mapping[str, jax.Array]]) -> dict[str, float]:

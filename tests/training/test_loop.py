@@ -70,6 +70,8 @@ def test_a_run_leaves_one_row_per_step_and_the_checkpoints_asked_for(finished):
     ):
         assert all(row[name] is not None for row in rows), name
     assert all(row["sampler/gap_max"] < 1e-4 for row in rows)
+    seen = np.cumsum([row["tokens"] for row in rows])
+    assert [row["tokens_seen"] for row in rows] == seen.tolist()
 
 
 def test_on_step_sees_what_was_sampled_and_scored(finished):
