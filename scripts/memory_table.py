@@ -9,7 +9,7 @@ backend's plan; a TPU or GPU compiler may plan less.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax
 import tyro
@@ -32,12 +32,12 @@ class Options:
     model: str = "3.1-8B"  # a size of the Llama 3 family
     meshes: tuple[str, ...] = ("1x16x1", "1x4x4", "1x64x1", "1x8x8")  # data x fsdp x tensor
     prompts_per_shard: int = 1  # prompts on each piece of the batch axis
-    num_samples: int = 8
-    prompt_length: int = 1024
-    completion_length: int = 512
-    layout: str = "shared"
-    chunk: int = field(default=16)
-    remat: str = "layer"
+    num_samples: int = 8  # completions of each prompt
+    prompt_length: int = 1024  # tokens
+    completion_length: int = 512  # tokens
+    layout: str = "shared"  # of a prompt and its completions: shared or plain
+    chunk: int = 16  # completion positions whose logits exist at a time
+    remat: str = "layer"  # what the backward pass computes again: none, layer or dots
 
 
 def main(options: Options) -> None:

@@ -15,10 +15,10 @@ from jax.sharding import Mesh
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import ObjectiveConfig
-from gdpo_jax.policies import Policy, trained_part
+from gdpo_jax.policies import Policy
 from gdpo_jax.training.mesh import DEFAULT_RULES, ShardingRules, batch_sharding
 from gdpo_jax.training.policy_step import PolicyBatch, make_policy_step
-from gdpo_jax.training.state import TrainState, state_shardings
+from gdpo_jax.training.state import abstract_state
 
 
 class StepMemory(NamedTuple):
@@ -35,39 +35,6 @@ class StepMemory(NamedTuple):
     def total(self) -> int:
         """What a device must hold at the worst moment; the donated state is counted once."""
         return self.state + self.batch + self.temporary
-
-
-def abstract_state(
-    policy: Policy,
-    optimizer: optax.GradientTransformation,
-    *,
-    mesh: Mesh,
-    rules: ShardingRules = DEFAULT_RULES,
-) -> TrainState:
-    """The state that `create_state` would make, as shapes, dtypes and shardings.
-
-    Raises UserError if a parameter does not divide over the mesh.
-    """
-    shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
-
-    def build(key: Any) -> TrainState:
-        params = policy.init(key)
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            healthy=jnp.ones((), bool),
-            params=params,
-            opt_state=optimizer.init(trained_part(policy, params)),
-            advantage_state=(),
-            key=key,
-        )
-
-    shapes = jax.eval_shape(build, jax.random.key(0))
-    shardings = shardings.replace(advantage_state=())
-    return jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        shapes,
-        shardings,
-    )
 
 
 def abstract_batch(
@@ -144,7 +111,6 @@ def bytes_per_device(tree: Any) -> int:
 __all__ = [
     "StepMemory",
     "abstract_batch",
-    "abstract_state",
     "bytes_per_device",
     "policy_step_memory",
 ]

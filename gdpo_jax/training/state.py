@@ -64,7 +64,10 @@ def _state_builder(
     policy: Policy, optimizer: optax.GradientTransformation, *, mesh: Mesh, rules: ShardingRules
 ) -> Callable[..., TrainState]:
     shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
+    return jax.jit(_builder(policy, optimizer), out_shardings=shardings)
 
+
+def _builder(policy: Policy, optimizer: optax.GradientTransformation) -> Callable[..., TrainState]:
     def build(init_key: Any, run_key: Any, params: Any, advantage_state: Any) -> TrainState:
         params = policy.init(init_key) if params is None else jax.tree.map(jnp.copy, params)
         return TrainState(
@@ -76,7 +79,30 @@ def _state_builder(
             key=run_key,
         )
 
-    return jax.jit(build, out_shardings=shardings)
+    return build
+
+
+def abstract_state(
+    policy: Policy,
+    optimizer: optax.GradientTransformation,
+    *,
+    mesh: Mesh,
+    rules: ShardingRules = DEFAULT_RULES,
+) -> TrainState:
+    """The state that `create_state` would make, as shapes, dtypes and shardings; nothing is
+    allocated.
+
+    Raises:
+        UserError: a parameter does not divide over the mesh.
+    """
+    shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
+    key = jax.random.key(0)
+    shapes = jax.eval_shape(_builder(policy, optimizer), key, key, None, ())
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        shardings.replace(advantage_state=()),
+    )
 
 
 @functools.lru_cache(maxsize=64)

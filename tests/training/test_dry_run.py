@@ -10,10 +10,10 @@ from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.training import create_state, make_optimizer
 from gdpo_jax.training.dry_run import (
     abstract_batch,
-    abstract_state,
     bytes_per_device,
     policy_step_memory,
 )
+from gdpo_jax.training.state import abstract_state
 
 OPTIMIZER = make_optimizer(toy.OPTIMIZER)
 SIZES = {"prompts": 8, "num_samples": 2, "prompt_length": 4, "completion_length": 8}

@@ -1,6 +1,7 @@
 """Mesh, sharding table, and the border between host rows and device arrays."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,8 @@ import pytest
 import toy
 
 from gdpo_jax.errors import UserError
+from gdpo_jax.policies import LoraConfig, lora_policy, pin_rows
+from gdpo_jax.policies.attention import masked
 from gdpo_jax.training import (
     MeshConfig,
     ShardingRules,
@@ -56,6 +59,25 @@ def test_every_parameter_of_the_decoder_has_a_rule():
     assert jax.tree.structure(shardings) == jax.tree.structure(abstract)
     split = [s for s in jax.tree.leaves(shardings) if "fsdp" in s.spec]
     assert len(split) == len(jax.tree.leaves(abstract))
+
+
+@pytest.mark.parametrize("policy", [toy.POLICY, lora_policy(toy.POLICY, LoraConfig(rank=2))])
+def test_pinned_rows_stay_on_their_devices_under_sharded_parameters(policy):
+    mesh = toy.mesh_of(8, data=1, fsdp=8)
+    abstract = jax.eval_shape(policy.init, jax.random.key(0))
+    shardings = shardings_for(policy.logical_axes(), abstract, mesh)
+    params = jax.device_put(policy.init(jax.random.key(0)), shardings)
+    tokens = np.arange(16 * 4, dtype=np.int32).reshape(16, 4) % 14
+    see = masked(jnp.tril(jnp.ones((16, 4, 4), bool)))
+
+    def hidden(policy, params, tokens):
+        positions = jnp.broadcast_to(jnp.arange(4)[None], tokens.shape)
+        return policy.forward(params, tokens, positions, see)[0]
+
+    pinned = jax.jit(functools.partial(hidden, pin_rows(policy, batch_sharding(mesh))))
+    found = pinned(params, jax.device_put(tokens, batch_sharding(mesh)))
+    assert found.sharding.is_equivalent_to(batch_sharding(mesh), 3)
+    np.testing.assert_allclose(found, hidden(policy, params, tokens), atol=1e-5)
 
 
 IMPOSSIBLE = [
