@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import optax
@@ -23,7 +23,7 @@ class OptimizerConfig:
     b1: float = 0.9  # decay of the first moment
     b2: float = 0.95  # decay of the second moment
     eps: float = 1e-8  # added to the root of the second moment
-    weight_decay: float = 0.0  # decoupled, on arrays of two axes and more
+    weight_decay: float = 0.0  # decoupled, on matrices: norm scales and biases are left alone
 
     def __post_init__(self) -> None:
         if self.schedule not in ("constant", "cosine"):
@@ -55,6 +55,20 @@ def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
     return optax.join_schedules([ramp, after], [warmup])
 
 
+def decayed(params: Any) -> Any:
+    """Which arrays weight decay acts on: those of two axes and more that are no scale or bias.
+
+    The name decides as well as the shape, because layers are stacked: their norm scales have two
+    axes, too.
+    """
+
+    def is_matrix(path: tuple[Any, ...], array: Any) -> bool:
+        name = jax.tree_util.keystr(path[-1:], simple=True)
+        return array.ndim > 1 and name != "scale" and not name.endswith("bias")
+
+    return jax.tree.map_with_path(is_matrix, params)
+
+
 @functools.lru_cache(maxsize=64)
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """Clip by global norm, then AdamW (arXiv 1711.05101) with the schedule of `config`.
@@ -67,7 +81,7 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
         b2=config.b2,
         eps=config.eps,
         weight_decay=config.weight_decay,
-        mask=lambda params: jax.tree.map(lambda array: array.ndim > 1, params),
+        mask=decayed,
     )
     if config.max_grad_norm is None:
         return adamw

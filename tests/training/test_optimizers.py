@@ -1,11 +1,16 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy
 from jaxtyping import TypeCheckError
 
 from gdpo_jax.errors import UserError
+from gdpo_jax.policies import decoder_policy
 from gdpo_jax.training import OptimizerConfig, learning_rate_schedule, make_optimizer
+from gdpo_jax.training.optimizers import decayed
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +50,18 @@ def test_gradients_are_clipped_by_their_global_norm():
     updates, _ = optimizer.update(grads, optimizer.init(params), params)
     np.testing.assert_allclose(updates["a"] * -1e6, [3.0, 0.0], rtol=1e-4)
     np.testing.assert_allclose(updates["b"] * -1e6, [0.0, 4.0], rtol=1e-4)
+
+
+def test_weight_decay_acts_on_the_matrices_of_a_decoder_alone():
+    config = dataclasses.replace(toy.DECODER, attention_bias=True, qk_norm=True)
+    found = decayed(jax.eval_shape(decoder_policy(config).init, jax.random.key(0)))
+    names = {
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, decays in jax.tree_util.tree_leaves_with_path(found)
+        if decays
+    }
+    kernels = ("down", "gate", "key", "out", "query", "up", "value")
+    assert names == {"embedding", *(f"layers/{name}" for name in kernels)}
 
 
 def test_weight_decay_leaves_vectors_alone():

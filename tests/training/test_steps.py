@@ -203,7 +203,7 @@ def test_batches_that_do_not_divide_are_refused():
         toy.POLICY, OPTIMIZER, OBJECTIVE, mesh=toy.mesh_of(8), accumulation_steps=3
     )
     with pytest.raises(UserError, match=r"prompt batch 32 is not divisible by 24 .* use 24, 48"):
-        step(None, host_batch())
+        step(state_on(toy.mesh_of(8)), host_batch())
 
 
 def test_sft_minimises_the_token_mean_of_the_negative_log_likelihood():
