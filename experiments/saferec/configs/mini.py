@@ -68,7 +68,7 @@ PRESET = Preset(
         checkpoint_every=50,
     ),
     rl_optimizer=OptimizerConfig(
-        learning_rate=2e-3,
+        learning_rate=4e-3,
         warmup_updates=5,
         schedule="cosine",
         total_updates=260,
@@ -77,7 +77,8 @@ PRESET = Preset(
     level="rank",
     # Strong enough that the policy keeps reading the wishes: safe films that suit nobody are the
     # short way to few violations.
-    objective=ObjectiveConfig(level="segment", kl="k3", kl_coef=0.2, aggregation="dapo"),
-    safety_weight=1.1,
+    objective=ObjectiveConfig(level="segment", kl="k3", kl_coef=0.25, aggregation="dapo"),
+    relevance_weight=1.25,
+    safety_weight=1.2,
     count_weight=0.75,
 )
