@@ -10,11 +10,11 @@ from experiments.saferec.catalogue import (
     Catalogue,
     Oracle,
     film_oracle,
-    record_oracle,
     resolve_unknown,
 )
 from experiments.saferec.metrics import score_lists
 from experiments.saferec.parsing import Recommendation
+from experiments.saferec.revealed import record_oracle
 from experiments.saferec.risk import film_risk
 from experiments.saferec.titles import match_key
 from experiments.saferec.traits import QUESTIONS, TRAIT_KEYS, TRAITS
