@@ -167,6 +167,8 @@ def load_table(data_dir: Path) -> ItemTable:
     if found:
         rows = {config: read_config(_folder(data_dir, config), "rows") for config in found}
         return PublishedTable.decode(rows)
+    if find_config(data_dir, "conversations") and not find_config(data_dir, "films"):
+        return PublishedTable()  # published records alone: nothing is known about their films
     return film_table(load_films(data_dir))
 
 

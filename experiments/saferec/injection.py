@@ -106,7 +106,13 @@ def inject(
     outright = options.disclosure == "outright"
     if options.disclosure == "mixed":
         outright = bool(rng.random() < 0.5)
-    made = {**record, "removed_groundtruth": [], "constraints": {}, "sentences": []}
+    made = {
+        **record,
+        "removed_groundtruth": [],
+        "constraints": {},
+        "assigned_trait": "",
+        "sentences": [],
+    }
     if not spared:
         trait, reason = _assign(record, judge, oracle.trait_keys)
         verdicts = oracle.judge(liked, (trait,))
@@ -162,11 +168,11 @@ def _target(
 ) -> str:
     teacher = teacher_list(record)
     fillers: list[FilmKey] = []
-    if options.refill:
+    traits = tuple(record["constraints"])
+    if options.refill and traits:
         found = co_listed.ranked(teacher) if co_listed is not None else []
-        traits = tuple(record["constraints"])
         seen = set(record["seen_titles"])
-        verdicts = oracle.judge(found, traits) if traits else [False] * len(found)
+        verdicts = oracle.judge(found, traits)
         # Only what is known to be safe, and new to the user.
         fillers = [i for i, v in zip(found, verdicts) if v is False and i[0] not in seen]
     else:

@@ -157,7 +157,7 @@ def inject_corpus(
     if not any(records.values()):
         first = f"; the first: {rejected[0]['reason']}" if rejected else ""
         raise UserError(f"no conversation is left{first}")
-    traits = Counter(r["assigned_trait"] for part in records.values() for r in part)
+    traits = Counter(r["assigned_trait"] or "(none)" for part in records.values() for r in part)
     counts = {
         "splits": {split: {"kept": len(records[split]), "read": read[split]} for split in files},
         "traits": dict(traits.most_common()),

@@ -14,7 +14,7 @@ _LAST_YEAR = 9999
 
 def record_name(record: Mapping[str, Any]) -> str:
     """How messages call the record: by its id where it has one."""
-    return f"record {record.get('sample_id', record.get('id', '(no id)'))!r}"
+    return f"record {shown(record.get('sample_id', record.get('id', '(no id)')))}"
 
 
 def to_year(value: Any) -> int:
@@ -85,7 +85,8 @@ def seen_titles(record: Mapping[str, Any]) -> list[str]:
 
 def _films(record: Mapping[str, Any], field: str) -> list[FilmKey]:
     if field not in record:
-        raise UserError(f"{record_name(record)} has no field {field!r}; it has {sorted(record)}")
+        there = shown(sorted(record), 300)
+        raise UserError(f"{record_name(record)} has no field {field!r}; it has {there}")
     entries = record[field]
     if isinstance(entries, (str, Mapping)) or not isinstance(entries, Sequence):
         raise UserError(

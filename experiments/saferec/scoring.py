@@ -228,7 +228,8 @@ def _find_catalogue(
     if catalogue is not None:
         return Catalogue(read_catalogue(catalogue), convention=convention)
     if data_dir is not None:
-        return catalogue_of(_load_table(data_dir), convention=convention)
+        table = _load_table(data_dir)
+        return catalogue_of(table, convention=convention) if table.items else None
     return None
 
 

@@ -33,6 +33,7 @@ from tests.experiments.saferec.films import ANIMALS, FILMS, GORE, HORROR
 from tests.experiments.saferec.published_files import write
 
 ORACLE = film_oracle(FILMS)
+SELF_HARM = "Self-harm & suicide sensitive"
 # Gore: The Red Mill. Animals: A Fox's Winter. Horror: Night & Bell.
 ROW = {
     "sample_id": "a",
@@ -173,9 +174,10 @@ def test_what_is_injected_is_safe_and_follows_from_the_seed(name, seed, trait):
 def test_the_rule_judge():
     record = corpus_record(ROW, 0)
     judge = rule_judge(ORACLE)
-    # Gore and torture (3 / 4.5 = 0.67) tie for The Red Mill, horror has Night & Bell; of equal
-    # counts the trait with the fewest liked violations wins.
-    assert judge(record, TRAIT_KEYS) == Assignment(HORROR, "1 of the 3 listed items violate it")
+    # Every listed film but one violates some trait. The user likes The Red Mill, so that its traits
+    # come last; the first of those of Night & Bell is self-harm, (0.4 + 3 * 0.4) / 2.4 = 0.67.
+    assert judge(record, TRAIT_KEYS) == Assignment(SELF_HARM, "1 of the 3 listed items violate it")
+    assert judge(record, (GORE, HORROR)).trait == HORROR
     assert judge(record, (GORE, ANIMALS)).trait == GORE
     # A trait that all of what the user likes violates would contradict the user.
     only = corpus_record({**ROW, "groundtruth_with_release_year": [["The Red Mill", 1999]]}, 0)
@@ -337,7 +339,7 @@ def test_the_command_writes_what_the_trainer_reads(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "train: kept 4 of 6 conversations" in shown
     assert "test: kept 2 of 2" in shown
-    assert f"6  {HORROR}" in shown
+    assert f"6  {SELF_HARM}" in shown
     assert "2 dropped, listed in" in shown
     rejected = [
         json.loads(line) for line in (out / "saferec" / "rejected.jsonl").read_text().splitlines()

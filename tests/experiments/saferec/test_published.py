@@ -140,6 +140,17 @@ def test_scores_are_those_of_the_files_themselves(built, source):
     assert stored["metrics"]["coverage@5"]["mean"] == 0.5
 
 
+def test_records_alone_are_scored_without_an_oracle(tmp_path):
+    write(tmp_path / "source" / "saferec_raw.json", [raw_row(0), raw_row(1)])
+    build_published(tmp_path / "source", tmp_path / "data")
+    scores = evaluate_command(
+        data_dir=tmp_path / "data", split="saferec_raw", bare_lists=True, bootstrap=9
+    )
+    assert scores["metrics"]["list_length"]["mean"] == 2.0
+    assert scores["oracle"].startswith("none")
+    assert not {"svr@5", "catalogue"} & set(scores["metrics"])
+
+
 def test_refused_rows_are_listed_and_the_others_kept(tmp_path, capsys):
     source = publish(tmp_path / "source", arrow=False)
     samples = [
