@@ -63,7 +63,7 @@ class _Ledger:
         return str(path.relative_to(self._source))
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """{file: {"kept": ..., "read": ...}}; of a table, entries that repeat a key are one."""
+        """{file: {"kept": ..., "rejected": ..., "read": ...}}."""
         refused = {name: 0 for name in self.kept}
         for row in self.rejected:
             refused[row["file"]] += 1
