@@ -18,7 +18,6 @@ from experiments.saferec.judges import (
     Assignment,
     command_judge,
     function_judge,
-    named_judge,
     rule_judge,
 )
 from experiments.saferec.new_corpora import corpus_record, inject_corpus
@@ -205,7 +204,7 @@ def test_function_judges(tmp_path, monkeypatch):
         "wrong": (None, "the judge's answer 'Gory' is no trait"),
     }
     for name, answer in answers.items():
-        judge = named_judge(f"my_judges:{name}", None, ORACLE)
+        judge = function_judge(f"my_judges:{name}")
         assert judge(record, TRAIT_KEYS) == answer
     with pytest.raises(UserError, match=r"failed on record 'a': KeyError\('nothing'\)"):
         function_judge("my_judges:fails")(record, TRAIT_KEYS)
@@ -369,6 +368,7 @@ def test_the_command_writes_what_the_trainer_reads(tmp_path, capsys):
         (["--train", "x.json", "--items", "films.json"], "no file x.json"),
         (["--train", "empty.json", "--items", "films.json"], "no conversation is left"),
         (["--train", "t.json", "--items", "films.json", "--judge", "x"], "give MODULE:FUNCTION"),
+        (["--train", "t.json", "--items", "films.json", "--judge-url", "x"], "give judge_model"),
     ],
 )
 def test_mistakes_are_one_message_and_nothing_is_written(
