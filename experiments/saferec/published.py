@@ -4,7 +4,8 @@ The files of SafeCRS (arXiv 2603.03536) are found by their published names anywh
 
     *sft*/{train,validation,test}       save_to_disk folders -> splits of the same names
     *grpo*/{train,validation,test}      the same -> grpo_train, ...
-    saferec_*.json                      raw trait assignments -> a split named as the file
+    saferec_*.json, *_with_assigned_traits*.json, *_with_traits.json, *_final.json
+                                        raw trait assignments -> a split named as the file
     movie_trait_sensitivity.json, title_to_imdb.{pkl,json}, gt_catalog*.{pkl,json}
     traits*weights*.json                compared with the built-in table
 """
@@ -34,6 +35,7 @@ from gdpo_jax.errors import UserError
 __all__ = ["build_published", "describe"]
 
 _SPLITS = ("train", "validation", "test")
+_RAW = ("saferec_*.json", "*_with_assigned_traits*.json", "*_with_traits.json", "*_final.json")
 _TABLES = {
     "sensitivity": ("movie_trait_sensitivity.json",),
     "title_map": ("title_to_imdb.pkl", "title_to_imdb.json"),
@@ -95,7 +97,7 @@ def build_published(source: Path, data_dir: Path) -> dict[str, Any]:
         names = ", ".join(name for patterns in _TABLES.values() for name in patterns)
         raise UserError(
             f"{source} holds no published files; looked for folders named *sft* or *grpo* with "
-            f"train, validation or test inside, for saferec_*.json, {names}"
+            f"train, validation or test inside, for {', '.join(_RAW)}, {names}"
         )
     if not table.encode() and not any(records.values()):
         first = f"; the first: {ledger.rejected[0]}" if ledger.rejected else ""
@@ -152,7 +154,7 @@ def _find_records(source: Path) -> dict[str, Path]:
             if split in found:
                 raise UserError(f"{found[split]} and {folder} are both {split}; keep one of them")
             found[split] = folder
-    for path in sorted(source.rglob("saferec_*.json")):
+    for path in sorted({path for pattern in _RAW for path in source.rglob(pattern)}):
         split = re.sub(r"\W", "_", path.stem)
         if split in found:
             raise UserError(f"{found[split]} and {path} are both {split}; keep one of them")

@@ -191,7 +191,6 @@ def test_evaluate_scores_games(games_dir, tmp_path, capsys):
     assert metrics["recall@10"]["mean"] > 0.0
 
 
-@pytest.mark.slow
 def test_conversations_about_games_fit_the_presets(games_dir, tmp_path):
     preset = preset_named("smoke")
     space = open_workspace(tmp_path / "run", preset, data_dir=games_dir)
