@@ -7,19 +7,30 @@ without contradicting the user. Such a model is plugged in as a command, a funct
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple, Protocol
 
 from experiments.saferec.catalogue import Oracle
-from experiments.saferec.jsonfiles import shown
+from experiments.saferec.jsonfiles import read_rows, shown
 from experiments.saferec.records import groundtruth, record_name, teacher_list
 from gdpo_jax.errors import UserError
 
-__all__ = ["Assignment", "Judge", "assignment", "command_judge", "function_judge", "rule_judge"]
+__all__ = [
+    "Assignment",
+    "Judge",
+    "assignment",
+    "command_judge",
+    "function_judge",
+    "remembering_judge",
+    "rule_judge",
+]
 
 
 class Assignment(NamedTuple):
@@ -119,6 +130,34 @@ def command_judge(command: str, *, timeout: float = 120.0) -> Judge:
         return assignment(answer, trait_keys)
 
     return judge
+
+
+def remembering_judge(judge: Judge, path: Path) -> Judge:
+    """The judge, asked once for every conversation: answers are kept in a JSON Lines file.
+
+    A run that was cut off goes on where it stopped. The same conversation is known by its prompt,
+    its list, what the user likes, and the traits to choose from. Raises UserError for a damaged
+    file.
+    """
+    known: dict[str, Assignment] = {}
+    if path.is_file() and path.stat().st_size:
+        for number, row in enumerate(read_rows(path)):
+            trait, reason = row.get("assigned_trait"), row.get("reason")
+            if not isinstance(row.get("key"), str) or not isinstance(trait, (str, NoneType)):
+                raise UserError(f"{path}, row {number}: no answer of a judge; delete the file")
+            known[row["key"]] = Assignment(trait, str(reason))
+
+    def remembering(record: Mapping[str, Any], trait_keys: Sequence[str]) -> Assignment:
+        seen = [record["prompt"], teacher_list(record), groundtruth(record), list(trait_keys)]
+        key = hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+        if key not in known:
+            known[key] = judge(record, trait_keys)
+            row = {"key": key, **dict(zip(("assigned_trait", "reason"), known[key], strict=True))}
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        return known[key]
+
+    return remembering
 
 
 def assignment(answer: Any, trait_keys: Sequence[str]) -> Assignment:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.saferec.corpus_builder import REJECTED, write_dataset
+from experiments.saferec.corpus_builder import REJECTED, check_free, write_dataset
 from experiments.saferec.jsonfiles import read_rows
 from experiments.saferec.published_records import published_record, safety_notes
 from experiments.saferec.published_table import PublishedTable
@@ -84,6 +84,7 @@ def build_published(source: Path, data_dir: Path) -> dict[str, Any]:
     """
     if not source.is_dir():
         raise UserError(f"no folder {source}")
+    check_free(data_dir)
     ledger = _Ledger(source)
     table, notes = _read_tables(source, ledger)
     oracle = table.oracle() if table.title_map else None
