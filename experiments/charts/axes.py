@@ -6,7 +6,7 @@ from html import escape
 
 WIDTH, HEIGHT = 360, 220
 WIDE, WIDE_HEIGHT = 620, 360
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 14, 32
+_LEFT, _RIGHT, _TOP = 46, 12, 14
 
 # Outlines of radius one, a different one for each colour class.
 _SHAPES = (
@@ -34,7 +34,10 @@ class Axes:
     ):
         self.width, self.height = width, height
         self.left, self.right = _LEFT, width - _RIGHT
-        self.top, self.bottom = _TOP, height - _BOTTOM
+        # Phones show a wide picture with larger letters, which need room of their own.
+        wide = width > WIDTH
+        self.top, self.bottom = _TOP + 6 * wide, height - (48 if wide else 32)
+        self._tick_drop = 18 if wide else 14
         self.x_low, self.x_high = padded(xs, x_room)
         self.y_low, self.y_high = padded(ys, y_room)
 
@@ -54,7 +57,9 @@ class Axes:
             parts.append(f'<text x="{self.left - 6}" y="{y + 3.5}" class="end">{tick:g}</text>')
         for tick in ticks(self.x_low, self.x_high):
             x = self.x(tick)
-            parts.append(f'<text x="{x}" y="{self.bottom + 14}" class="mid">{tick:g}</text>')
+            parts.append(
+                f'<text x="{x}" y="{self.bottom + self._tick_drop}" class="mid">{tick:g}</text>'
+            )
         parts.append(f'<path class="axis" d="M{self.left} {self.bottom}H{self.right}"/>')
         parts.append(
             f'<text x="{self.right}" y="{self.height - 3}" class="end">{escape(x_label)}</text>'

@@ -9,7 +9,7 @@ from experiments.charts.axes import marker
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One series of the legend; `dashed` tells the lines of a second run apart."""
+    """One series of the legend; `dashed` tells lines and marks of a second run apart."""
 
     key: str
     label: str
@@ -19,15 +19,19 @@ class Entry:
 
 def legend(entries: Sequence[Entry], *, label: str = "Arms shown") -> str:
     """Buttons that are pressed while their series is shown."""
-    buttons = "".join(
+    buttons = "".join(_button(entry) for entry in entries)
+    return f'<div class="legend" role="group" aria-label="{escape(label)}">{buttons}</div>'
+
+
+def _button(entry: Entry) -> str:
+    line, dot = ("line dashed", "dot hollow") if entry.dashed else ("line", "dot")
+    return (
         f'<button type="button" class="{entry.style}" aria-pressed="true" '
         f'data-key="{escape(entry.key)}">'
         '<svg class="swatch" viewBox="-12 -6 24 12" aria-hidden="true">'
-        f'<path class="line{" dashed" if entry.dashed else ""}" d="M-11 0H11"/>'
-        f"{marker(entry.style, 0, 0, 4.2)}</svg><span>{escape(entry.label)}</span></button>"
-        for entry in entries
+        f'<path class="{line}" d="M-11 0H11"/>{marker(entry.style, 0, 0, 4.2, css=dot)}</svg>'
+        f"<span>{escape(entry.label)}</span></button>"
     )
-    return f'<div class="legend" role="group" aria-label="{escape(label)}">{buttons}</div>'
 
 
 __all__ = ["Entry", "legend"]

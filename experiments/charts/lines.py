@@ -49,9 +49,7 @@ def moving_mean(points: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]:
     reach = len(points) // 40
     smooth = []
     for place, (x, *_) in enumerate(points):
-        # The same reach on both sides, so that the ends are not drawn toward the middle.
-        near = min(reach, place, len(points) - 1 - place)
-        window = points[place - near : place + near + 1]
+        window = points[max(0, place - reach) : place + reach + 1]
         means = (sum(column) / len(window) for column in list(zip(*window))[1:])
         smooth.append((x, *means))
     return smooth

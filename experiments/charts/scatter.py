@@ -8,6 +8,7 @@ from html import escape
 from experiments.charts.axes import WIDE, WIDE_HEIGHT, Axes, figure, marker
 
 _LINE = 16  # picture units that one label needs
+_MOST_NAMES = 8  # more of them would cover the marks; the legend tells them then
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Dot:
     seeds: Sequence[tuple[float, float]] = ()
     x_interval: tuple[float, float] | None = None
     y_interval: tuple[float, float] | None = None
+    hollow: bool = False  # tells a second run apart
 
 
 def scatter_chart(title: str, dots: Sequence[Dot], *, x_label: str, y_label: str) -> str:
@@ -44,13 +46,14 @@ def scatter_chart(title: str, dots: Sequence[Dot], *, x_label: str, y_label: str
             low, high = map(axes.y, dot.y_interval)
             parts.append(f'<path class="whisker" d="M{x} {low}V{high}"/>')
         parts += [marker(dot.style, axes.x(a), axes.y(b), 3, css="seed") for a, b in dot.seeds]
-        parts.append(marker(dot.style, x, y, 6.5))
-        side = _side(axes, x)
-        anchor = "end" if side < 0 else "start"
-        parts.append(
-            f'<text class="name" x="{x + side * 11}" y="{label_y}" text-anchor="{anchor}">'
-            f"{escape(dot.label)}</text>"
-        )
+        parts.append(marker(dot.style, x, y, 6.5, css="dot hollow" if dot.hollow else "dot"))
+        if len(dots) <= _MOST_NAMES:
+            side = _side(axes, x)
+            anchor = "end" if side < 0 else "start"
+            parts.append(
+                f'<text class="name" x="{x + side * 11}" y="{label_y}" text-anchor="{anchor}">'
+                f"{escape(dot.label)}</text>"
+            )
         parts.append(f"<title>{escape(_about(dot, x_label, y_label))}</title></g>")
     summary = "; ".join(_about(dot, x_label, y_label) for dot in dots)
     return figure(title, f"{title}: {summary}", "".join(parts), WIDE, WIDE_HEIGHT, wide=True)

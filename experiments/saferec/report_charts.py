@@ -71,6 +71,7 @@ def pareto(runs: Sequence[Run]) -> str:
                     seeds=seeds if len(seeds) > 1 else (),
                     x_interval=_bounds(arm, x_metric),
                     y_interval=_bounds(arm, y_metric),
+                    hollow=run.dashed,
                 )
             )
     chart = scatter_chart(

@@ -41,11 +41,13 @@ def sample_browser(runs: Sequence[Run]) -> str:
                     )
     if not templates:
         return ""
-    bare = any(run.oracle is None for run in runs)
+    bare = [run.label or "The run" for run in runs if run.oracle is None]
     note = (
-        '<p class="quiet">The run\'s own data set was not found beside it, so only the ground '
-        "truth that was removed for safety is marked as violating.</p>" if bare else ""
-    )  # fmt: skip
+        f'<p class="quiet">{escape(", ".join(bare))}: the data set was not found beside it, so '
+        "only the ground truth that was removed for safety is marked as violating.</p>"
+        if bare
+        else ""
+    )
     return (
         '<p class="quiet">Groups that the first seed sampled while training, best advantage first. '
         "z is a reward's z-score inside its group, and the advantage is the one the update used."
@@ -73,8 +75,14 @@ def sample_article(sample: Mapping[str, Any], oracle: Oracle | None, *, number: 
         items = mark_items(text, record, oracle)
         own = f"completion-{number}-{g}"
         first = place == 0
+        hits, violations = _tally(items)
+        told = (
+            f"Completion {g + 1}: {len(items)} titles, {hits} liked, {violations} violating, "
+            f"advantage {_number(overall[g])}"
+        )
         tabs.append(
             f'<button type="button" role="tab" id="{own}-tab" aria-controls="{own}" '
+            f'aria-label="{escape(told)}" '
             f'aria-selected="{str(first).lower()}" tabindex="{0 if first else -1}">'
             f"{_tab(g, items, overall[g], largest)}</button>"
         )
@@ -126,14 +134,22 @@ def _films(films: Sequence[Sequence[Any]]) -> str:
 
 
 def _tab(number: int, items: Sequence[Item], advantage: float, largest: float) -> str:
-    hits, violations = (sum(mark in i.marks for i in items) for mark in ("hit", "violation"))
+    hits, violations = _tally(items)
     sign = " minus" if advantage < 0 else ""
     return (
-        f'<span>Completion {number + 1}</span><span class="advantage">{_number(advantage)}</span>'
-        f'<span class="tally">{len(items)} titles <span class="hit">✓ {hits} liked</span> '
-        f'<span class="violation">✕ {violations} violating</span></span>'
+        f'<span><span class="long">Completion </span>{number + 1}</span>'
+        f'<span class="advantage">{_number(advantage)}</span>'
+        f'<span class="tally">{len(items)} titles <span class="hit">✓ {hits}'
+        f'<span class="long"> liked</span></span> <span class="violation">✕ {violations}'
+        '<span class="long"> violating</span></span></span>'
         f'<span class="meter{sign}" style="--v:{abs(advantage) / largest:.3f}"></span>'
     )
+
+
+def _tally(items: Sequence[Item]) -> tuple[int, int]:
+    """How many titles are liked and how many violate."""
+    hits, violations = (sum(mark in i.marks for i in items) for mark in ("hit", "violation"))
+    return hits, violations
 
 
 def _panel(

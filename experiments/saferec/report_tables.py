@@ -116,7 +116,7 @@ def _change(arm: ArmResult, metric: str) -> str:
         f"{comparison.count} pairs"
     )
     return (
-        f'<span class="{" ".join(css)}" title="{about}">{sign} {gap:+.{digits}f}, '
+        f'<span class="{" ".join(css)}" title="{about}">{sign} {shown}, '
         f"p {_p(comparison.p_holm)}</span>"
     )
 

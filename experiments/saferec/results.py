@@ -220,7 +220,11 @@ def _parts(table: MetricTable) -> MetricTable:
 
 def _means(by_seed: Mapping[int, MetricTable]) -> dict[str, tuple[float, ...]]:
     columns = [_parts(table).values for table in by_seed.values()]
-    return {metric: tuple(nan_mean(one[metric]) for one in columns) for metric in columns[0]}
+    return {
+        metric: tuple(nan_mean(one[metric]) for one in columns)
+        for metric in columns[0]
+        if all(metric in one for one in columns)
+    }
 
 
 def _shared_ks(arms: Sequence[ArmResult]) -> tuple[int, ...]:

@@ -155,23 +155,24 @@ def pool_seeds(tables: Mapping[int, MetricTable]) -> MetricTable:
     """The rows of all seeds under one another, each id behind its seed.
 
     A conversation answered by several seeds stays one context, so it is drawn with all its answers;
-    intervals then speak of new conversations, not of new seeds. Raises `UserError` if the seeds
-    were scored on different conversations or with different metrics.
+    intervals then speak of new conversations, not of new seeds. Metrics are those that all seeds
+    have. Raises `UserError` if the seeds were scored on different conversations.
     """
     (first_seed, first), *others = tables.items()
     for seed, table in others:
-        if table.sample_ids != first.sample_ids or table.values.keys() != first.values.keys():
+        if table.sample_ids != first.sample_ids:
             raise UserError(
-                f"seed {seed} and seed {first_seed} were scored on different conversations or with "
-                "different metrics; score both again"
+                f"seed {seed} and seed {first_seed} were scored on different conversations; score "
+                "both again"
             )
+    names = [name for name in first.values if all(name in t.values for t in tables.values())]
     return MetricTable(
         sample_ids=tuple(
             f"{seed}/{name}" for seed, table in tables.items() for name in table.sample_ids
         ),
         values={
             name: np.concatenate([table.values[name] for table in tables.values()])
-            for name in first.values
+            for name in names
         },
         groups={
             name: tuple(label for table in tables.values() for label in table.groups[name])

@@ -159,6 +159,8 @@ def test_seeds_are_pooled_under_their_conversations():
     other = pool_seeds({0: table([1.0, 1.0, 1.0, 1.0], contexts="abcd")})
     # Pairs are conversations of one seed: those of seed 3 have no partner.
     assert paired_comparison(pooled, other)["svr@10"].count == 4
+    fuller = dataclasses.replace(one, values={**one.values, "svr@20": np.zeros(4)})
+    assert pool_seeds({0: fuller, 1: one}).values.keys() == {"svr@10"}
     with pytest.raises(UserError, match="seed 1 and seed 0 were scored on different conversations"):
         pool_seeds({0: one, 1: table([1.0])})
 
