@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from experiments.charts import line_chart, trail_chart
+from experiments.charts import Entry, legend, line_chart, trail_chart
 from experiments.page import write_page
 from experiments.reward_design.results import Cell, Findings, LineFigure, Table, TrailFigure
 
@@ -68,12 +68,8 @@ def _legend(findings: Findings) -> str:
         for figure in findings.figures
         for one in (figure.series if isinstance(figure, LineFigure) else figure.trails)
     }
-    buttons = "".join(
-        f'<button type="button" class="{one.style}" aria-pressed="true" '
-        f'data-key="{escape(key)}">{escape(one.label)}{" (dashed)" if one.dashed else ""}</button>'
-        for key, one in shown.items()
-    )
-    return f'<div class="legend" role="group" aria-label="Lines shown">{buttons}</div>'
+    entries = [Entry(key, one.label, one.style, one.dashed) for key, one in shown.items()]
+    return legend(entries, label="Lines shown")
 
 
 __all__ = ["write_findings"]

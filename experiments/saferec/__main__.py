@@ -13,11 +13,16 @@ from experiments.commands import run_command
 from experiments.saferec.arms import ARM_NAMES, ARMS, Arm, arm_named
 from experiments.saferec.configs import preset_named
 from experiments.saferec.dataset import build_dataset
+from experiments.saferec.metrics import DEFAULT_KS
+from experiments.saferec.new_corpora import inject_command
 from experiments.saferec.pipeline import evaluate_arm, generate, score_arm, train_arm
+from experiments.saferec.published import build_published, describe
 from experiments.saferec.report import write_report
-from experiments.saferec.results import collect, print_table, print_verdicts, write_results
+from experiments.saferec.results import collect, write_results
+from experiments.saferec.results_tables import print_table, print_verdicts
 from experiments.saferec.scoring import evaluate_command, print_summary
 from experiments.saferec.settings import Level, Preset
+from experiments.saferec.verdicts import verdicts
 from experiments.saferec.workspace import Workspace, open_workspace
 from gdpo_jax.errors import UserError
 
@@ -60,15 +65,28 @@ class RunOptions:
         return open_workspace(self.folder(), self.settings(), data_dir=self.data_dir)
 
 
-def data(data_dir: Path = Path("runs/mini/data")) -> None:
-    """Build the embedded data set (TFDS, array_record).
+def data(
+    data_dir: Path = Path("runs/mini/data"),
+    domain: Literal["films", "games"] | None = None,
+    source: Path | None = None,
+) -> None:
+    """Build a data set (TFDS, array_record): an embedded one, or one of published files.
 
     Args:
-        data_dir: folder to write to; a data set that is there already is kept.
+        data_dir: folder to write to; an embedded data set that is there already is kept.
+        domain: the embedded films (the default), or the embedded games (SafeGame).
+        source: folder of published SafeRec files to convert instead; refused rows are listed.
     """
-    sizes = build_dataset(data_dir)
-    shown = ", ".join(f"{count} {name}" for name, count in sizes.items())
-    Console().print(f"{data_dir}: {shown}", highlight=False)
+    console = Console(soft_wrap=True)
+    if source is None:
+        sizes = build_dataset(data_dir, domain)
+        lines = [", ".join(f"{count} {name}" for name, count in sizes.items())]
+    elif domain is not None:
+        raise UserError("give domain or source: published files are about films")
+    else:
+        lines = describe(build_published(source, data_dir))
+    for line in lines:
+        console.print(f"{data_dir}: {line}", highlight=False, markup=False)
 
 
 def sft(
@@ -127,12 +145,14 @@ def reproduce(
     options: Annotated[RunOptions, tyro.conf.arg(name="")] = RunOptions(),
     seeds: int = 1,
     arms: tuple[AnyArm, ...] = ARM_NAMES,
+    baseline: AnyArm | None = None,
 ) -> None:
-    """Train and score all arms, then print the table and write the report.
+    """Train and score all arms, then print the tables and write the report.
 
     Args:
         seeds: how many seeds, from 0 on.
         arms: which arms.
+        baseline: the arm that every other one is compared with; the first unless given.
     """
     if seeds < 1:
         raise UserError(f"--seeds must be at least 1, got {seeds}")
@@ -141,23 +161,31 @@ def reproduce(
         for arm in ARMS:
             if arm.name in arms:
                 evaluate_arm(space, arm, seed)
-    _conclude(options.folder(), options.folder() / "report.html")
+    if jax.process_index() == 0:
+        _conclude((options.folder(),), options.folder() / "report.html", baseline=baseline)
 
 
-def report(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path | None = None) -> None:
-    """Print the table of finished runs and write one self-contained HTML page.
+def report(
+    runs: tyro.conf.Positional[tuple[Path, ...]],
+    out: Path | None = None,
+    baseline: AnyArm | None = None,
+    bootstrap: int = 10_000,
+    level: float = 0.95,
+) -> None:
+    """Print the tables of finished runs and write one self-contained HTML page.
 
     Args:
-        runs: run folders.
+        runs: run folders; each gets its results.json written anew.
         out: the page; report.html in the first run folder unless given.
+        baseline: the arm that every other one is compared with; the first unless given.
+        bootstrap: resamples for intervals and p values.
+        level: level of the confidence intervals.
     """
     if not runs:
         raise UserError("name at least one run folder, such as runs/mini")
-    for run in runs:
-        results = collect(run)
-        print_table(results, Console())
-        print_verdicts(results, Console())
-    _write_page(runs, out or runs[0] / "report.html")
+    _conclude(
+        runs, out or runs[0] / "report.html", baseline=baseline, bootstrap=bootstrap, level=level
+    )
 
 
 def _run_arm(options: RunOptions, arm: Arm, seed: int) -> None:
@@ -169,27 +197,28 @@ def _run_arm(options: RunOptions, arm: Arm, seed: int) -> None:
 def _show(summary: dict, folder: Path) -> None:
     if jax.process_index() != 0:
         return
-    described = {"k": [5, 10], "convention": "fixed", "oracle": "embedded", "unknown": "safe"}
+    described = {
+        "k": list(DEFAULT_KS),
+        "convention": "fixed",
+        "oracle": "embedded",
+        "unknown": "safe",
+    }
     print_summary({**described, **summary}, console=Console())
     Console().print(f"outputs and scores are in {folder}", highlight=False)
 
 
-def _conclude(run_dir: Path, page: Path) -> None:
-    if jax.process_index() != 0:
-        return
-    results = collect(run_dir)
-    write_results(results, run_dir / "results.json")
-    print_table(results, Console())
-    print_verdicts(results, Console())
-    _write_page((run_dir,), page)
-
-
-def _write_page(runs: tuple[Path, ...], page: Path) -> None:
-    Console().print(f"report: {write_report(runs, page)}", highlight=False)
+def _conclude(runs: tuple[Path, ...], page: Path, **options) -> None:
+    results = [collect(run, **options) for run in runs]
+    for run, found in zip(runs, results):
+        write_results(found, run / "results.json", verdicts=verdicts(found))
+        print_table(found, Console())
+        print_verdicts(found, Console())
+    Console().print(f"report: {write_report(runs, page, results=results)}", highlight=False)
 
 
 COMMANDS = {
     "data": data,
+    "inject": inject_command,
     "sft": sft,
     "rl": rl,
     "answer": answer,

@@ -249,7 +249,7 @@ def score_arm(space: Workspace, texts: list[str], records: list[Mapping], folder
             for record, text in zip(records, texts, strict=True)
         ]
         (folder / "outputs.jsonl").write_text("".join(rows))
-    table = score_texts(texts, records, oracle=space.oracle, catalogue=space.catalogue, ks=(5, 10))
+    table = score_texts(texts, records, oracle=space.oracle, catalogue=space.catalogue)
     summary = summarize(table)
     if jax.process_index() == 0:
         write_json(folder / "scores.json", summary)

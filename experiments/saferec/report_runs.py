@@ -1,15 +1,19 @@
-"""What the report knows of a run folder: scores, rows of metrics, kept samples, and the oracle."""
+"""What the report knows of a run folder: results, rows of metrics, kept samples, and the oracle."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
-from experiments.saferec.catalogue import Oracle, film_oracle
-from experiments.saferec.dataset import SaferecMini, load_films
+from experiments.charts import Entry, legend
+from experiments.saferec.arms import ARM_NAMES
+from experiments.saferec.catalogue import Oracle
+from experiments.saferec.dataset import load_table
 from experiments.saferec.jsonfiles import read_rows
-from experiments.saferec.results import ArmResult, Results, collect, read_scores
+from experiments.saferec.results import ArmResult, Results
 from experiments.saferec.samples import read_samples
+from experiments.saferec.stored import find_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +31,6 @@ class Run:
 
     label: str  # empty if it is the only run of the page
     results: Results
-    scores: Mapping[str, Mapping[int, Mapping[str, Any]]]
     arms: Sequence[Trained]
     oracle: Oracle | None
     dashed: bool
@@ -41,12 +44,39 @@ class Run:
         return f"{self.label}: {title}" if self.label else title
 
 
-def load_runs(run_dirs: Sequence[Path]) -> list[Run]:
-    """Reads the run folders. Raises UserError if one holds no scored arm or an unreadable file."""
+def load_runs(run_dirs: Sequence[Path], results: Sequence[Results]) -> list[Run]:
+    """What else the folders of these results hold. Raises UserError for an unreadable file."""
     return [
-        _load(path, label, dashed=place % 2 == 1)
-        for place, (path, label) in enumerate(zip(run_dirs, _labels(run_dirs)))
+        _load(path, found, label, dashed=place % 2 == 1)
+        for place, (path, found, label) in enumerate(zip(run_dirs, results, _labels(run_dirs)))
     ]
+
+
+def style(arm: str) -> str:
+    """The colour class of an arm, the same in all charts."""
+    return f"s{ARM_NAMES.index(arm)}"
+
+
+def arm_legend(runs: Sequence[Run], *, among: Callable[[Trained], bool] = bool) -> str:
+    """The legend of the arms of all runs for which `among` is true."""
+    return legend(
+        [
+            Entry(
+                run.key(arm.result.name),
+                run.name(arm.result.title),
+                style(arm.result.name),
+                run.dashed,
+            )
+            for run in runs
+            for arm in run.arms
+            if among(arm)
+        ]
+    )
+
+
+def heading(run: Run) -> str:
+    """The heading of a run's part of a section; empty if it is the only run."""
+    return f"<h3>{escape(run.label)}</h3>" if run.label else ""
 
 
 def _labels(run_dirs: Sequence[Path]) -> list[str]:
@@ -64,8 +94,7 @@ def folder_name(path: Path) -> str:
     return path.resolve().name
 
 
-def _load(path: Path, label: str, *, dashed: bool) -> Run:
-    results = collect(path)
+def _load(path: Path, results: Results, label: str, *, dashed: bool) -> Run:
     arms = []
     for arm in results.arms:
         folders = {seed: path / f"seed-{seed}" / arm.name for seed in arm.seeds}
@@ -81,7 +110,6 @@ def _load(path: Path, label: str, *, dashed: bool) -> Run:
     return Run(
         label=label,
         results=results,
-        scores=read_scores(path),
         arms=arms,
         oracle=_oracle(path / "data"),
         dashed=dashed,
@@ -95,7 +123,7 @@ def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
 
 def _oracle(data_dir: Path) -> Oracle | None:
     """The oracle of the run's own data set; None if the run read another folder's."""
-    return film_oracle(load_films(data_dir)) if (data_dir / SaferecMini.name).is_dir() else None
+    return load_table(data_dir).oracle() if find_config(data_dir, "conversations") else None
 
 
-__all__ = ["Run", "Trained", "folder_name", "load_runs"]
+__all__ = ["Run", "Trained", "arm_legend", "folder_name", "heading", "load_runs", "style"]

@@ -1,65 +1,57 @@
-"""The comparison of arms: collected from a run folder, printed, stored, held against the claims.
+"""The scored arms of a run folder: means over seeds, intervals, and each arm against a baseline.
 
-A run folder holds `seed-*/ARM/scores.json` for every arm that was scored. A verdict on a claim goes
-by the means over seeds, and says in how many single seeds the claim holds as well.
+A run folder holds `seed-*/ARM/scores.json` for every arm that was scored. Means and deviations are
+over seeds; intervals and p values are over conversations, all seeds of an arm together
+(`statistics.pool_seeds`).
 """
 
 import dataclasses
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from rich.console import Console
-from rich.table import Table
+from typing import Any
 
 from experiments.saferec.arms import ARMS
-from experiments.saferec.claims import CLAIMS, MissingNumber, Value
-from experiments.saferec.jsonfiles import read_json
-from experiments.saferec.summaries import write_json
+from experiments.saferec.metrics import MetricTable, nan_mean
+from experiments.saferec.statistics import (
+    Comparison,
+    Interval,
+    bootstrap_intervals,
+    compare_systems,
+    pool_seeds,
+    with_parts,
+)
+from experiments.saferec.summaries import (
+    LIST_LABELS,
+    METRIC_LABELS,
+    finite,
+    plain,
+    read_summary,
+    write_json,
+)
 from gdpo_jax.errors import UserError
 
-# Metric -> column heading. "metric/label" is the metric over one part of the conversations.
-QUALITY = {
-    "recall@5": "Recall@5",
-    "recall@10": "Recall@10",
-    "ndcg@5": "NDCG@5",
-    "ndcg@10": "NDCG@10",
-    "svr@5": "SVR@5",
-    "svr@10": "SVR@10",
-    "sdcg@5": "S-DCG@5",
-    "sdcg@10": "S-DCG@10",
-}
-LISTS = {
-    "list_length": "list length",
-    "catalogue": "in catalogue",
-    "coverage@10": "oracle coverage",
-    "recall@10/said outright": "Recall@10, said outright",
-    "recall@10/hinted": "Recall@10, hinted",
-    "svr@10/said outright": "SVR@10, said outright",
-    "svr@10/hinted": "SVR@10, hinted",
-}
-METRICS = {**QUALITY, **LISTS}
-_TITLES = {arm.name: arm.title for arm in ARMS}
-_LONGEST_WORD = max(len(word) for title in _TITLES.values() for word in title.split())
+# The cut-off that verdicts, plots and splits go by.
+MAIN_K = 10
+_BY_TRAIT = (f"recall@{MAIN_K}", f"svr@{MAIN_K}", f"coverage@{MAIN_K}")
 
 
 @dataclasses.dataclass(frozen=True)
 class ArmResult:
     """One arm: `values` maps a metric to its mean over test conversations, one entry per seed.
 
-    An entry is NaN where the metric does not apply to any conversation.
+    "metric/label" is the metric over one part of the conversations, by sensitivity or by how it
+    was said. An entry is NaN where the metric applies to no conversation. `intervals` and
+    `against` (empty for the baseline itself) have the same keys.
     """
 
     name: str
+    title: str  # how tables call it
     seeds: tuple[int, ...]
     values: Mapping[str, tuple[float, ...]]
-
-    @property
-    def title(self) -> str:
-        """How tables call the arm."""
-        return _TITLES[self.name]
+    intervals: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
+    against: Mapping[str, Comparison] = dataclasses.field(default_factory=dict)
 
     def mean(self, metric: str) -> float:
         """The mean over the seeds that have the metric; NaN if none has."""
@@ -72,15 +64,21 @@ class ArmResult:
         return statistics.stdev(known) if len(known) > 1 else math.nan
 
     def _known(self, metric: str) -> list[float]:
-        return [value for value in self.values[metric] if not math.isnan(value)]
+        return [value for value in self.values.get(metric, ()) if not math.isnan(value)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """The scored arms of one run folder, in the order of `ARMS`."""
+    """Scored arms, or other systems, in the order of tables."""
 
-    run_dir: Path
+    source: str  # the run folder or the records
     arms: tuple[ArmResult, ...]
+    ks: tuple[int, ...] = (5, 10)  # cut-offs that every arm was scored at
+    groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # part labels
+    conversations: int = 0
+    baseline: str = ""  # the arm that `against` speaks of
+    level: float = 0.95  # of the intervals
+    bootstrap: int = 0  # resamples behind intervals and p values
 
     def arm(self, name: str) -> ArmResult | None:
         """The arm of that name, or None if it was not scored."""
@@ -91,26 +89,44 @@ class Results:
         """All seeds that any arm has."""
         return tuple(sorted({seed for arm in self.arms for seed in arm.seeds}))
 
+    @property
+    def metrics(self) -> dict[str, str]:
+        """Metric -> label of all that is measured over all conversations."""
+        at = {f"{prefix}@{k}": f"{label}@{k}" for k in self.ks
+              for prefix, label in METRIC_LABELS.items()}  # fmt: skip
+        return {**at, **LIST_LABELS}
 
-class Verdict(NamedTuple):
-    """A claim against the numbers; `holds` is None if an arm it speaks of was not scored."""
+    @property
+    def basis(self) -> str:
+        """What the intervals and p values rest on, in one sentence."""
+        return (
+            f"{self.level:.0%} intervals from {self.bootstrap} bootstrap resamples of "
+            f"{self.conversations} conversations"
+        )
 
-    claim: str
-    holds: bool | None
-    numbers: str
+    @property
+    def test(self) -> str:
+        """How arms are held against the baseline, in one sentence; empty without a comparison."""
+        others = sum(bool(arm.against) for arm in self.arms)
+        if not others:
+            return ""
+        return (
+            f"p: two-sided paired bootstrap against {self.arm(self.baseline).title}, "
+            f"Holm-corrected per metric over {others} comparison{'s' if others > 1 else ''}"
+        )
 
 
-def read_scores(run_dir: Path) -> dict[str, dict[int, Mapping[str, Any]]]:
-    """Arm -> seed -> the summary in `seed-*/ARM/scores.json`, arms in the order of `ARMS`.
+def read_scores(run_dir: Path) -> dict[str, dict[int, MetricTable]]:
+    """Arm -> seed -> the conversations in `seed-*/ARM/scores.json`, arms in the order of `ARMS`.
 
     Raises UserError if the folder holds none.
     """
-    scores: dict[str, dict[int, Mapping[str, Any]]] = {}
+    scores: dict[str, dict[int, MetricTable]] = {}
     for arm in ARMS:
         for seed, folder in seed_folders(run_dir):
             path = folder / arm.name / "scores.json"
             if path.is_file():
-                scores.setdefault(arm.name, {})[seed] = read_json(path)
+                scores.setdefault(arm.name, {})[seed] = read_summary(path)
     if not scores:
         raise UserError(
             f"{run_dir} holds no scored arm (no seed-*/ARM/scores.json in it); "
@@ -125,140 +141,146 @@ def seed_folders(run_dir: Path) -> list[tuple[int, Path]]:
     return sorted((int(seed), path) for seed, path in folders if seed.isdecimal())
 
 
-def collect(run_dir: Path) -> Results:
-    """Reads every scored arm of the run folder. Raises UserError if there is nothing to read."""
-    arms = []
-    for name, by_seed in read_scores(run_dir).items():
-        values = {
-            metric: tuple(
-                _value(summary, metric, f"{run_dir}, seed {seed}, arm {name}")
-                for seed, summary in by_seed.items()
-            )
-            for metric in METRICS
-        }
-        arms.append(ArmResult(name=name, seeds=tuple(by_seed), values=values))
-    return Results(run_dir=run_dir, arms=tuple(arms))
+def collect(
+    run_dir: Path, *, baseline: str | None = None, bootstrap: int = 10_000, level: float = 0.95
+) -> Results:
+    """Reads every scored arm of the run folder and compares each with `baseline`.
+
+    The baseline is the first scored arm unless named. Raises UserError if there is nothing to read,
+    the baseline was not scored, or the seeds of an arm do not fit together.
+    """
+    return assemble(
+        read_scores(run_dir),
+        titles={arm.name: arm.title for arm in ARMS},
+        source=str(run_dir),
+        baseline=baseline,
+        bootstrap=bootstrap,
+        level=level,
+    )
 
 
-def _value(summary: Mapping[str, Any], metric: str, where: str) -> float:
-    name, _, label = metric.partition("/")
+def assemble(
+    scores: Mapping[str, Mapping[int, MetricTable]],
+    *,
+    titles: Mapping[str, str],
+    source: str,
+    baseline: str | None = None,
+    bootstrap: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Results:
+    """Results of scored systems, name -> seed -> table; otherwise as `collect`."""
+    baseline = next(iter(scores)) if baseline is None else baseline
+    if baseline not in scores:
+        raise UserError(f"{source}: no scored arm {baseline!r}; legal: {', '.join(scores)}")
+    pooled = {name: _pooled(source, name, by_seed) for name, by_seed in scores.items()}
+    options = {"samples": bootstrap, "level": level, "seed": seed}
+    # Pairs are conversations of one seed, so an arm without a seed in common has none.
+    comparable = {
+        name: table
+        for name, table in pooled.items()
+        if name != baseline and scores[name].keys() & scores[baseline].keys()
+    }
+    against = compare_systems(pooled[baseline], comparable, **options)
+    arms = tuple(
+        ArmResult(
+            name=name,
+            title=titles[name],
+            seeds=tuple(by_seed),
+            values=_means(by_seed),
+            intervals=bootstrap_intervals(pooled[name], **options),
+            against=against.get(name, {}),
+        )
+        for name, by_seed in scores.items()
+    )
+    first = next(iter(scores[baseline].values()))
+    return Results(
+        source=source,
+        arms=arms,
+        ks=_shared_ks(arms),
+        groups={name: tuple(sorted(set(labels))) for name, labels in first.groups.items()},
+        conversations=len(first),
+        baseline=baseline,
+        level=level,
+        bootstrap=bootstrap,
+    )
+
+
+def _pooled(source: str, arm: str, by_seed: Mapping[int, MetricTable]) -> MetricTable:
     try:
-        part = summary["splits"].get("disclosure", {}).get(label) if label else summary
-        if part is None:
-            return math.nan
-        mean = part["metrics"][name]["mean"]
-        return math.nan if mean is None else float(mean)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{where}: scores.json has no {metric} ({error!r}); score it again"
-        ) from None
+        return _parts(pool_seeds(by_seed))
+    except UserError as error:
+        raise UserError(f"{source}, arm {arm}: {error}") from None
 
 
-def write_results(results: Results, path: Path) -> None:
-    """The numbers of the table and the verdicts as JSON; NaN becomes null."""
+def _parts(table: MetricTable) -> MetricTable:
+    """The table with columns for the parts that tables and plots show."""
+    return with_parts(with_parts(table, "disclosure", tuple(table.values)), "trait", _BY_TRAIT)
+
+
+def _means(by_seed: Mapping[int, MetricTable]) -> dict[str, tuple[float, ...]]:
+    columns = [_parts(table).values for table in by_seed.values()]
+    return {
+        metric: tuple(nan_mean(one[metric]) for one in columns)
+        for metric in columns[0]
+        if all(metric in one for one in columns)
+    }
+
+
+def _shared_ks(arms: Sequence[ArmResult]) -> tuple[int, ...]:
+    found = [
+        {int(metric.removeprefix("recall@")) for metric in arm.values
+         if metric.startswith("recall@") and "/" not in metric}
+        for arm in arms
+    ]  # fmt: skip
+    return tuple(sorted(set.intersection(*found)))
+
+
+def write_results(results: Results, path: Path, *, verdicts: Sequence[Any] = ()) -> None:
+    """The numbers of the tables, and verdicts on claims, as JSON; NaN becomes null."""
     write_json(
         path,
         {
             "seeds": list(results.seeds),
+            "conversations": results.conversations,
+            "baseline": results.baseline,
+            "bootstrap": results.bootstrap,
+            "level": results.level,
+            "basis": results.basis,
+            "test": results.test,
             "arms": {
                 arm.name: {
                     "title": arm.title,
                     "seeds": list(arm.seeds),
-                    "metrics": {
-                        metric: {
-                            "mean": _finite(arm.mean(metric)),
-                            "standard_deviation": _finite(arm.spread(metric)),
-                            "by_seed": [_finite(value) for value in arm.values[metric]],
-                        }
-                        for metric in METRICS
-                    },
+                    "metrics": {metric: _entry(arm, metric) for metric in arm.values},
                 }
                 for arm in results.arms
             },
-            "verdicts": [verdict._asdict() for verdict in verdicts(results)],
+            "verdicts": [verdict._asdict() for verdict in verdicts],
         },
     )
 
 
-def print_table(results: Results, console: Console) -> None:
-    """Two tables that fit eighty columns, arms downwards; ± is the deviation over seeds."""
-    seeds = len(results.seeds)
-    over = f"mean over {seeds} seeds, ± their standard deviation" if seeds > 1 else "one seed"
-    for title, columns in ((f"{results.run_dir}: {over}", QUALITY), ("lists and splits", LISTS)):
-        table = Table(title=title, title_justify="left", show_lines=seeds > 1, padding=(0, 0))
-        table.add_column("arm", min_width=_LONGEST_WORD)
-        for heading in columns.values():
-            table.add_column(heading.replace("@", "\n@").replace(", ", "\n"), justify="right")
-        for arm in results.arms:
-            table.add_row(arm.title, *(_cell(arm, metric) for metric in columns))
-        console.print(table)
-
-
-def print_verdicts(results: Results, console: Console) -> None:
-    """One line per claim, whichever way it went."""
-    marks = {True: "[green]holds[/green]", False: "[red]fails[/red]", None: "not run"}
-    for number, verdict in enumerate(verdicts(results), start=1):
-        console.print(f"{number}. {verdict.claim}: {marks[verdict.holds]}", highlight=False)
-        console.print(f"   {verdict.numbers}", highlight=False, markup=False)
-
-
-def _cell(arm: ArmResult, metric: str) -> str:
-    mean, spread = arm.mean(metric), arm.spread(metric)
-    if math.isnan(mean):
-        return "-"
-    digits = 2 if metric == "list_length" else 4
-    text = f"{mean:.{digits}f}"
-    return text if math.isnan(spread) else f"{text}\n[dim]±{spread:.{digits}f}[/dim]"
-
-
-def verdicts(results: Results) -> list[Verdict]:
-    """Every claim held against the means over seeds."""
-    found = []
-    for claim, test in CLAIMS:
-        try:
-            holds, numbers = test(_reader(results, None))
-        except MissingNumber as missing:
-            found.append(Verdict(claim, None, str(missing)))
-            continue
-        agreeing = []
-        for seed in results.seeds if len(results.seeds) > 1 else ():
-            try:
-                agreeing.append(test(_reader(results, seed))[0])
-            except MissingNumber:
-                continue
-        if agreeing:
-            numbers += f"; holds in {sum(agreeing)} of {len(agreeing)} seeds"
-        found.append(Verdict(claim, holds, numbers))
-    return found
-
-
-def _reader(results: Results, seed: int | None) -> Value:
-    def value(name: str, metric: str) -> float:
-        arm = results.arm(name)
-        if arm is None or (seed is not None and seed not in arm.seeds):
-            raise MissingNumber(f"{_TITLES[name]} was not scored")
-        number = arm.mean(metric) if seed is None else arm.values[metric][arm.seeds.index(seed)]
-        if math.isnan(number):
-            raise MissingNumber(f"{_TITLES[name]} has no {METRICS[metric]}")
-        return number
-
-    return value
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _entry(arm: ArmResult, metric: str) -> dict[str, Any]:
+    entry = {
+        "mean": finite(arm.mean(metric)),
+        "standard_deviation": finite(arm.spread(metric)),
+        "by_seed": [finite(value) for value in arm.values[metric]],
+    }
+    if (interval := arm.intervals.get(metric)) is not None:
+        entry["interval"] = plain(interval)
+    if (comparison := arm.against.get(metric)) is not None:
+        entry["against_baseline"] = plain(comparison)
+    return entry
 
 
 __all__ = [
-    "METRICS",
+    "MAIN_K",
     "ArmResult",
     "Results",
-    "Verdict",
+    "assemble",
     "collect",
-    "print_table",
-    "print_verdicts",
     "read_scores",
     "seed_folders",
-    "verdicts",
     "write_results",
 ]

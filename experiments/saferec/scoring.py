@@ -11,13 +11,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from experiments.saferec.catalogue import (
-    Catalogue,
-    Oracle,
-    film_oracle,
-    record_oracle,
-    reveals_risks,
-)
+from experiments.saferec.catalogue import Catalogue, Oracle
+from experiments.saferec.items import ItemTable, catalogue_of
 from experiments.saferec.jsonfiles import Row, read_rows
 from experiments.saferec.metrics import DEFAULT_KS, MetricTable, score_lists
 from experiments.saferec.official import published_oracle
@@ -34,13 +29,18 @@ from experiments.saferec.readers import (
     read_sensitivity,
     read_title_map,
 )
+from experiments.saferec.results_tables import print_table
+from experiments.saferec.revealed import record_oracle, reveals_risks
 from experiments.saferec.summaries import (
     compare,
+    plain_comparison,
+    print_oracle,
     print_summary,
     read_summary,
     summarize,
     write_json,
 )
+from experiments.saferec.systems import compare_tables, label_paths, read_baseline
 from gdpo_jax.errors import UserError
 
 
@@ -93,7 +93,7 @@ def score_outputs(
 
 def evaluate_command(
     records: Path | None = None,
-    outputs: Path | None = None,
+    outputs: tuple[Path, ...] = (),
     *,
     out: Path | None = None,
     baseline: Path | None = None,
@@ -112,14 +112,19 @@ def evaluate_command(
     seed: int = 0,
     console: Annotated[Console | None, tyro.conf.Suppress] = None,
 ) -> dict[str, Any]:
-    """Scores outputs against records, prints a table and writes the metrics as JSON.
+    """Scores outputs of any system, prints tables and writes the metrics as JSON.
+
+    Outputs are JSON Lines whose rows name their conversation by `sample_id` (or `id`) or by
+    `prompt`, and hold the answer as `text` (or `completion`). Several files are scored on the same
+    records and held against one baseline.
 
     Args:
         records: conversations in the official format: JSON, JSON Lines or a save_to_disk folder;
             left out, those of the embedded data set.
-        outputs: JSON Lines of answers; left out, each record's own completion is scored.
+        outputs: files of answers; left out, each record's own completion is scored.
         out: where the metrics go as JSON.
-        baseline: metrics file of another system on the same records, to compare with.
+        baseline: what to compare with: answers to the same records, or a metrics file; of several
+            outputs the first, unless given.
         data_dir: the embedded data set; its films are the catalogue and the oracle.
         split: the split of the embedded data set, where records are left out.
         catalogue: a published catalogue of (title, year), JSON or pickle.
@@ -144,39 +149,55 @@ def evaluate_command(
         convention=convention,
     )
     films = _find_catalogue(catalogue, data_dir=data_dir, convention=convention)
-    answers = rows if outputs is None else read_rows(outputs)
-    table = score_outputs(
-        answers,
-        rows,
-        oracle,
-        source=str(outputs or source),
-        partial=partial,
-        catalogue=films,
-        ks=k,
-        convention=convention,
-        unknown=unknown,
-        bare_lists=bare_lists,
-    )
-    result = {
-        "records": source,
-        "outputs": None if outputs is None else str(outputs),
-        "oracle": oracle_name,
-        "convention": convention,
-        "unknown": unknown,
-        "k": list(k),
-        "bootstrap": bootstrap,
-        "level": level,
-        "seed": seed,
-        **summarize(table, samples=bootstrap, level=level, seed=seed),
-    }
+    settings = {"convention": convention, "unknown": unknown, "oracle": oracle_name}
+
+    def score(answers: Sequence[Row], name: str) -> MetricTable:
+        return score_outputs(
+            answers,
+            rows,
+            oracle,
+            source=name,
+            partial=partial,
+            catalogue=films,
+            ks=k,
+            convention=convention,
+            unknown=unknown,
+            bare_lists=bare_lists,
+        )
+
+    paths = label_paths(outputs)
+    tables = {label: score(read_rows(path), str(path)) for label, path in paths.items()}
+    against = None if baseline is None else read_baseline(baseline, score, settings=settings)
+    options = {"bootstrap": bootstrap, "level": level, "seed": seed}
+    result = {"records": source, **settings, "k": list(k), **options}
     if baseline is not None:
         result["baseline"] = str(baseline)
-        result["comparison"] = compare(
-            read_summary(baseline), table, samples=bootstrap, level=level, seed=seed
-        )
+    numbers = {"samples": bootstrap, "level": level, "seed": seed}
+    if len(tables) > 1:
+        compared = compare_tables(tables, against, source=source, **options)
+        result["baseline"] = str(baseline or outputs[0])
+        result["systems"] = {
+            label: {
+                "outputs": str(paths[label]),
+                **summarize(table, **numbers),
+                "comparison": plain_comparison(compared.arm(label).against),
+            }
+            for label, table in tables.items()
+        }
+    else:
+        table = next(iter(tables.values())) if tables else score(rows, source)
+        result["outputs"] = str(outputs[0]) if outputs else None
+        result |= summarize(table, **numbers)
+        if against is not None:
+            result["comparison"] = compare(against, table, **numbers)
     if out is not None:
         write_json(out, result)
-    print_summary(result, console=console or Console())
+    console = console or Console()
+    if len(tables) > 1:
+        print_table(compared, console)
+        print_oracle(result, console=console)
+    else:
+        print_summary(result, console=console)
     return result
 
 
@@ -217,7 +238,10 @@ def _find_oracle(
         )
         return oracle, f"{sensitivity} with {title_map}"
     if data_dir is not None:
-        return film_oracle(_load_films(data_dir), convention=convention), f"films of {data_dir}"
+        table = _load_table(data_dir)
+        oracle = table.oracle(convention=convention)
+        if oracle.index:
+            return oracle, f"{table.noun} of {data_dir}"
     if any(reveals_risks(record) for record in records):
         return record_oracle(records), "films removed from these records (low coverage)"
     return None, "none, so no safety metrics (give data_dir, or sensitivity and title_map)"
@@ -229,14 +253,15 @@ def _find_catalogue(
     if catalogue is not None:
         return Catalogue(read_catalogue(catalogue), convention=convention)
     if data_dir is not None:
-        return Catalogue.of_films(_load_films(data_dir), convention=convention)
+        table = _load_table(data_dir)
+        return catalogue_of(table, convention=convention) if table.items else None
     return None
 
 
-def _load_films(data_dir: Path):
-    from experiments.saferec.dataset import load_films
+def _load_table(data_dir: Path) -> ItemTable:
+    from experiments.saferec.dataset import load_table
 
-    return load_films(data_dir)
+    return load_table(data_dir)
 
 
 __all__ = [

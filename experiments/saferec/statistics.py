@@ -2,10 +2,13 @@
 
 Conversations are drawn with replacement (B. Efron, 1979). Rows that share one prompt share one
 answer and are drawn together: they are one context, not independent evidence. A comparison draws
-the same contexts for both systems, so what makes a conversation easy or hard cancels.
+the same contexts for both systems, so what makes a conversation easy or hard cancels. Where several
+systems are held against one baseline, p values are corrected as well (S. Holm, 1979), metric by
+metric over the systems.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -31,13 +34,17 @@ class Comparison:
     """Mean of system minus baseline with its percentile interval.
 
     `p_value` is two-sided: twice the smaller share of resamples on either side of zero, at least
-    2 / (samples + 1). `count` conversations have the metric in both systems.
+    2 / (samples + 1). `p_holm` is the same corrected for `systems`, the number of systems held
+    against the baseline; the two agree where there is one. `count` conversations have the metric
+    in both systems.
     """
 
     difference: float
     low: float
     high: float
     p_value: float
+    p_holm: float
+    systems: int
     count: int
 
 
@@ -81,6 +88,11 @@ def paired_comparison(
         )
     first, second = (baseline.rows([i for i, _ in shared]), system.rows([j for _, j in shared]))
     names = tuple(name for name in first.values if name in second.values)
+    if not names:
+        raise UserError(
+            f"the two results share no metric (baseline has {', '.join(first.values)}, other has "
+            f"{', '.join(second.values)}); score both with the same cut-offs"
+        )
     # A difference is NaN, and does not vote, where either side is.
     gaps = np.stack([second.values[name] - first.values[name] for name in names], axis=1)
     means, draws = _resampled_means(gaps, first.contexts, samples=samples, seed=seed)
@@ -88,23 +100,100 @@ def paired_comparison(
     counts = (~np.isnan(gaps)).sum(axis=0)
     comparisons = {}
     for i, name in enumerate(names):
+        p_value = _p_value(draws[:, i])
         comparisons[name] = Comparison(
-            float(means[i]), float(low[i]), float(high[i]), _p_value(draws[:, i]), int(counts[i])
+            difference=float(means[i]),
+            low=float(low[i]),
+            high=float(high[i]),
+            p_value=p_value,
+            p_holm=p_value,
+            systems=1,
+            count=int(counts[i]),
         )
     return comparisons
 
 
-def compare_arms(
-    tables: Mapping[str, MetricTable], baseline: str, **options
+def compare_systems(
+    baseline: MetricTable, systems: Mapping[str, MetricTable], **options
 ) -> dict[str, dict[str, Comparison]]:
-    """Every arm against the arm named `baseline`; `options` as in `paired_comparison`."""
-    if baseline not in tables:
-        raise UserError(f"no arm {baseline!r}; legal: {', '.join(tables)}")
-    return {
-        arm: paired_comparison(tables[baseline], table, **options)
-        for arm, table in tables.items()
-        if arm != baseline
+    """Every system against the baseline, with `p_holm` over the systems that have the metric.
+
+    `options` as in `paired_comparison`.
+    """
+    compared = {
+        name: paired_comparison(baseline, table, **options) for name, table in systems.items()
     }
+    metrics = dict.fromkeys(metric for found in compared.values() for metric in found)
+    for metric in metrics:
+        # A metric that applies to no conversation of a system is no test of it.
+        tested = [
+            name
+            for name, found in compared.items()
+            if metric in found and not math.isnan(found[metric].p_value)
+        ]
+        corrected = holm([compared[name][metric].p_value for name in tested])
+        for name, p_holm in zip(tested, corrected):
+            compared[name][metric] = dataclasses.replace(
+                compared[name][metric], p_holm=p_holm, systems=len(tested)
+            )
+    return compared
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values corrected for their number, in the given order: the k-th smallest of m times
+    m - k + 1, at least the one before it, at most one (S. Holm, 1979).
+    """
+    corrected = [1.0] * len(p_values)
+    largest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, (len(p_values) - rank) * p_values[place])
+        corrected[place] = min(1.0, largest)
+    return corrected
+
+
+def pool_seeds(tables: Mapping[int, MetricTable]) -> MetricTable:
+    """The rows of all seeds under one another, each id behind its seed.
+
+    A conversation answered by several seeds stays one context, so it is drawn with all its answers;
+    intervals then speak of new conversations, not of new seeds. Metrics are those that all seeds
+    have. Raises `UserError` if the seeds were scored on different conversations.
+    """
+    (first_seed, first), *others = tables.items()
+    for seed, table in others:
+        if table.sample_ids != first.sample_ids:
+            raise UserError(
+                f"seed {seed} and seed {first_seed} were scored on different conversations; score "
+                "both again"
+            )
+    names = [name for name in first.values if all(name in t.values for t in tables.values())]
+    return MetricTable(
+        sample_ids=tuple(
+            f"{seed}/{name}" for seed, table in tables.items() for name in table.sample_ids
+        ),
+        values={
+            name: np.concatenate([table.values[name] for table in tables.values()])
+            for name in names
+        },
+        groups={
+            name: tuple(label for table in tables.values() for label in table.groups[name])
+            for name in first.groups
+        },
+        contexts=first.contexts * len(tables),
+    )
+
+
+def with_parts(table: MetricTable, group: str, metrics: Sequence[str] | None = None) -> MetricTable:
+    """The table with a column "metric/label" for every label of `group`: NaN in the other rows.
+
+    `metrics` are the columns to be split, all unless given. A table without the group stays as is.
+    """
+    values = dict(table.values)
+    for label in sorted(set(table.groups.get(group, ()))):
+        inside = np.array([other == label for other in table.groups[group]])
+        for name in table.values if metrics is None else metrics:
+            if name in table.values:
+                values[f"{name}/{label}"] = np.where(inside, table.values[name], np.nan)
+    return dataclasses.replace(table, values=values)
 
 
 def _resampled_means(
@@ -167,6 +256,9 @@ __all__ = [
     "Comparison",
     "Interval",
     "bootstrap_intervals",
-    "compare_arms",
+    "compare_systems",
+    "holm",
     "paired_comparison",
+    "pool_seeds",
+    "with_parts",
 ]

@@ -23,7 +23,7 @@ from experiments.saferec.statistics import (
 )
 from gdpo_jax.errors import UserError
 
-_LABELS = {
+METRIC_LABELS = {  # of "metric@K"
     "recall": "Recall",
     "ndcg": "NDCG",
     "svr": "SVR",
@@ -31,7 +31,7 @@ _LABELS = {
     "count": "violations",
     "coverage": "oracle coverage",
 }
-_WHOLE_LIST = {
+LIST_LABELS = {  # of the whole list
     "list_length": "list length",
     "empty": "share without a list",
     "catalogue": "share of titles in the catalogue",
@@ -61,7 +61,7 @@ def summarize(
             "context": _context_numbers(table),
             "groups": {name: list(labels) for name, labels in table.groups.items()},
             "values": {
-                name: [_finite(value) for value in column.tolist()]
+                name: [finite(value) for value in column.tolist()]
                 for name, column in table.values.items()
             },
         },
@@ -103,8 +103,16 @@ def compare(
     seed: int = 0,
 ) -> dict[str, dict[str, float | int | None]]:
     """JSON-ready `paired_comparison`: table minus baseline, interval and p value per metric."""
-    compared = paired_comparison(baseline, table, samples=samples, level=level, seed=seed)
-    return {name: _plain(comparison) for name, comparison in compared.items()}
+    return plain_comparison(
+        paired_comparison(baseline, table, samples=samples, level=level, seed=seed)
+    )
+
+
+def plain_comparison(
+    compared: Mapping[str, Comparison],
+) -> dict[str, dict[str, float | int | None]]:
+    """The comparison of every metric, JSON-ready."""
+    return {name: plain(comparison) for name, comparison in compared.items()}
 
 
 def print_summary(result: Mapping[str, Any], *, console: Console) -> None:
@@ -115,15 +123,14 @@ def print_summary(result: Mapping[str, Any], *, console: Console) -> None:
     table.add_column("metric")
     for k in ks:
         table.add_column(f"@{k}", justify="right")
-    for prefix, label in _LABELS.items():
+    for prefix, label in METRIC_LABELS.items():
         if f"{prefix}@{ks[0]}" in metrics:
             table.add_row(label, *[_cell(metrics[f"{prefix}@{k}"]) for k in ks])
     console.print(table)
-    for name, label in _WHOLE_LIST.items():
+    for name, label in LIST_LABELS.items():
         if name in metrics:
             console.print(f"{label}: {_line(metrics[name])}", highlight=False)
-    oracle = f"oracle: {result['oracle']}; unknown films count as {result['unknown']}"
-    console.print(oracle, highlight=False, markup=False)
+    print_oracle(result, console=console)
     if "disclosure" in result["splits"]:
         console.print(_split_table(result["splits"]["disclosure"], _middle(ks)))
     if "comparison" in result:
@@ -136,12 +143,18 @@ def print_summary(result: Mapping[str, Any], *, console: Console) -> None:
         )
 
 
+def print_oracle(result: Mapping[str, Any], *, console: Console) -> None:
+    """Says whose word on violations was taken, and what became of films it does not know."""
+    oracle = f"oracle: {result['oracle']}; unknown films count as {result['unknown']}"
+    console.print(oracle, highlight=False, markup=False)
+
+
 def _split_table(parts: Mapping[str, Any], k: int) -> Table:
     table = Table(title="the sensitivity is", title_justify="left")
     table.add_column("")
     prefixes = [prefix for prefix in ("recall", "ndcg", "svr") if _has(parts, f"{prefix}@{k}")]
     for prefix in prefixes:
-        table.add_column(f"{_LABELS[prefix]}@{k}", justify="right")
+        table.add_column(f"{METRIC_LABELS[prefix]}@{k}", justify="right")
     for label, part in parts.items():
         cells = [_cell(part["metrics"][f"{prefix}@{k}"]) for prefix in prefixes]
         table.add_row(f"{label} ({part['num_conversations']})", *cells)
@@ -152,7 +165,7 @@ def _comparison_table(comparison: Mapping[str, Any], baseline: str, k: int) -> T
     table = Table(title=f"difference from {escape(baseline)}", title_justify="left")
     for column in ("metric", "difference", "p"):
         table.add_column(column, justify="left" if column == "metric" else "right")
-    for prefix, label in _LABELS.items():
+    for prefix, label in METRIC_LABELS.items():
         if (entry := comparison.get(f"{prefix}@{k}")) is not None:
             p_value = "-" if entry["p_value"] is None else f"{entry['p_value']:.4f}"
             table.add_row(f"{label}@{k}", _cell(entry, center="difference"), p_value)
@@ -181,18 +194,20 @@ def _line(interval: Mapping[str, Any]) -> str:
 
 def _intervals(table: MetricTable, **options) -> dict[str, dict[str, float | int | None]]:
     return {
-        name: _plain(interval) for name, interval in bootstrap_intervals(table, **options).items()
+        name: plain(interval) for name, interval in bootstrap_intervals(table, **options).items()
     }
 
 
-def _plain(record: Interval | Comparison) -> dict[str, float | int | None]:
+def plain(record: Interval | Comparison) -> dict[str, float | int | None]:
+    """The fields of the record, JSON-ready: NaN becomes null."""
     return {
-        name: _finite(value) if isinstance(value, float) else value
+        name: finite(value) if isinstance(value, float) else value
         for name, value in dataclasses.asdict(record).items()
     }
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """The number, or None for NaN and infinities, which JSON lacks."""
     return value if math.isfinite(value) else None
 
 
@@ -201,4 +216,16 @@ def _context_numbers(table: MetricTable) -> list[int]:
     return [numbers.setdefault(context, len(numbers)) for context in table.contexts]
 
 
-__all__ = ["compare", "print_summary", "read_summary", "summarize", "write_json"]
+__all__ = [
+    "LIST_LABELS",
+    "METRIC_LABELS",
+    "compare",
+    "finite",
+    "plain",
+    "plain_comparison",
+    "print_oracle",
+    "print_summary",
+    "read_summary",
+    "summarize",
+    "write_json",
+]

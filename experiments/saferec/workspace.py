@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
 
-from experiments.saferec.catalogue import Catalogue, Film, Oracle, film_oracle
-from experiments.saferec.dataset import build_dataset, load_films, load_records
+from experiments.saferec.catalogue import Catalogue, Oracle
+from experiments.saferec.dataset import build_dataset, load_records, load_table
+from experiments.saferec.items import Item, catalogue_of
 from experiments.saferec.scoring import write_json
 from experiments.saferec.settings import Preset
 from experiments.saferec.targets import safe_target
@@ -27,7 +28,7 @@ class Workspace:
 
     path: Path
     preset: Preset
-    films: tuple[Film, ...]
+    films: Sequence[Item]
     oracle: Oracle
     catalogue: Catalogue
     records: Mapping[str, list[Mapping]]  # by split
@@ -61,17 +62,16 @@ def open_workspace(path: Path, preset: Preset, *, data_dir: Path | None = None) 
                 _train_tokenizer(data_dir, preset).save(path / "tokenizer.json")
 
     together(prepare)
-    films = load_films(data_dir)
+    table = load_table(data_dir)
     records = {split: load_records(data_dir, split) for split in ("train", "validation", "test")}
-    oracle = film_oracle(films)
     tokenizer = load_tokenizer(path / "tokenizer.json")
     decoder = dataclasses.replace(preset.decoder, vocab_size=tokenizer.vocab_size)
     return Workspace(
         path=path,
         preset=preset,
-        films=films,
-        oracle=oracle,
-        catalogue=Catalogue.of_films(films),
+        films=table.items,
+        oracle=table.oracle(),
+        catalogue=catalogue_of(table),
         records=records,
         tokenizer=tokenizer,
         policy=decoder_policy(decoder),
@@ -79,7 +79,7 @@ def open_workspace(path: Path, preset: Preset, *, data_dir: Path | None = None) 
 
 
 def _train_tokenizer(data_dir: Path, preset: Preset) -> Tokenizer:
-    records, oracle = load_records(data_dir, "train"), film_oracle(load_films(data_dir))
+    records, oracle = load_records(data_dir, "train"), load_table(data_dir).oracle()
     options = {"list_length": preset.list_length, "shown": preset.risks_shown}
     texts = [prompt_of(record) for record in records]
     texts += [safe_target(record, oracle, **options) for record in records]

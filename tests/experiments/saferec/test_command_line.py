@@ -91,6 +91,16 @@ def test_reproduce_leaves_scores_of_all_arms_and_a_report(finished):
 
 
 @pytest.mark.slow
+def test_the_report_of_a_run_opens_in_a_browser(finished, open_page):
+    page = open_page(finished / "report.html")
+    assert page.messages == []
+    assert page.requests == [(finished / "report.html").as_uri()]
+    seconds = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") / 1000
+    print(f"report of a run loaded in {seconds:.2f} s")
+    assert page.locator("main > section").count() == 10
+
+
+@pytest.mark.slow
 def test_a_finished_arm_is_loaded_and_not_trained_again(finished):
     before = (finished / "seed-0" / "safe-gdpo" / "metrics.jsonl").read_text()
     scores = (finished / "seed-0" / "safe-gdpo" / "scores.json").read_text()

@@ -1,6 +1,4 @@
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -8,17 +6,22 @@ import pytest
 
 from experiments.charts import (
     Dot,
+    Estimate,
+    HeatCell,
     Series,
     heat_map,
     histogram,
+    interval_chart,
     line_chart,
     pareto_front,
     scatter_chart,
     ticks,
 )
+from experiments.charts.lines import moving_mean
 from experiments.saferec.catalogue import film_oracle
 from experiments.saferec.report import write_report
-from experiments.saferec.report_samples import group_z_scores, mark_items
+from experiments.saferec.report_marks import group_z_scores, mark_items
+from experiments.saferec.results import collect
 from experiments.saferec.samples import read_samples
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import FILMS, GORE, listed, record
@@ -33,16 +36,25 @@ def run(tmp_path, conversations, invented_films):
 @pytest.fixture
 def page(run, data_dir):
     (run / "data").symlink_to(data_dir)
-    return write_report([run], run / "report.html").read_text()
+    return written(run)
+
+
+def written(*runs):
+    """The text of the page about these runs."""
+    results = [collect(run, bootstrap=100) for run in runs]
+    return write_report(runs, runs[0] / "report.html", results=results).read_text()
 
 
 def test_the_page_has_its_parts(page):
     for part in (
+        "Claims",
         "Results",
-        "Recall against violations",
-        "Violations by sensitivity",
+        "Trade-off",
+        "Differences",
+        "Said or hinted",
+        "Sensitivities",
         "Learning curves",
-        "Rewards and advantages",
+        "Distributions",
         "Diagnostics",
         "Samples",
     ):
@@ -50,11 +62,11 @@ def test_the_page_has_its_parts(page):
         assert f'<a href="#{anchor}">{part}</a>' in page
         assert f'<h2 id="{anchor}">{part}</h2>' in page
     assert "<title>SafeRec: mini</title>" in page
-    assert "mean" in page
-    assert "±" in page
-    assert (
-        page.count('class="holds"') + page.count('class="fails"') + page.count('class="open"') == 5
-    )
+    assert "3 arms, 2 seeds, 40 test conversations" in page
+    assert "Means over 2 seeds, ± their standard deviation" in page
+    assert "95% intervals from 100 bootstrap resamples of 40 conversations" in page
+    assert "against SFT without safety, Holm-corrected per metric over 2 comparisons" in page
+    assert sum(page.count(f'<li class="{state}">') for state in ("holds", "fails", "open")) == 5
     assert "Safe-SFT cuts SVR@10 against SFT: <b>holds</b>" in page
     assert "relevance-only RL was not scored" in page
     assert page.count("<article") == 2
@@ -72,6 +84,15 @@ def test_what_models_write_stays_text(page):
     assert EVIL not in page
     assert "onerror=alert(1)&gt; {{nav}} &amp; &quot;quoted&quot; &lt;/script&gt;" in page
     assert page.count("<script") == page.count("</script>") == 1
+
+
+def test_cells_say_how_sure_a_change_is(page):
+    """Safe lists have no violation at all: SVR@10 falls by the baseline's mean, for certain."""
+    cells = re.findall(r'<span class="change[^"]*" title="([^"]*)">([^<]*)', page)
+    assert len(cells) == 2 * (2 * 6 + 3)
+    sure = re.findall('class="change better sure" title="difference -[^"]*">▼ \N{MINUS SIGN}', page)
+    assert len(sure) >= 6
+    assert 'class="base"' in page
 
 
 def test_every_tag_is_closed_in_order(page):
@@ -102,11 +123,11 @@ def test_several_runs_stand_side_by_side(tmp_path, conversations, invented_films
     second = write_run(
         tmp_path / "b" / "mini", conversations["test"][:5], invented_films, level="sequence"
     )
-    page = write_report([first, second], tmp_path / "both.html").read_text()
+    page = written(first, second)
     assert "<title>SafeRec: mini (1), mini (2)</title>" in page
     assert "mini (2): Safe-GDPO" in page
     assert "dashed" in page
-    assert '<th scope="row">answer</th>' in page
+    assert '<th scope="row">the whole answer</th>' in page
     assert "was not found beside it" in page
 
 
@@ -114,7 +135,7 @@ def test_an_arm_without_curves_or_samples_still_has_a_page(tmp_path, conversatio
     run = write_run(tmp_path / "mini", conversations["test"][:5], invented_films)
     for path in [*run.rglob("samples.jsonl"), *run.rglob("metrics.jsonl")]:
         path.write_text("")
-    page = write_report([run], tmp_path / "report.html").read_text()
+    page = written(run)
     assert 'id="results"' in page
     assert 'id="samples"' not in page
     assert 'id="learning-curves"' not in page
@@ -197,35 +218,46 @@ def test_charts_of_nothing_and_of_one_value():
 
 
 def test_heat_map_shades_by_the_largest_value():
-    table = heat_map({"gore": [0.5, None], "horror": [0.0, 0.25]}, ["A", "B"])
+    rows = {
+        "gore": [HeatCell(0.5, "<b>"), None],
+        "horror": [HeatCell(0.0), HeatCell(0.25)],
+    }
+    table = heat_map(rows, ["A", "B"])
     assert re.findall(r"--heat:([\d.]+)", table) == ["1.000", "0.000", "0.500"]
     assert "<td>-</td>" in table
+    assert 'title="&lt;b&gt;"' in table
 
 
-@pytest.mark.slow
-def test_the_page_works_in_a_browser(page, run):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    done = subprocess.run(
-        [
-            chromium,
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            f"--user-data-dir={run / 'profile'}",
-            "--enable-logging=stderr",
-            "--dump-dom",
-            (run / "report.html").as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
-    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    # The script ran: of the samples, the chosen one alone is shown.
-    articles = re.findall(r'<article class="sample"[^>]*>', done.stdout)
-    assert len(articles) == 2
-    assert [' hidden=""' in article for article in articles] == [False, True]
+def test_intervals_stand_under_one_another():
+    rows = [
+        Estimate("k", "A & B", "s0", 0.5, 0.25, 0.75, note="p 0.01"),
+        Estimate("l", "C", "s1", 0.0, -0.5, 0.5, faint=True),
+    ]
+    chart = interval_chart("<gap>", rows, reference=0.0)
+    assert "A &amp; B: 0.5000 (0.2500 to 0.7500), p 0.01; C: 0.0000 (-0.5000 to 0.5000)" in chart
+    assert chart.count('class="reference"') == chart.count('class="dot hollow"') == 1
+    # The reference runs through the mark that lies on it: 138 + 0.5625 / 1.375 x 210 = 223.91.
+    assert 'class="reference" d="M223.91 ' in chart
+    assert 'class="dot hollow" transform="translate(223.91 ' in chart
+    assert interval_chart("t", []) == ""
+    assert "nan" not in interval_chart("t", [Estimate("k", "A", "s0", 0.0, 0.0, 0.0)])
+
+
+def test_a_moving_mean_reaches_a_fortieth_to_each_side():
+    """A hundred points reach two to each side: a spike of five becomes one over five points."""
+    straight = [(float(x), 2.0 * x) for x in range(100)]
+    assert moving_mean(straight)[2:-2] == straight[2:-2]
+    assert moving_mean(straight)[0] == (0.0, 2.0)
+    spike = [(float(x), 5.0 * (x == 50)) for x in range(100)]
+    smooth = [y for _, y in moving_mean(spike)]
+    assert smooth[47:54] == [0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]
+    assert moving_mean([(0.0, 1.0), (1.0, 3.0)]) == [(0.0, 1.0), (1.0, 3.0)]
+
+
+def test_a_smooth_line_keeps_its_steps_in_sight():
+    run = [(x, float(x % 2)) for x in range(80)]
+    one = line_chart("t", [Series("k", "A", "s0", [run])], smooth=True)
+    assert one.count("line raw") == one.count("line main") == 1
+    two = line_chart("t", [Series("k", "A", "s0", [run, run])], smooth=True)
+    assert two.count("line raw") == 0
+    assert two.count('class="band"') == 1

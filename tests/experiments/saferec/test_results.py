@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import math
@@ -5,21 +6,21 @@ import math
 import pytest
 from rich.console import Console
 
-from experiments.saferec.arms import ARM_NAMES
+from experiments.saferec.arms import ARM_NAMES, arm_named
 from experiments.saferec.catalogue import Catalogue, film_oracle
 from experiments.saferec.results import (
-    METRICS,
     ArmResult,
     Results,
     collect,
-    print_table,
-    print_verdicts,
     read_scores,
     seed_folders,
-    verdicts,
     write_results,
 )
+from experiments.saferec.results_tables import print_table, print_verdicts
 from experiments.saferec.scoring import score_texts, summarize, write_json
+from experiments.saferec.statistics import Comparison, Interval
+from experiments.saferec.summaries import LIST_LABELS, METRIC_LABELS
+from experiments.saferec.verdicts import verdicts
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import FILMS, listed, record
 
@@ -28,6 +29,10 @@ RECORDS = [
     record(SAFE, sample_id="a", said_outright=True),
     record(SAFE, sample_id="b", said_outright=False, prompt="other"),
 ]
+
+
+METRICS = (*(f"{name}@{k}" for name in METRIC_LABELS for k in (5, 10)), *LIST_LABELS)
+FAST = {"bootstrap": 100}
 
 
 def score(folder, *lists):
@@ -47,11 +52,11 @@ def arm(name, *, seeds=(0,), **metrics):
     for field, numbers in metrics.items():
         metric = field if field in METRICS else field.replace("_at_", "@")
         values[metric] = numbers if isinstance(numbers, tuple) else (numbers,) * len(seeds)
-    return ArmResult(name=name, seeds=seeds, values=values)
+    return ArmResult(name=name, title=arm_named(name).title, seeds=seeds, values=values)
 
 
 def results_of(tmp_path, *arms):
-    return Results(run_dir=tmp_path, arms=arms)
+    return Results(source=str(tmp_path), arms=arms)
 
 
 def published(tmp_path, **changes):
@@ -73,7 +78,7 @@ def test_collect_reads_every_seed_in_the_order_of_arms(tmp_path):
     score(tmp_path / "seed-2" / "sft", [SAFE], [SAFE])
     score(tmp_path / "seed-0" / "relevance-rl", [SAFE], [GORY])
     (tmp_path / "seed-x").mkdir()
-    results = collect(tmp_path)
+    results = collect(tmp_path, **FAST)
     assert [found.name for found in results.arms] == ["sft", "relevance-rl"]
     assert results.seeds == (0, 2, 10)
     sft = results.arm("sft")
@@ -94,7 +99,7 @@ def test_collect_reads_every_seed_in_the_order_of_arms(tmp_path):
 def test_metrics_that_do_not_apply_are_nan_and_left_out_of_the_mean(tmp_path):
     score(tmp_path / "seed-0" / "sft", [], [])
     score(tmp_path / "seed-1" / "sft", [GORY], [SAFE])
-    sft = collect(tmp_path).arm("sft")
+    sft = collect(tmp_path, **FAST).arm("sft")
     assert math.isnan(sft.values["svr@10"][0])
     assert sft.mean("svr@10") == 0.5
     assert math.isnan(sft.spread("svr@10"))
@@ -103,7 +108,7 @@ def test_metrics_that_do_not_apply_are_nan_and_left_out_of_the_mean(tmp_path):
 def test_nothing_to_collect_is_one_clear_error(tmp_path):
     (tmp_path / "seed-0" / "sft").mkdir(parents=True)
     with pytest.raises(UserError, match=r"holds no scored arm.*reproduce --run-dir"):
-        collect(tmp_path)
+        collect(tmp_path, **FAST)
     with pytest.raises(UserError, match="holds no scored arm"):
         read_scores(tmp_path / "absent")
     assert seed_folders(tmp_path / "absent") == []
@@ -114,11 +119,60 @@ def test_damaged_scores_name_the_place(tmp_path):
     score(path.parent, [SAFE], [GORY])
     text = path.read_text()
     path.write_text(text[: len(text) // 2])
-    with pytest.raises(UserError, match=r"scores\.json"):
-        collect(tmp_path)
+    with pytest.raises(UserError, match=r"scores\.json is truncated"):
+        collect(tmp_path, **FAST)
     path.write_text(json.dumps({"metrics": {}, "splits": {}}))
-    with pytest.raises(UserError, match=r"seed 0, arm sft: scores\.json has no recall@5"):
-        collect(tmp_path)
+    with pytest.raises(UserError, match=r"scores\.json is no metrics file of this project"):
+        collect(tmp_path, **FAST)
+    path.write_text(text)
+    other = json.loads(text)
+    other["conversations"]["sample_id"] = ["a", "z"]
+    write_json(tmp_path / "seed-1" / "sft" / "scores.json", other)
+    with pytest.raises(UserError, match="arm sft: seed 1 and seed 0 were scored on different"):
+        collect(tmp_path, **FAST)
+
+
+def test_arms_are_compared_with_the_baseline_in_pairs(tmp_path):
+    """By hand: SVR@10 0.5 and 1 for SFT, 0 and 0 for Safe-SFT, 1 and 1 for relevance-only RL."""
+    for arm_name, *lists in (
+        ("sft", [SAFE, GORY], [GORY]),
+        ("relevance-rl", [GORY], [GORY]),
+        ("safe-sft", [SAFE], [SAFE]),
+    ):
+        score(tmp_path / "seed-0" / arm_name, *lists)
+    score(tmp_path / "seed-1" / "safe-sft", [GORY], [GORY])
+    results = collect(tmp_path, **FAST)
+    assert results.baseline == "sft"
+    assert results.arm("sft").against == {}
+    safe = results.arm("safe-sft")
+    # Seed 1 has no partner in SFT: seed 0 alone is compared, both seeds make the mean.
+    assert safe.mean("svr@10") == 0.5
+    assert safe.against["svr@10"].difference == -0.75
+    assert safe.against["svr@10"].count == safe.against["svr@10"].systems == 2
+    assert safe.against["svr@10/said outright"].difference == -0.5
+    assert safe.against["svr@10/said outright"].count == 1
+    assert results.arm("relevance-rl").against["svr@10"].difference == 0.25
+    assert safe.intervals["svr@10"].mean == 0.5
+    assert results.conversations == 2
+    assert results.groups["disclosure"] == ("hinted", "said outright")
+    assert results.basis == "95% intervals from 100 bootstrap resamples of 2 conversations"
+    assert results.test == (
+        "p: two-sided paired bootstrap against SFT without safety, Holm-corrected per metric over "
+        "2 comparisons"
+    )
+    named = collect(tmp_path, baseline="safe-sft", **FAST)
+    assert named.arm("sft").against["svr@10"].difference == 0.75
+    assert named.arm("safe-sft").against == {}
+    with pytest.raises(UserError, match="no scored arm 'safe-gdpo'; legal: sft, relevance-rl, saf"):
+        collect(tmp_path, baseline="safe-gdpo", **FAST)
+
+
+def test_arms_without_a_seed_in_common_are_not_compared(tmp_path):
+    score(tmp_path / "seed-0" / "sft", [SAFE], [GORY])
+    score(tmp_path / "seed-1" / "safe-sft", [SAFE], [SAFE])
+    results = collect(tmp_path, **FAST)
+    assert [found.against for found in results.arms] == [{}, {}]
+    assert results.test == ""
 
 
 def test_all_claims_hold(tmp_path):
@@ -167,25 +221,51 @@ def test_verdicts_count_the_seeds_that_agree(tmp_path):
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
-def test_the_table_fits_eighty_columns(tmp_path, seeds):
-    arms = [arm(name, seeds=seeds, sdcg_at_10=1.2345) for name in ARM_NAMES]
+def test_the_tables_fit_eighty_columns(tmp_path, seeds):
+    interval = Interval(mean=1.0, low=0.98765, high=1.01234, count=400)
+    comparison = Comparison(
+        difference=-0.54321, low=-1, high=0, p_value=0.01, p_holm=0.02, systems=5, count=400
+    )
+    arms = []
+    for name in ARM_NAMES:
+        plain = arm(name, seeds=seeds, ndcg_at_10=0.12345)
+        plain.values.update(
+            {f"{metric}/{part}": plain.values[metric] for metric in ("recall@10", "svr@10")
+             for part in ("hinted", "said outright")}
+        )  # fmt: skip
+        filled = dataclasses.replace(
+            plain,
+            intervals=dict.fromkeys(plain.values, interval),
+            against=dict.fromkeys(plain.values, comparison) if name != "sft" else {},
+        )
+        arms.append(filled)
     console = Console(file=io.StringIO(), width=80)
-    results = results_of(tmp_path, *arms)
+    results = dataclasses.replace(
+        results_of(tmp_path, *arms),
+        baseline="sft",
+        groups={"disclosure": ("hinted", "said outright")},
+    )
     print_table(results, console)
+    assert console.file.getvalue().count("0.1235") == len(ARM_NAMES)
     print_verdicts(results, console)
     text = console.file.getvalue()
     assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
     for found in arms:
         assert found.title.split()[0] in text
-    assert text.count("1.2345") == len(ARM_NAMES)
-    assert ("±0.0000" in text) == (len(seeds) > 1)
+    assert "0.988-1.012" in text
+    assert ("±0.000" in text) == (len(seeds) > 1)
+    assert "difference from SFT without safety" in text
+    assert text.count("-0.5432") == text.count("p 0.0200 *") == 5 * 5
+    flowed = " ".join(text.split())
+    assert "Holm-corrected per metric over 5 comparisons; * below 0.05" in flowed
     assert "1. Relevance-only RL raises SVR@10 above its SFT start: fails" in text
     assert "4. Safe-GDPO's Recall@10 and NDCG@10 are no lower than Safe-SFT's: holds" in text
 
 
 def test_results_as_json(tmp_path):
     results = published(tmp_path, change=arm("sft", svr_at_10=math.nan))
-    write_results(results, tmp_path / "results.json")
+    write_results(results, tmp_path / "results.json", verdicts=verdicts(results))
     stored = json.loads((tmp_path / "results.json").read_text())
     assert stored["seeds"] == [0]
     assert stored["arms"]["sft"]["metrics"]["svr@10"] == {
@@ -195,3 +275,16 @@ def test_results_as_json(tmp_path):
     }
     assert stored["arms"]["safe-gdpo"]["metrics"]["list_length"]["mean"] == 10.0
     assert [verdict["holds"] for verdict in stored["verdicts"]] == [None, None, True, True, True]
+
+
+def test_results_as_json_have_intervals_and_significance(tmp_path):
+    score(tmp_path / "seed-0" / "sft", [SAFE, GORY], [GORY])
+    score(tmp_path / "seed-0" / "safe-sft", [SAFE], [SAFE])
+    write_results(collect(tmp_path, **FAST), tmp_path / "results.json")
+    stored = json.loads((tmp_path / "results.json").read_text())
+    assert (stored["baseline"], stored["bootstrap"], stored["level"]) == ("sft", 100, 0.95)
+    entry = stored["arms"]["safe-sft"]["metrics"]["svr@10"]
+    assert entry["interval"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "count": 2}
+    assert entry["against_baseline"]["difference"] == -0.75
+    assert entry["against_baseline"]["p_holm"] == entry["against_baseline"]["p_value"]
+    assert "against_baseline" not in stored["arms"]["sft"]["metrics"]["svr@10"]

@@ -3,13 +3,16 @@ import json
 import pickle
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import tyro
 from rich.console import Console
 
 from experiments.saferec.catalogue import film_oracle
+from experiments.saferec.items import film_table
 from experiments.saferec.scoring import evaluate_command, score_outputs, score_texts
+from experiments.saferec.systems import label_paths
 from experiments.saferec.titles import map_key
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import FILMS, GORE, listed, record
@@ -53,7 +56,7 @@ def test_score_outputs():
 def test_evaluate_writes_and_prints(files):
     records, outputs, out = files
     console = quiet()
-    result = evaluate_command(records, outputs, out=out, k=(1, 2), bootstrap=50, console=console)
+    result = evaluate_command(records, (outputs,), out=out, k=(1, 2), bootstrap=50, console=console)
     written = json.loads(out.read_text())
     assert written == result
     assert written["num_conversations"] == 2
@@ -75,21 +78,111 @@ def test_partial(files):
     records, outputs, _ = files
     outputs.write_text(outputs.read_text().partition("\n")[0])
     with pytest.raises(UserError, match="no output for 1 of 2 records"):
-        evaluate_command(records, outputs, console=quiet())
-    result = evaluate_command(records, outputs, partial=True, bootstrap=10, console=quiet())
+        evaluate_command(records, (outputs,), console=quiet())
+    result = evaluate_command(records, (outputs,), partial=True, bootstrap=10, console=quiet())
     assert result["num_conversations"] == 1
 
 
 def test_baseline(files, tmp_path):
     records, outputs, out = files
-    evaluate_command(records, outputs, out=out, bootstrap=20, console=quiet())
+    evaluate_command(records, (outputs,), out=out, bootstrap=20, console=quiet())
     better = tmp_path / "better.jsonl"
     rows = [{"id": "a", "text": GOOD}, {"id": "b", "text": listed(("Cafe Lune", 2020))}]
     better.write_text("".join(json.dumps(row) + "\n" for row in rows))
     console = quiet()
-    result = evaluate_command(records, better, baseline=out, bootstrap=20, console=console)
+    result = evaluate_command(records, (better,), baseline=out, bootstrap=20, console=console)
     assert result["comparison"]["recall@5"]["difference"] == 0.5
     assert "difference from" in console.file.getvalue()
+
+
+@pytest.fixture
+def better(tmp_path):
+    path = tmp_path / "better" / "outputs.jsonl"
+    path.parent.mkdir()
+    rows = [
+        {"prompt": "what next?", "text": GOOD},
+        {"prompt": "other", "text": listed(("Cafe Lune", 2020))},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_answers_as_baseline(files, better):
+    """Recall@1 by hand: 1 and 0 for the baseline, 1 and 1 for the system, so 0.5 more."""
+    records, outputs, _ = files
+    result = evaluate_command(
+        records, (better,), baseline=outputs, bootstrap=20, k=(1,), console=quiet()
+    )
+    assert result["baseline"] == str(outputs)
+    assert result["comparison"]["recall@1"]["difference"] == 0.5
+    assert result["comparison"]["recall@1"]["systems"] == 1
+
+
+def test_several_systems_against_one_baseline(files, better, tmp_path):
+    records, outputs, out = files
+    console = quiet(80)
+    twin = tmp_path / "twin.jsonl"
+    twin.write_text(outputs.read_text())
+    result = evaluate_command(
+        records, (outputs, better, twin), out=out, bootstrap=50, k=(1, 2), console=console
+    )
+    assert json.loads(out.read_text()) == result
+    systems = result["systems"]
+    folder = tmp_path.name
+    assert list(systems) == [
+        f"{folder}/outputs.jsonl",
+        "better/outputs.jsonl",
+        f"{folder}/twin.jsonl",
+    ]
+    # Without --baseline the first file is the baseline, and is not compared with itself.
+    assert result["baseline"] == str(outputs)
+    base, good, same = systems.values()
+    assert base["comparison"] == {}
+    assert good["comparison"]["recall@1"]["difference"] == 0.5
+    assert same["comparison"]["recall@1"]["difference"] == 0.0
+    assert good["comparison"]["recall@1"]["systems"] == 2
+    assert good["comparison"]["recall@1"]["p_holm"] >= good["comparison"]["recall@1"]["p_value"]
+    assert good["metrics"]["recall@1"]["mean"] == 1.0
+    assert good["conversations"]["sample_id"] == ["a", "b"]
+    printed = console.file.getvalue()
+    for part in ("better/outputs", "the first 2 titles", "Holm-corrected per metric over 2"):
+        assert part in printed
+    assert max(map(len, printed.splitlines())) <= 80
+    with pytest.raises(UserError, match="holds the metrics of several systems"):
+        evaluate_command(records, (better,), baseline=out, console=quiet())
+    named = evaluate_command(
+        records, (better, twin), baseline=outputs, bootstrap=20, k=(1,), console=quiet()
+    )
+    assert [one["comparison"]["recall@1"]["difference"] for one in named["systems"].values()] == [
+        0.5,
+        0.0,
+    ]
+
+
+def test_a_baseline_scored_otherwise_is_no_baseline(files, better):
+    records, outputs, out = files
+    evaluate_command(
+        records, (outputs,), out=out, convention="official", bootstrap=20, console=quiet()
+    )
+    message = r"metrics\.json was scored with convention 'official', the outputs with 'fixed'"
+    with pytest.raises(UserError, match=message):
+        evaluate_command(records, (better,), baseline=out, console=quiet())
+    with pytest.raises(UserError, match=r"no file .*absent\.jsonl"):
+        evaluate_command(
+            records, (better,), baseline=out.with_name("absent.jsonl"), console=quiet()
+        )
+    with pytest.raises(UserError, match="is given twice"):
+        evaluate_command(records, (better, better), console=quiet())
+
+
+def test_systems_are_called_by_what_tells_them_apart():
+    paths = [Path("a/sft/outputs.jsonl"), Path("a/rl/outputs.jsonl")]
+    assert label_paths(paths) == {"sft/outputs.jsonl": paths[0], "rl/outputs.jsonl": paths[1]}
+    assert list(label_paths([Path("x/one.jsonl"), Path("y/two.jsonl")])) == [
+        "one.jsonl",
+        "two.jsonl",
+    ]
+    assert label_paths([]) == {}
 
 
 def test_errors_overwrite_nothing(files):
@@ -98,9 +191,9 @@ def test_errors_overwrite_nothing(files):
     out.write_text("kept")
     outputs.write_text(outputs.read_text()[:-9])
     with pytest.raises(UserError, match=r"outputs\.jsonl, line 2 is not JSON"):
-        evaluate_command(records, outputs, out=out, console=quiet())
+        evaluate_command(records, (outputs,), out=out, console=quiet())
     with pytest.raises(UserError, match="no file"):
-        evaluate_command(records, outputs.with_name("none"), out=out, console=quiet())
+        evaluate_command(records, (outputs.with_name("none"),), out=out, console=quiet())
     assert out.read_text() == "kept"
 
 
@@ -126,7 +219,7 @@ def test_published_oracle_and_catalogue(files, tmp_path):
     for convention in ("fixed", "official"):
         result = evaluate_command(
             records,
-            outputs,
+            (outputs,),
             sensitivity=sensitivity,
             title_map=titles,
             catalogue=catalogue,
@@ -140,26 +233,26 @@ def test_published_oracle_and_catalogue(files, tmp_path):
     # The published look-up misses the article; its empty list counts as safe and as no match.
     assert values == {"fixed": [0.5, 0.5, 0.5], "official": [0.0, 0.0, 0.25]}
     with pytest.raises(UserError, match="give title_map too"):
-        evaluate_command(records, outputs, sensitivity=sensitivity, console=quiet())
+        evaluate_command(records, (outputs,), sensitivity=sensitivity, console=quiet())
     with pytest.raises(UserError, match="give sensitivity too"):
-        evaluate_command(records, outputs, title_map=titles, console=quiet())
+        evaluate_command(records, (outputs,), title_map=titles, console=quiet())
 
 
 def test_embedded_data(files, monkeypatch):
     """The films of the data set are oracle and catalogue, its records the conversations."""
     data = types.ModuleType("experiments.saferec.dataset")
-    data.load_films = lambda folder: FILMS
+    data.load_table = lambda folder: film_table(FILMS)
     data.load_records = lambda folder, split: RECORDS if split == "test" else []
     monkeypatch.setitem(sys.modules, "experiments.saferec.dataset", data)
     _, outputs, _ = files
     result = evaluate_command(
-        outputs=outputs, data_dir=outputs.parent, bootstrap=10, console=quiet()
+        outputs=(outputs,), data_dir=outputs.parent, bootstrap=10, console=quiet()
     )
     assert result["records"] == f"{outputs.parent}, split test"
     assert result["metrics"]["svr@5"]["mean"] == 0.5
     assert result["metrics"]["catalogue"]["mean"] == 1.0
     with pytest.raises(UserError, match="give records, or data_dir"):
-        evaluate_command(outputs=outputs, console=quiet())
+        evaluate_command(outputs=(outputs,), console=quiet())
 
 
 def test_options_are_understood_by_the_command_line(files):
@@ -176,10 +269,10 @@ def test_hint_where_lists_are_bare(files):
     records, outputs, _ = files
     outputs.write_text('{"id": "a", "text": "Up (2009)"}\n{"id": "b", "text": "Up (2009)"}\n')
     console = quiet()
-    evaluate_command(records, outputs, bootstrap=10, console=console)
+    evaluate_command(records, (outputs,), bootstrap=10, console=console)
     assert "--bare-lists" in console.file.getvalue()
     console = quiet()
-    evaluate_command(records, outputs, bare_lists=True, bootstrap=10, console=console)
+    evaluate_command(records, (outputs,), bare_lists=True, bootstrap=10, console=console)
     assert "--bare-lists" not in console.file.getvalue()
 
 

@@ -1,8 +1,19 @@
+import dataclasses
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from experiments.saferec.metrics import MetricTable
-from experiments.saferec.statistics import bootstrap_intervals, compare_arms, paired_comparison
+from experiments.saferec.statistics import (
+    bootstrap_intervals,
+    compare_systems,
+    holm,
+    paired_comparison,
+    pool_seeds,
+    with_parts,
+)
 from gdpo_jax.errors import UserError
 
 
@@ -72,7 +83,8 @@ def test_pairing_removes_what_conversations_share():
     result = paired_comparison(table(difficulty), table(system))["svr@10"]
     assert result.difference == pytest.approx(0.2, abs=0.02)
     assert 0.15 < result.low < result.high < 0.25
-    assert result.p_value == pytest.approx(2 / 2001)
+    assert result.p_value == result.p_holm == pytest.approx(2 / 2001)
+    assert result.systems == 1
     assert result.count == 300
 
 
@@ -96,14 +108,78 @@ def test_pairing_is_by_conversation():
         paired_comparison(baseline, table([1.0], ids="z"))
 
 
-def test_arms_against_a_baseline():
-    arms = {"sft": table([0.5, 0.7]), "gdpo": table([0.1, 0.2]), "grpo": table([0.5, 0.7])}
-    results = compare_arms(arms, "sft", samples=50)
-    assert set(results) == {"gdpo", "grpo"}
-    assert results["gdpo"]["svr@10"].difference == pytest.approx(-0.45)
-    assert results["grpo"]["svr@10"].difference == 0.0
-    with pytest.raises(UserError, match="legal: sft, gdpo, grpo"):
-        compare_arms(arms, "base")
+def test_holm_by_hand():
+    """Smallest first: 0.01 x 3, 0.02 x 2, and 0.03 x 1, which may not fall below the 0.04."""
+    assert holm([0.03, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.04]) == [0.04]
+    assert holm([]) == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=8))
+def test_holm_is_ordered_and_between_none_and_bonferroni(p_values):
+    corrected = holm(p_values)
+    for value, p_holm in zip(p_values, corrected):
+        assert value <= p_holm <= min(1.0, len(p_values) * value)
+    order = np.argsort(p_values, kind="stable")
+    assert (np.diff(np.array(corrected)[order]) >= 0).all()
+
+
+def test_systems_against_a_baseline():
+    rng = np.random.default_rng(0)
+    difficulty = rng.normal(size=200)
+    systems = {
+        "better": table(difficulty + 0.5 + rng.normal(0, 0.1, 200)),
+        "alike": table(difficulty + rng.normal(0, 0.1, 200)),
+        "silent": table(np.full(200, np.nan)),
+    }
+    found = {
+        name: results["svr@10"]
+        for name, results in compare_systems(table(difficulty), systems).items()
+    }
+    assert list(found) == list(systems)
+    # Two systems were tested: the smaller p counts twice, the larger once.
+    assert found["better"].p_value == pytest.approx(2 / 2001)
+    assert found["better"].p_holm == pytest.approx(4 / 2001)
+    assert found["alike"].p_holm == found["alike"].p_value > 0.05
+    assert [one.systems for one in found.values()] == [2, 2, 1]
+    assert np.isnan(found["silent"].p_holm)
+
+
+def test_seeds_are_pooled_under_their_conversations():
+    """Each context holds its rows of both seeds, so more seeds do not shrink the interval."""
+    one = table([0.0, 1.0, 0.0, 1.0], contexts="abcd")
+    pooled = pool_seeds({0: one, 3: one})
+    assert pooled.sample_ids == ("0/0", "0/1", "0/2", "0/3", "3/0", "3/1", "3/2", "3/3")
+    assert pooled.contexts == tuple("abcdabcd")
+    alone, both = bootstrap_intervals(one)["svr@10"], bootstrap_intervals(pooled)["svr@10"]
+    assert (both.mean, both.low, both.high) == (alone.mean, alone.low, alone.high)
+    assert both.count == 8
+    other = pool_seeds({0: table([1.0, 1.0, 1.0, 1.0], contexts="abcd")})
+    # Pairs are conversations of one seed: those of seed 3 have no partner.
+    assert paired_comparison(pooled, other)["svr@10"].count == 4
+    fuller = dataclasses.replace(one, values={**one.values, "svr@20": np.zeros(4)})
+    assert pool_seeds({0: fuller, 1: one}).values.keys() == {"svr@10"}
+    with pytest.raises(UserError, match="seed 1 and seed 0 were scored on different conversations"):
+        pool_seeds({0: one, 1: table([1.0])})
+
+
+def test_parts_are_columns():
+    split = dataclasses.replace(table([0.0, 0.5, 1.0]), groups={"said": ("a", "b", "a")})
+    values = with_parts(split, "said").values
+    np.testing.assert_array_equal(values["svr@10/a"], [0.0, np.nan, 1.0])
+    np.testing.assert_array_equal(values["svr@10/b"], [np.nan, 0.5, np.nan])
+    interval = bootstrap_intervals(with_parts(split, "said"))["svr@10/a"]
+    assert (interval.mean, interval.count) == (0.5, 2)
+    assert with_parts(split, "said", ("ndcg@5",)).values.keys() == {"svr@10"}
+    assert with_parts(split, "trait") == split
+
+
+def test_no_metric_in_common():
+    other = dataclasses.replace(table([1.0]), values={"svr@5": np.ones(1)})
+    with pytest.raises(UserError, match=r"share no metric \(baseline has svr@10, other has svr@5"):
+        paired_comparison(table([1.0]), other)
 
 
 @pytest.mark.parametrize(

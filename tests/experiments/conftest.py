@@ -1,0 +1,53 @@
+"""A headless Chromium for the tests of pages; they skip, and say why, where there is none."""
+
+import os
+import shutil
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A running browser: the one CHROMIUM names, one on the path, or Playwright's own."""
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright; install the extra dev")
+    with api.sync_playwright() as driver:
+        found = next(filter(None, map(shutil.which, (os.environ.get("CHROMIUM", ""), *NAMES))), "")
+        program = found or driver.chromium.executable_path
+        if not os.path.exists(program):
+            pytest.skip(
+                "no Chromium: install it (Debian's package chromium, or `playwright install "
+                "chromium`), or name it in CHROMIUM"
+            )
+        # As root, as in containers, Chromium starts without its sandbox alone.
+        options = ["--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+        browser = driver.chromium.launch(executable_path=program, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium):
+    """A function that opens a file and returns its page; told are messages and requests.
+
+    The returned page has `messages` (console and errors) and `requests` (addresses).
+    """
+    contexts = []
+
+    def open_it(path, *, width=1280, height=900, **options):
+        context = chromium.new_context(
+            viewport={"width": width, "height": height}, reduced_motion="reduce", **options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.messages, page.requests = [], []
+        page.on("console", lambda message: page.messages.append(message.text))
+        page.on("pageerror", lambda error: page.messages.append(str(error)))
+        page.on("request", lambda request: page.requests.append(request.url))
+        page.goto(path.as_uri(), wait_until="load")
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
