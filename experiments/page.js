@@ -121,8 +121,9 @@ if (choice) {
     view.replaceChildren(templates.get(choice.value).content.cloneNode(true));
     const tab = view.querySelector("[role=tab]");
     if (tab) select(tab, held);
-    before.disabled = choice.selectedIndex === 0;
-    after.disabled = choice.selectedIndex === choice.length - 1;
+    // Not disabled outright: a button that is would lose the focus it holds.
+    before.setAttribute("aria-disabled", String(choice.selectedIndex === 0));
+    after.setAttribute("aria-disabled", String(choice.selectedIndex === choice.length - 1));
     told.textContent = choice.selectedOptions[0].textContent;
   };
   const move = (by) => {

@@ -22,8 +22,8 @@ def print_table(results: Results, console: Console) -> None:
     A cell is the mean, its deviation over seeds where there are several, and its interval.
     """
     seeds = len(results.seeds)
-    over = f"means over {seeds} seeds, ± their deviation" if seeds > 1 else "one seed"
-    console.print(f"{results.source}: {over}", highlight=False, markup=False)
+    over = f": means over {seeds} seeds, ± their deviation" if seeds > 1 else ""
+    console.print(f"{results.source}{over}", highlight=False, markup=False)
     console.print(results.basis, highlight=False, markup=False)
     for k in results.ks:
         columns = {f"{prefix}@{k}": label for prefix, label in _SHOWN.items()}

@@ -186,7 +186,8 @@ def test_the_keyboard_leafs_through_the_samples(report, open_page):
     assert focused(page) == tabs.first.get_attribute("id")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
-    assert page.locator("#sample-after").is_disabled()
+    assert page.locator("#sample-after").get_attribute("aria-disabled") == "true"
+    assert page.locator("#sample-before").get_attribute("aria-disabled") == "false"
     assert page.messages == []
 
 
@@ -214,7 +215,9 @@ def test_a_group_shows_what_each_completion_earned(report, open_page):
         "-1.00",
     ]
     assert panel.locator(".mark.violation").count() >= 1
-    assert "onerror" not in panel.inner_html()
+    # The third completion is hostile to the page: its tags are text.
+    assert page.locator("#sample-view img").count() == 0
+    assert "<img" in page.locator("#sample-view pre").nth(1).text_content()
     assert page.locator("#sample-view .turns .user").count() >= 1
 
 

@@ -118,6 +118,15 @@ def test_answers_as_baseline(files, better):
     assert result["comparison"]["recall@1"]["systems"] == 1
 
 
+def test_the_lists_in_the_records_as_baseline(files, better, tmp_path):
+    """The teacher lists of published records: the file of records is an outputs file as well."""
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps([{**r, "completion": [{"content": GOOD}]} for r in RECORDS]))
+    result = evaluate_command(path, (better,), baseline=path, bootstrap=20, k=(1,), console=quiet())
+    # Recall@1: the teacher hits the first record alone, the system both.
+    assert result["comparison"]["recall@1"]["difference"] == 0.5
+
+
 def test_several_systems_against_one_baseline(files, better, tmp_path):
     records, outputs, out = files
     console = quiet(80)
