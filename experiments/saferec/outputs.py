@@ -6,6 +6,7 @@ Rows have `sample_id` (or `id`) with `text` (or `completion`). A row without an 
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from experiments.saferec.jsonfiles import Row
@@ -63,6 +64,16 @@ def join_outputs(
     return [texts.get(key) for key in keys]
 
 
+def write_outputs(path: Path, records: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> None:
+    """Writes one row for each record and its answer, as `join_outputs` reads them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [
+        json.dumps({"sample_id": record["sample_id"], "text": text}) + "\n"
+        for record, text in zip(records, texts, strict=True)
+    ]
+    path.write_text("".join(rows), encoding="utf-8")
+
+
 def output_text(row: Mapping[str, Any], where: str) -> str:
     """The answer in a row: a string, or a list of chat messages whose last one holds it."""
     field = next((field for field in TEXT_FIELDS if field in row), None)
@@ -100,4 +111,4 @@ def _shown(key: str) -> str:
     return repr(short)
 
 
-__all__ = ["ID_FIELDS", "TEXT_FIELDS", "join_outputs", "output_text"]
+__all__ = ["ID_FIELDS", "TEXT_FIELDS", "join_outputs", "output_text", "write_outputs"]

@@ -163,6 +163,7 @@ def evaluate_command(
         "oracle": oracle_name,
         "convention": convention,
         "unknown": unknown,
+        "bare_lists": bare_lists,
         "k": list(k),
         "bootstrap": bootstrap,
         "level": level,
