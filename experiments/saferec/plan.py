@@ -32,7 +32,7 @@ from gdpo_jax.training.dry_run import (
     sft_step_memory,
 )
 
-__all__ = ["PlannedStep", "mesh_config", "plan", "print_plan"]
+__all__ = ["PlannedStep", "mesh_config", "plan", "planned_decoder", "print_plan"]
 
 GIB = 2**30
 

@@ -7,13 +7,13 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from experiments.saferec import __main__ as commands
+from experiments.saferec import plan as planning
 from experiments.saferec.arms import advantage_transform, arm_named, reward_functions
 from experiments.saferec.configs import preset_named
-from experiments.saferec.plan import mesh_config, plan
+from experiments.saferec.plan import mesh_config, plan, planned_decoder
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import decoder_policy, num_params
 from gdpo_jax.training import (
-    MeshConfig,
     check_batch,
     learning_rate_schedule,
     make_mesh,
@@ -28,7 +28,7 @@ PAPER = ("qwen2.5-0.5b", "llama-3.2-3b", "llama-3.1-8b")
 
 
 def shrunk(name: str):
-    """The preset at a size that compiles in seconds: its steps, adapters and mesh stay."""
+    """The preset at a size that compiles in seconds: its steps and mesh stay."""
     preset = preset_named(name)
     run = dataclasses.replace(
         preset.safe_sft.run, prompt_buckets=(16,), completion_buckets=(8,), chunk=None
@@ -38,7 +38,9 @@ def shrunk(name: str):
         safe_sft=dataclasses.replace(preset.safe_sft, run=run),
         rl=dataclasses.replace(preset.rl, prompt_buckets=(16,), chunk=None),
         max_new_tokens=8,
-        decoder=dataclasses.replace(preset.decoder, num_layers=2, vocab_size=512, d_ff=64),
+        decoder=dataclasses.replace(
+            preset.decoder, num_layers=2, vocab_size=512, d_model=64, head_dim=8, d_ff=64
+        ),
     )
 
 
@@ -98,27 +100,33 @@ def test_paper_presets_divide_over_their_meshes(name):
     check_batch(run.batch_size, mesh, parts=run.accumulation_steps)
 
 
-def test_a_dry_run_prints_the_steps_of_a_preset(monkeypatch, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def planned():
+    preset = shrunk("llama-3.2-3b")
+    return plan(preset, planned_decoder(preset, None), make_mesh(preset.mesh))
+
+
+def test_a_plan_counts_optimizer_slots_and_the_copy_of_the_reference(planned):
+    supervised, policy, sampler = planned
+    # AdamW's two moments, and a copy of the parameters for the reference policy.
+    assert abs(policy.memory.optimizer - 2 * policy.memory.parameters) < 100
+    assert supervised.memory.parameters == policy.memory.parameters > 0
+    assert supervised.reference == 0
+    assert policy.reference == sampler.reference == policy.memory.parameters
+    assert min(step.memory.temporary for step in planned) > 0
+
+
+def test_a_dry_run_prints_the_steps_and_leaves_no_trace(planned, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(commands, "preset_named", shrunk)
-    assert commands.main(["rl", "--preset", "qwen2.5-0.5b", "--dry-run"]) == 0
+    monkeypatch.setattr(planning, "plan", lambda *arguments: planned)
+    assert commands.main(["rl", "--preset", "llama-3.2-3b", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "mesh data x fsdp x tensor 1x8x1" in shown
-    assert "96 rows, prompt 16, completion 8, 4 micro-batches" in shown
+    assert "192 rows, prompt 16, completion 8, 8 micro-batches" in shown
     for step in ("supervised", "policy step", "sampler"):
         assert step in shown
     assert list(tmp_path.iterdir()) == []
-
-
-def test_shapes_and_copies_of_a_plan():
-    preset = shrunk("llama-3.2-3b")
-    decoder = dataclasses.replace(preset.decoder, d_model=64, head_dim=8)
-    mesh = make_mesh(MeshConfig(1, 8, 1))
-    supervised, policy, sampler = plan(preset, decoder, mesh)
-    # AdamW's two moments, and a copy of the parameters for the reference policy.
-    assert abs(policy.memory.optimizer - 2 * policy.memory.parameters) < 100
-    assert supervised.reference == 0
-    assert policy.reference == sampler.reference == policy.memory.parameters
 
 
 @pytest.mark.parametrize("text", ["8", "1x8", "1x0x8", "axbxc", "1x-1x8"])

@@ -104,5 +104,5 @@ def test_smollm2_answers_published_conversations(published_records, reference_fi
     assert results["teacher"]["metrics"]["list_length"]["mean"] == 20.0
     assert results["model"]["num_conversations"] == 2
     assert "coverage@10" in results["model"]["metrics"]
-    texts = [json.loads(row)["text"] for row in (tmp_path / "out" / "outputs.jsonl").open()]
-    assert all(text.strip() for text in texts)
+    rows = (tmp_path / "out" / "outputs.jsonl").read_text().splitlines()
+    assert all(json.loads(row)["text"].strip() for row in rows)
