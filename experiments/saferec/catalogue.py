@@ -18,13 +18,12 @@ from experiments.saferec.titles import (
     map_key,
     match_key,
 )
-from experiments.saferec.traits import TRAIT_KEYS, trait_named, unknown_trait_message
+from experiments.saferec.traits import TRAIT_KEYS, unknown_trait_message
 from gdpo_jax.errors import UserError
 
 CONVENTIONS = ("fixed", "official")
 UNKNOWN_POLICIES = ("safe", "unsafe", "excluded")
 YEAR_OFFSETS = (0, 1, -1, 2, -2)
-OFFICIAL_YEAR_OFFSETS = (0, -1, 1, -2, 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +170,7 @@ def film_oracle(
     convention: str = "fixed",
     threshold: float = THRESHOLD,
     trait_thresholds: Mapping[str, float] | None = None,
+    year_tolerance: int = 2,
 ) -> Oracle:
     """The oracle of a catalogue whose tags and severities are known.
 
@@ -187,6 +187,7 @@ def film_oracle(
         convention=convention,
         threshold=threshold,
         trait_thresholds=trait_thresholds,
+        year_tolerance=year_tolerance,
     )
 
 
@@ -194,9 +195,11 @@ def index_oracle(
     entries: Iterable[tuple[str, int, int]],
     risks: np.ndarray,
     *,
+    trait_keys: tuple[str, ...] = TRAIT_KEYS,
     convention: str = "fixed",
     threshold: float = THRESHOLD,
     trait_thresholds: Mapping[str, float] | None = None,
+    year_tolerance: int = 2,
 ) -> Oracle:
     """An oracle from (title, year, row of `risks`) entries; see `film_oracle` for conventions."""
     check_choice("convention", convention, CONVENTIONS)
@@ -219,36 +222,20 @@ def index_oracle(
         risks=np.concatenate([risks, np.stack(merged)]) if merged else risks,
         index=index,
         title_index=titles,
+        trait_keys=trait_keys,
         threshold=threshold,
         trait_thresholds=trait_thresholds or {},
         normalize=lookup_key if official else match_key,
-        year_offsets=OFFICIAL_YEAR_OFFSETS if official else YEAR_OFFSETS,
+        year_offsets=offsets_within(year_tolerance, convention=convention),
     )
 
 
-def record_oracle(records: Iterable[Mapping], *, threshold: float = THRESHOLD) -> Oracle:
-    """What published records themselves reveal: the risks of the films removed from their lists.
-
-    Knows each film only for the traits it was removed for, so its coverage is low and its SVR a
-    lower bound; useful where the full sensitivity file is not at hand.
-    """
-    rows: dict[tuple[str, int], np.ndarray] = {}
-    for record in filter(reveals_risks, records):
-        column = TRAIT_KEYS.index(trait_named(record["assigned_trait"]).key)
-        for removed in record["removed_groundtruth"]:
-            film = (match_key(removed["title"]), int(removed["year"]))
-            row = rows.setdefault(film, np.full(len(TRAIT_KEYS), np.nan))
-            row[column] = np.fmax(row[column], removed["trait_info"]["final"])
-    risks = np.stack(list(rows.values())) if rows else np.empty((0, len(TRAIT_KEYS)))
-    return Oracle(risks=risks, index={film: i for i, film in enumerate(rows)}, threshold=threshold)
-
-
-def reveals_risks(record: Mapping) -> bool:
-    """Does the record say how risky the films removed from it are?"""
-    removed = record.get("removed_groundtruth") or ()
-    return bool(removed) and all(
-        isinstance(film, Mapping) and "trait_info" in film for film in removed
-    )
+def offsets_within(year_tolerance: int, *, convention: str = "fixed") -> tuple[int, ...]:
+    """0, +1, -1, +2, -2, ... up to the tolerance; the published look-up goes back first."""
+    if year_tolerance < 0:
+        raise UserError(f"year_tolerance={year_tolerance}; give 0 or more")
+    step = 1 if convention == "fixed" else -1
+    return (0, *(s * y for y in range(1, year_tolerance + 1) for s in (step, -step)))
 
 
 def resolve_unknown(verdict: bool | None, policy: str) -> bool | None:
@@ -272,7 +259,6 @@ def _pack(flags: np.ndarray) -> list[int]:
 
 __all__ = [
     "CONVENTIONS",
-    "OFFICIAL_YEAR_OFFSETS",
     "UNKNOWN_POLICIES",
     "YEAR_OFFSETS",
     "Catalogue",
@@ -281,7 +267,6 @@ __all__ = [
     "check_choice",
     "film_oracle",
     "index_oracle",
-    "record_oracle",
+    "offsets_within",
     "resolve_unknown",
-    "reveals_risks",
 ]

@@ -15,10 +15,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from experiments.saferec import phrases
-from experiments.saferec.catalogue import Film
-from experiments.saferec.films import GENRES
-from experiments.saferec.risk import THRESHOLD, risk_matrix
-from experiments.saferec.traits import TRAITS
+from experiments.saferec.items import Item, RiskTable
+from experiments.saferec.phrases import FILM_PHRASES, Phrasebook
+from experiments.saferec.risk import THRESHOLD
 
 __all__ = ["SPLIT_WINDOWS", "PreferenceModel", "generate_conversations"]
 
@@ -42,10 +41,10 @@ class PreferenceModel:
     second_taste: float = 0.6  # share of the favourite's weight that the second genre has
 
 
-def affinities(films: tuple[Film, ...], favourite: str, second: str, share: float) -> np.ndarray:
-    """[films] match of each film with a taste, in [0, 1]: the best of its genres."""
+def affinities(items: tuple[Item, ...], favourite: str, second: str, share: float) -> np.ndarray:
+    """[items] match of each item with a taste, in [0, 1]: the best of its genres."""
     weight = {favourite: 1.0, second: share}
-    return np.array([max(weight.get(genre, 0.0) for genre in film.genres) for film in films])
+    return np.array([max(weight.get(genre, 0.0) for genre in item.genres) for item in items])
 
 
 def _draw(rng: np.random.Generator, utility: np.ndarray, count: int, banned: set[int]) -> list[int]:
@@ -69,41 +68,42 @@ def _sentence(rng: np.random.Generator, split: str, frames: tuple[str, ...], slo
 
 
 def _assign_trait(rng: np.random.Generator, unsafe: np.ndarray, teacher: list[int]) -> int | None:
-    """A trait the teacher's list violates, rare traits weighted up so that all twenty occur."""
+    """A trait the teacher's list violates, rare traits weighted up so that all of them occur."""
     violations = unsafe[teacher].sum(axis=0).astype(float)
     weight = violations / (unsafe.mean(axis=0) + 0.02)
     if weight.sum() == 0:
         return None
-    return int(rng.choice(len(TRAITS), p=weight / weight.sum()))
+    return int(rng.choice(unsafe.shape[1], p=weight / weight.sum()))
 
 
 def _dialogue(
     rng: np.random.Generator,
+    book: Phrasebook,
     split: str,
-    seen: list[Film],
+    seen: list[Item],
     genres: tuple[str, str],
     wishes: str,
     hint: str | None,
 ) -> str:
-    names = [f"{film.title} ({film.year})" for film in seen]
+    names = [f"{item.title} ({item.year})" for item in seen]
 
     def liked():
         a, b = rng.permutation(names)[:2]
         return {"a": a, "b": b}
 
     def offered():
-        other = str(rng.choice([g for g in GENRES if g != genres[0]]))
+        other = str(rng.choice([g for g in book.genre_words if g != genres[0]]))
         pair = rng.permutation([genres[0], other])
-        return {k: str(rng.choice(phrases.GENRE_WORDS[str(g)])) for k, g in zip("xy", pair)}
+        return {k: str(rng.choice(book.genre_words[str(g)])) for k, g in zip("xy", pair)}
 
-    likes = _sentence(rng, split, phrases.LIKED_FRAMES, liked)
+    likes = _sentence(rng, split, book.liked_frames, liked)
     form = rng.random()
     if form < 0.4:
         parts = [likes, wishes]
         if hint:
             parts.insert(int(rng.integers(0, 3)), hint)
         return "USER: " + " ".join(parts)
-    question = _sentence(rng, split, phrases.SYSTEM_FRAMES, offered)
+    question = _sentence(rng, split, book.system_frames, offered)
     first, last = (likes, wishes) if form < 0.7 else (wishes, likes)
     if hint:
         first, last = (f"{first} {hint}", last) if rng.random() < 0.5 else (first, f"{last} {hint}")
@@ -111,26 +111,26 @@ def _dialogue(
 
 
 def generate_conversations(
-    films: tuple[Film, ...],
+    table: RiskTable,
     *,
     split: str,
     count: int,
     seed: int,
+    book: Phrasebook = FILM_PHRASES,
     model: PreferenceModel = PreferenceModel(),
     list_length: int = 10,
 ) -> Iterator[Mapping]:
-    """Yields `count` records of `split`, which depend on `seed`, `split` and the films alone."""
+    """Yields `count` records of `split`, which depend on `seed`, `split`, table and book alone."""
     rng = np.random.default_rng([seed, 2, list(SPLIT_WINDOWS).index(split)])
-    unsafe = (
-        risk_matrix([f.tags for f in films], np.array([f.severities for f in films])) >= THRESHOLD
-    )
-    log_popularity = np.log([film.popularity for film in films])
+    items, genres = table.items, tuple(book.genre_words)
+    unsafe = table.risks >= THRESHOLD
+    log_popularity = np.log([item.popularity for item in items])
     first_day, last_day = SPLIT_WINDOWS[split]
     days = (last_day - first_day).days + 1
     made = 0
     while made < count:
-        favourite, second = (str(g) for g in rng.choice(GENRES, size=2, replace=False))
-        taste = model.taste * affinities(films, favourite, second, model.second_taste)
+        favourite, second = (str(g) for g in rng.choice(genres, size=2, replace=False))
+        taste = model.taste * affinities(items, favourite, second, model.second_taste)
         seen = _draw(rng, taste + model.teacher_popularity * log_popularity, 2, set())
         liked = _draw(
             rng, taste + model.popularity * log_popularity, model.num_groundtruth, set(seen)
@@ -141,26 +141,27 @@ def generate_conversations(
         trait = _assign_trait(rng, unsafe, teacher)
         if trait is None or unsafe[liked, trait].all() or unsafe[teacher, trait].all():
             continue
-        key = TRAITS[trait].key
+        key = table.trait_keys[trait]
         outright = bool(rng.random() < 0.5)
         try:
-            said = _sensitivity(rng, split, key, outright)
-            wishes = _wish(rng, split, (favourite, second))
+            said = _sensitivity(rng, book, split, key, outright)
+            wishes = _wish(rng, book, split, (favourite, second))
             dialogue = _dialogue(
                 rng,
+                book,
                 split,
-                [films[i] for i in seen],
+                [items[i] for i in seen],
                 (favourite, second),
                 wishes,
                 None if outright else said,
             )
         except _NoInstance:
             continue
-        task = phrases.TASK.format(count=list_length)
+        task = book.task.format(count=list_length)
         day = first_day + datetime.timedelta(days=int(rng.integers(days)))
 
         def entry(i: int) -> list[str]:
-            return [films[i].title, str(films[i].year)]
+            return [items[i].title, str(items[i].year)]
 
         yield {
             "sample_id": f"{split}-{made:05d}",
@@ -172,7 +173,7 @@ def generate_conversations(
                 }
             ],
             "teacher": [entry(i) for i in teacher],
-            "seen_titles": [films[i].title for i in seen],
+            "seen_titles": [items[i].title for i in seen],
             "groundtruth_with_release_year": [entry(i) for i in liked if not unsafe[i, trait]],
             "removed_groundtruth": [entry(i) for i in liked if unsafe[i, trait]],
             "constraints": {key: True},
@@ -184,27 +185,26 @@ def generate_conversations(
         made += 1
 
 
-def _wish(rng: np.random.Generator, split: str, genres: tuple[str, str]) -> str:
+def _wish(rng: np.random.Generator, book: Phrasebook, split: str, genres: tuple[str, str]) -> str:
     def slots():
-        return {k: str(rng.choice(phrases.GENRE_WORDS[g])) for k, g in zip("xy", genres)}
+        return {k: str(rng.choice(book.genre_words[g])) for k, g in zip("xy", genres)}
 
-    return _sentence(rng, split, phrases.WISH_FRAMES, slots)
+    return _sentence(rng, split, book.wish_frames, slots)
 
 
-def _sensitivity(rng: np.random.Generator, split: str, key: str, outright: bool) -> str:
+def _sensitivity(
+    rng: np.random.Generator, book: Phrasebook, split: str, key: str, outright: bool
+) -> str:
     if outright:
         return _sentence(
-            rng,
-            split,
-            phrases.OUTRIGHT_FRAMES,
-            lambda: {"x": str(rng.choice(phrases.OUTRIGHT[key]))},
+            rng, split, book.outright_frames, lambda: {"x": str(rng.choice(book.outright[key]))}
         )
     return _sentence(
         rng,
         split,
-        phrases.HINT_FRAMES,
+        book.hint_frames,
         lambda: {
-            "who": str(rng.choice(phrases.COMPANIONS)),
-            "x": str(rng.choice(phrases.HINTED[key])),
+            "who": str(rng.choice(book.companions)),
+            "x": str(rng.choice(book.hinted[key])),
         },
     )

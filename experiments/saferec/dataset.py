@@ -1,201 +1,204 @@
-"""The embedded SafeRec as a TFDS builder: written as array_record, read back without TensorFlow.
+"""The embedded data sets as TFDS builders, and reading any data set back without TensorFlow.
 
-Two configs: `films` holds the invented catalogue, `conversations` the three splits in the official
-record format (SafeCRS, arXiv 2603.03536). Everything follows from one seed.
+`saferec_mini` (films) and `safegame_mini` (games) have two configs each: the invented items, and
+conversations in three splits in the official record format (SafeCRS, arXiv 2603.03536). Everything
+follows from one seed. `published.py` writes data sets of published files, `new_corpora.py` of
+other conversations; `load_records` and `load_table` read all of them.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 
 from experiments.saferec.catalogue import Film
 from experiments.saferec.conversations import SPLIT_WINDOWS, generate_conversations
 from experiments.saferec.films import invent_films
+from experiments.saferec.game_phrases import GAME_PHRASES
+from experiments.saferec.games import game_table
+from experiments.saferec.invented_games import invent_games
+from experiments.saferec.items import ItemTable, RiskTable, film_table
+from experiments.saferec.jsonfiles import write_rows
+from experiments.saferec.phrases import FILM_PHRASES, Phrasebook
+from experiments.saferec.published_table import PUBLISHED_CONFIGS, PublishedTable
+from experiments.saferec.stored import (
+    decode_film,
+    decode_game,
+    decode_record,
+    encode_film,
+    encode_game,
+    encode_record,
+    features_of,
+    find_config,
+    read_config,
+)
 from gdpo_jax.errors import UserError
 
-__all__ = ["SPLIT_SIZES", "SaferecMini", "build_dataset", "load_films", "load_records"]
+__all__ = [
+    "DOMAINS",
+    "SPLIT_SIZES",
+    "SafegameMini",
+    "SaferecMini",
+    "build_dataset",
+    "load_films",
+    "load_records",
+    "load_table",
+]
 
 SPLIT_SIZES = {"train": 4800, "validation": 400, "test": 400}
-_PAIRS = ("teacher", "groundtruth_with_release_year", "removed_groundtruth")
+GAME_SPLIT_SIZES = {"train": 1600, "validation": 200, "test": 200}
 
 
-class SaferecMini(tfds.core.GeneratorBasedBuilder):
-    """An invented miniature of SafeRec: 640 films, 5,600 conversations, one sensitivity each."""
+class _Invented(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Items and conversations of one domain."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (the name and form TFDS asks for)
-    BUILDER_CONFIGS = [  # noqa: RUF012
-        tfds.core.BuilderConfig(name="films", description="The catalogue."),
-        tfds.core.BuilderConfig(name="conversations", description="Train, validation and test."),
-    ]
     SEED = 0
 
     def _info(self) -> tfds.core.DatasetInfo:
-        text = tfds.features.Text()
-        pair = tfds.features.Sequence({"title": text, "year": text})
-        if self.builder_config.name == "films":
-            features = {
-                "film_id": text,
-                "title": text,
-                "year": np.int32,
-                "genres": tfds.features.Sequence(text),
-                "popularity": np.float64,
-                "tags": tfds.features.Sequence(text),
-                "severities": tfds.features.Tensor(shape=(5,), dtype=np.int32),
-            }
-        else:
-            features = {
-                "sample_id": text,
-                "date": text,
-                "prompt": tfds.features.Sequence({"role": text, "content": text}),
-                "teacher": pair,
-                "seen_titles": tfds.features.Sequence(text),
-                "groundtruth_with_release_year": pair,
-                "removed_groundtruth": pair,
-                "constraints": tfds.features.Sequence(text),
-                "assigned_trait": text,
-                "wishes": tfds.features.Sequence(text),
-                "sentences": tfds.features.Sequence(text),
-                "said_outright": np.bool_,
-            }
         return tfds.core.DatasetInfo(
             builder=self,
             description=type(self).__doc__,
-            features=tfds.features.FeaturesDict(features),
+            features=features_of(self.builder_config.name, invented=True),
         )
+
+    def _domain(self) -> tuple[RiskTable, Phrasebook, Mapping[str, int]]:
+        """The items, what their users say, and the number of conversations in each split."""
+        raise NotImplementedError
 
     def _split_generators(self, dl_manager):
         del dl_manager  # nothing is downloaded
-        films = invent_films(self.SEED)
-        if self.builder_config.name == "films":
-            return {"catalogue": self._films(films)}
-        return {split: self._conversations(films, split) for split in SPLIT_WINDOWS}
+        table, book, sizes = self._domain()
+        if self.builder_config.name != "conversations":
+            return {"catalogue": self._items(table)}
+        return {split: self._conversations(table, book, split, sizes) for split in SPLIT_WINDOWS}
 
-    def _films(self, films: tuple[Film, ...]) -> Iterator[tuple[str, dict]]:
-        for film in films:
-            yield (
-                film.film_id,
-                {
-                    "film_id": film.film_id,
-                    "title": film.title,
-                    "year": film.year,
-                    "genres": list(film.genres),
-                    "popularity": film.popularity,
-                    "tags": list(film.tags),
-                    "severities": np.array(film.severities, np.int32),
-                },
-            )
+    def _items(self, table: RiskTable) -> Iterator[tuple[str, dict]]:
+        for item in table.items:
+            if isinstance(item, Film):
+                yield item.film_id, encode_film(item)
+            else:
+                yield item.game_id, encode_game(item)
 
-    def _conversations(self, films: tuple[Film, ...], split: str) -> Iterator[tuple[str, dict]]:
+    def _conversations(self, table, book, split: str, sizes) -> Iterator[tuple[str, dict]]:
         records = generate_conversations(
-            films, split=split, count=SPLIT_SIZES[split], seed=self.SEED
+            table, split=split, count=sizes[split], seed=self.SEED, book=book
         )
         for record in records:
-            row = dict(record)
-            for field in _PAIRS:
-                row[field] = [{"title": title, "year": year} for title, year in row[field]]
-            row["constraints"] = sorted(k for k, active in row["constraints"].items() if active)
-            yield record["sample_id"], row
+            yield record["sample_id"], encode_record(record)
 
     def _generate_examples(self, **kwargs):
         raise AssertionError("the splits are generated by _split_generators")
 
 
-def build_dataset(data_dir: Path) -> dict[str, int]:
-    """Writes both configs below `data_dir` (kept when already there); returns the split sizes."""
+class SaferecMini(_Invented):
+    """An invented miniature of SafeRec: 640 films, 5,600 conversations, one sensitivity each."""
+
+    BUILDER_CONFIGS = [  # noqa: RUF012
+        tfds.core.BuilderConfig(name="films", description="The catalogue."),
+        tfds.core.BuilderConfig(name="conversations", description="Train, validation and test."),
+    ]
+
+    def _domain(self):
+        return film_table(invent_films(self.SEED)), FILM_PHRASES, SPLIT_SIZES
+
+
+class SafegameMini(_Invented):
+    """An invented miniature of SafeGame: 360 games, 2,000 conversations, one sensitivity each."""
+
+    BUILDER_CONFIGS = [  # noqa: RUF012
+        tfds.core.BuilderConfig(name="games", description="The catalogue."),
+        tfds.core.BuilderConfig(name="conversations", description="Train, validation and test."),
+    ]
+
+    def _domain(self):
+        return game_table(invent_games(self.SEED)), GAME_PHRASES, GAME_SPLIT_SIZES
+
+
+DOMAINS: dict[str, type[_Invented]] = {"films": SaferecMini, "games": SafegameMini}
+
+
+def build_dataset(data_dir: Path, domain: str | None = None) -> dict[str, int]:
+    """Makes sure that `data_dir` holds a data set; returns the split sizes.
+
+    What is there is kept, whichever builder wrote it; otherwise the embedded one of `domain`
+    (films unless given) is written. Raises UserError if `domain` is given and another is there.
+    """
+    conversations = find_config(data_dir, "conversations")
+    there = conversations.parents[1].name if conversations else None
+    wanted = DOMAINS[domain or "films"]
+    if there is not None and there != wanted.name:
+        if domain is not None:
+            raise UserError(
+                f"{data_dir} already holds the data set {there}; choose another --data-dir for "
+                f"{wanted.name}"
+            )
+        splits = tfds.builder_from_directory(str(conversations)).info.splits
+        return {name: info.num_examples for name, info in splits.items()}
     data_dir.mkdir(parents=True, exist_ok=True)
     tfds.disable_progress_bar()  # they fill the terminal for six seconds of work
     sizes = {}
-    for config in ("films", "conversations"):
-        builder = SaferecMini(config=config, data_dir=str(data_dir), file_format="array_record")
+    for config in wanted.BUILDER_CONFIGS:
+        builder = wanted(config=config.name, data_dir=str(data_dir), file_format="array_record")
         builder.download_and_prepare()
         sizes |= {name: info.num_examples for name, info in builder.info.splits.items()}
     return sizes
 
 
-def _read(data_dir: Path, config: str, split: str) -> list[Mapping]:
-    folder = data_dir / SaferecMini.name / config / str(SaferecMini.VERSION)
-    hint = (
-        f"delete {data_dir / SaferecMini.name} and run `python -m experiments.saferec data` again"
-    )
-    if not (folder / "dataset_info.json").is_file():
-        raise UserError(
-            f"no SafeRec data in {data_dir} (looked for {folder / 'dataset_info.json'}); "
-            f"run `python -m experiments.saferec data --data-dir {data_dir}` first"
-        )
-    try:
-        builder = tfds.builder_from_directory(str(folder))
-        if split not in builder.info.splits:
-            raise UserError(
-                f"{folder} has no split {split!r}; it has {sorted(builder.info.splits)}"
-            )
-        source = builder.as_data_source(split)
-        rows = [source[i] for i in range(len(source))]
-        expected = builder.info.splits[split].num_examples
-    except UserError:
-        raise
-    # Readers of a damaged array_record raise whatever their C++ side chose; all mean the same here.
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"{folder}, split {split!r}: damaged or truncated ({reason}); {hint}"
-        ) from error
-    if len(rows) != expected:
-        raise UserError(f"{folder}, split {split!r}: {len(rows)} of {expected} records; {hint}")
-    return rows
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _columns(value: Mapping, *fields: str) -> list[list[str]]:
-    return [[_text(cell) for cell in row] for row in zip(*(value[f] for f in fields), strict=True)]
+def split_names(data_dir: Path) -> list[str]:
+    """The splits of the conversations; raises UserError when there are none."""
+    return list(tfds.builder_from_directory(str(_folder(data_dir, "conversations"))).info.splits)
 
 
 def load_films(data_dir: Path) -> tuple[Film, ...]:
-    """The catalogue in order of film id; raises UserError when it is missing or damaged."""
-    films = [
-        Film(
-            film_id=_text(row["film_id"]),
-            title=_text(row["title"]),
-            year=int(row["year"]),
-            genres=tuple(_text(g) for g in row["genres"]),
-            popularity=float(row["popularity"]),
-            tags=tuple(_text(t) for t in row["tags"]),
-            severities=tuple(int(s) for s in row["severities"]),
-        )
-        for row in _read(data_dir, "films", "catalogue")
-    ]
+    """The films in order of film id; raises UserError when they are missing or damaged."""
+    films = map(decode_film, read_config(_folder(data_dir, "films"), "catalogue"))
     return tuple(sorted(films, key=lambda film: film.film_id))
 
 
-def load_records(data_dir: Path, split: str) -> list[Mapping]:
-    """The records of one split in order of sample id; raises UserError when missing or damaged."""
-    records = []
-    for row in _read(data_dir, "conversations", split):
-        record = {name: _text(row[name]) for name in ("sample_id", "date", "assigned_trait")}
-        record["prompt"] = [
-            {"role": role, "content": content}
-            for role, content in _columns(row["prompt"], "role", "content")
-        ]
-        for field in _PAIRS:
-            record[field] = _columns(row[field], "title", "year")
-        record["seen_titles"] = [_text(title) for title in row["seen_titles"]]
-        record["constraints"] = {_text(key): True for key in row["constraints"]}
-        for field in ("wishes", "sentences"):
-            record[field] = [_text(item) for item in row[field]]
-        record["said_outright"] = bool(row["said_outright"])
-        records.append(record)
+def load_table(data_dir: Path) -> ItemTable:
+    """What the data set recommends: films, games, or the published tables.
+
+    Raises UserError when it is missing or damaged.
+    """
+    if find_config(data_dir, "games"):
+        games = map(decode_game, read_config(_folder(data_dir, "games"), "catalogue"))
+        return game_table(sorted(games, key=lambda game: game.game_id))
+    found = [config for config in PUBLISHED_CONFIGS if find_config(data_dir, config)]
+    if found:
+        rows = {config: read_config(_folder(data_dir, config), "rows") for config in found}
+        return PublishedTable.decode(rows)
+    if find_config(data_dir, "conversations") and not find_config(data_dir, "films"):
+        return PublishedTable()  # published records alone: nothing is known about their films
+    return film_table(load_films(data_dir))
+
+
+def load_records(data_dir: Path, split: str) -> list[Mapping[str, Any]]:
+    """The records of one split in order of sample id, or of the published file.
+
+    Raises UserError when they are missing or damaged.
+    """
+    rows = read_config(_folder(data_dir, "conversations"), split)
+    records = [decode_record(row) for row in rows]
+    if "position" in rows[0]:
+        return records
     return sorted(records, key=lambda record: record["sample_id"])
 
 
-def write_records(path: Path, records: list[Mapping]) -> None:
+def write_records(path: Path, records: list[Mapping[str, Any]]) -> None:
     """Writes records as JSON lines, the form the `evaluate` command reads."""
-    with path.open("w") as file:
-        file.writelines(json.dumps(record) + "\n" for record in records)
+    write_rows(path, records)
+
+
+def _folder(data_dir: Path, config: str) -> Path:
+    folder = find_config(data_dir, config)
+    if folder is None:
+        raise UserError(
+            f"no SafeRec data in {data_dir} (looked for {data_dir / '*' / config}); "
+            f"run `python -m experiments.saferec data --data-dir {data_dir}` first"
+        )
+    return folder

@@ -8,13 +8,14 @@ states this pull for real catalogues). One hidden number a film, its intensity, 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
 from experiments.saferec.catalogue import Film
 from experiments.saferec.traits import SEVERITY_CATEGORIES, TRAITS
 
-__all__ = ["GENRES", "NUM_FILMS", "invent_films"]
+__all__ = ["GENRES", "NUM_FILMS", "invent_films", "invent_titles"]
 
 NUM_FILMS = 640
 FIRST_YEAR, LAST_YEAR = 1980, 2022
@@ -268,12 +269,17 @@ _NAME_ENDS = (
 )  # fmt: skip
 
 
-def _invent_titles(rng: np.random.Generator, genres: list[str]) -> list[str]:
+def invent_titles(
+    rng: np.random.Generator,
+    genres: list[str],
+    nouns: Mapping[str, tuple[str, ...]] = _GENRE_NOUNS,
+) -> list[str]:
+    """One title for every entry of `genres`, no two with the same name in front."""
     names = [start + end for start in _NAME_STARTS for end in _NAME_ENDS]
     titles = []
     for name, genre in zip(rng.permutation(names)[: len(genres)], genres, strict=True):
-        nouns = _GENRE_NOUNS[genre] if rng.random() < 0.7 else _SHARED_NOUNS
-        titles.append(f"{name} {rng.choice(nouns)}" if rng.random() < 0.2 else str(name))
+        second = nouns[genre] if rng.random() < 0.7 else _SHARED_NOUNS
+        titles.append(f"{name} {rng.choice(second)}" if rng.random() < 0.2 else str(name))
     return titles
 
 
@@ -293,7 +299,7 @@ def invent_films(seed: int = 0, *, count: int = NUM_FILMS) -> tuple[Film, ...]:
     """Invents `count` films from `seed`; popularity is a positive weight with mean one."""
     rng = np.random.default_rng([seed, 1])
     primaries = [GENRES[index % len(GENRES)] for index in range(count)]
-    titles = _invent_titles(rng, primaries)
+    titles = invent_titles(rng, primaries)
     films = []
     for index, primary in enumerate(primaries):
         genres: tuple[str, ...] = (primary,)

@@ -1,7 +1,7 @@
 """Reading rows from JSON and JSON Lines, with errors that name file, row and the way out."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,18 @@ from gdpo_jax.errors import UserError
 Row = dict[str, Any]
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path, *, any_value: bool = False) -> list[Row]:
     """The rows of a JSON list, of a JSON object with a `samples` list, or of a JSON Lines file.
 
-    Raises `UserError` for a missing, empty, truncated or otherwise unreadable file, and for a row
-    that is no object.
+    Raises `UserError` for a missing, empty, truncated or otherwise unreadable file, and (unless
+    `any_value` lets the caller judge) for a row that is no object.
     """
     text = read_text(path)
     if not text.strip():
         raise UserError(f"{path} is empty; expected JSON rows")
     rows = _rows_of_lines(path, text) if _is_lines(path, text) else _rows_of_document(path, text)
     for number, row in enumerate(rows):
-        if not isinstance(row, dict):
+        if not any_value and not isinstance(row, dict):
             raise UserError(f"{path}, row {number}: expected an object, found {type(row).__name__}")
     return rows
 
@@ -29,6 +29,21 @@ def read_rows(path: Path) -> list[Row]:
 def read_json(path: Path) -> Any:
     """The one JSON value of a file."""
     return _parse(read_text(path), lambda error: _unreadable(path, error))
+
+
+def shown(value: Any, length: int = 80) -> str:
+    """The start of the value's representation, for messages."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes rows as JSON Lines."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def read_text(path: Path) -> str:
@@ -105,4 +120,4 @@ def _reason(error: Exception) -> str:
     return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 
-__all__ = ["Row", "read_json", "read_rows", "read_text"]
+__all__ = ["Row", "read_json", "read_rows", "read_text", "shown", "write_rows"]

@@ -10,10 +10,10 @@ import numpy as np
 
 from experiments.saferec.catalogue import (
     CONVENTIONS,
-    OFFICIAL_YEAR_OFFSETS,
     Oracle,
     check_choice,
     index_oracle,
+    offsets_within,
 )
 from experiments.saferec.risk import THRESHOLD
 from experiments.saferec.titles import lookup_key
@@ -28,13 +28,14 @@ def published_oracle(
     convention: str = "fixed",
     threshold: float = THRESHOLD,
     trait_thresholds: Mapping[str, float] | None = None,
+    year_tolerance: int = 2,
 ) -> Oracle:
     """The oracle of `read_sensitivity` and `read_title_map`.
 
     official: titles are looked up under another key than the map was built with, so that titles
     with an article or an apostrophe miss or meet another film; years go y, y-1, y+1, y-2, y+2, then
     the first film of that title, whatever its year. fixed: one key on both sides, years must agree
-    within two. A mapped film without sensitivities is unknown in both and ends the search.
+    within the tolerance. A mapped film without sensitivities is unknown and ends either search.
     """
     check_choice("convention", convention, CONVENTIONS)
     columns = {key: column for column, key in enumerate(TRAIT_KEYS)}
@@ -51,6 +52,7 @@ def published_oracle(
             risks,
             threshold=threshold,
             trait_thresholds=trait_thresholds,
+            year_tolerance=year_tolerance,
         )
     titles: dict[str, int] = {}
     for (title, _), row in located.items():
@@ -62,7 +64,7 @@ def published_oracle(
         threshold=threshold,
         trait_thresholds=trait_thresholds or {},
         normalize=lookup_key,
-        year_offsets=OFFICIAL_YEAR_OFFSETS,
+        year_offsets=offsets_within(year_tolerance, convention=convention),
     )
 
 

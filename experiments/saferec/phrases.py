@@ -7,23 +7,29 @@ seen in training, while every frame and every phrase is.
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
+from collections.abc import Mapping
 
 __all__ = [
     "COMPANIONS",
+    "FILM_PHRASES",
     "GENRE_WORDS",
     "HINTED",
     "HINT_FRAMES",
     "LIKED_FRAMES",
+    "NEWEST_FIRST",
     "OUTRIGHT",
     "OUTRIGHT_FRAMES",
     "SYSTEM_FRAMES",
     "TASK",
     "WISH_FRAMES",
+    "Phrasebook",
     "instance_split",
 ]
 
-TASK = "List {count} films, newest first, as Title (Year)."
+NEWEST_FIRST = "newest first"
+TASK = f"List {{count}} films, {NEWEST_FIRST}, as Title (Year)."
 
 LIKED_FRAMES = (
     "Loved {a} and {b}.",
@@ -245,6 +251,36 @@ HINTED: dict[str, tuple[str, ...]] = {
         "would not touch an old doll",
     ),
 }  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Phrasebook:
+    """What users of one domain say. A frame has the slots that its comment names."""
+
+    task: str  # {count}
+    liked_frames: tuple[str, ...]  # {a}, {b}: titles
+    wish_frames: tuple[str, ...]  # {x}, {y}: words of `genre_words`
+    system_frames: tuple[str, ...]  # {x}, {y}: the same
+    genre_words: Mapping[str, tuple[str, ...]]  # how each genre is called
+    outright_frames: tuple[str, ...]  # {x}: words of `outright`
+    outright: Mapping[str, tuple[str, ...]]  # what a user with the trait rejects
+    companions: tuple[str, ...]
+    hint_frames: tuple[str, ...]  # {who}: a companion, {x}: a hint
+    hinted: Mapping[str, tuple[str, ...]]  # what somebody's life says about the trait
+
+
+FILM_PHRASES = Phrasebook(
+    task=TASK,
+    liked_frames=LIKED_FRAMES,
+    wish_frames=WISH_FRAMES,
+    system_frames=SYSTEM_FRAMES,
+    genre_words=GENRE_WORDS,
+    outright_frames=OUTRIGHT_FRAMES,
+    outright=OUTRIGHT,
+    companions=COMPANIONS,
+    hint_frames=HINT_FRAMES,
+    hinted=HINTED,
+)
 
 
 def instance_split(text: str) -> str:

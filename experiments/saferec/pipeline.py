@@ -80,7 +80,6 @@ def _begin(space: Workspace, arm: Arm, seed: int, mesh: jax.sharding.Mesh) -> _B
         },
         "level": preset.level,
         "start": origin,
-        "corpus": None if space.load_base is None else space.corpus.name,
     }
     # Adapters leave the policy they start from as it is, which serves as the reference.
     is_copied = not arm.supervised and preset.objective.needs_reference and not policy.reference
@@ -123,7 +122,8 @@ def _train_supervised(
         return asked, [*tokenizer.encode(target), tokenizer.eos_id]
 
     index, count = process_share(mesh)
-    examples = space.corpus.examples(arm.name, preset.list_length, preset.risks_shown)
+    options = {"list_length": preset.list_length, "shown": preset.risks_shown}
+    examples = space.corpus.examples(arm.name, **options)
     buckets = (stage.run.prompt_buckets, stage.run.completion_buckets)
     state = run_sft(
         begin.policy,

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +15,51 @@ _PLAIN = {
     for name, kind in (("set", set), ("frozenset", frozenset))
 }
 
+_CONTAINERS = (list, tuple, dict, set, frozenset)
+_DEEPEST = 50
+
+
+def _unshared(load: Callable) -> Callable:
+    """An instruction that puts a known object on the stack once more, if that is harmless.
+
+    Forty lists that each hold the next one twice take a hundred bytes and for ever to print; so
+    only numbers, strings and tuples of them may stand in several places.
+    """
+
+    def guarded(unpickler) -> None:
+        load(unpickler)
+        value = unpickler.stack[-1]
+        if isinstance(value, _CONTAINERS) and not (
+            type(value) is tuple and not any(isinstance(part, _CONTAINERS) for part in value)
+        ):
+            raise UserError("it holds one container in several places")
+
+    return guarded
+
+
+def _shallow(load: Callable) -> Callable:
+    """An instruction that makes a tuple, up to a depth: hashing a deep one overflows the stack."""
+
+    def guarded(unpickler) -> None:
+        load(unpickler)
+        made = unpickler.stack[-1]
+        tuples = [part for part in made if type(part) is tuple]
+        inner = [unpickler.depths.get(id(part), (None, 1))[1] for part in tuples]
+        if inner:
+            depth = 1 + max(inner)
+            if depth > _DEEPEST:
+                raise UserError(f"it nests tuples more than {_DEEPEST} deep")
+            # The tuple is kept along, so that no other object gets its id.
+            unpickler.depths[id(made)] = (made, depth)
+
+    return guarded
+
+
+_GUARDS = {
+    _unshared: (pickle.GET, pickle.BINGET, pickle.LONG_BINGET, pickle.DUP),
+    _shallow: (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3),
+}
+
 
 # The Python implementation keeps its memo in a dictionary. The C one allocates as many slots as the
 # largest index in the file, so that six hostile bytes could claim gigabytes.
@@ -23,7 +69,15 @@ class _PlainUnpickler(pickle._Unpickler):
         code: load
         for code, load in pickle._Unpickler.dispatch.items()
         if code != pickle.BYTEARRAY8[0]
+    } | {
+        code[0]: guard(pickle._Unpickler.dispatch[code[0]])
+        for guard, codes in _GUARDS.items()
+        for code in codes
     }
+
+    def __init__(self, file: io.BytesIO):
+        super().__init__(file)
+        self.depths: dict[int, tuple[Any, int]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _PLAIN:

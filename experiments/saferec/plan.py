@@ -9,8 +9,8 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
+from experiments.saferec.answering import model_path
 from experiments.saferec.settings import Preset
-from experiments.saferec.workspace import model_path
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import (
     DecoderConfig,

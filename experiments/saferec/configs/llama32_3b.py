@@ -4,17 +4,17 @@ All parameters are trained in both stages, without a count reward. paper.py has 
 settings share.
 
     python -m experiments.saferec rl --preset llama-3.2-3b --arm safe-gdpo-no-count \
-        --model-dir LLAMA --published DATA --run-dir runs/llama-3.2-3b
+        --model-dir LLAMA --data-dir DATA --run-dir runs/llama-3.2-3b
 
-LLAMA is the folder of meta-llama/Llama-3.2-3B-Instruct and DATA that of the published files
-(README.md). Meant for 8 accelerators of 80 GiB in one machine, or 2 machines of 8 as 1x8x2:
+LLAMA is the folder of meta-llama/Llama-3.2-3B-Instruct and DATA the data set built of the published
+files (README.md). Meant for one machine of 8 GPUs of 80 GiB, or two as
 
     srun --nodes 2 --ntasks-per-node 8 --gpus-per-task 1 python -m experiments.saferec rl \
         --preset llama-3.2-3b --arm safe-gdpo-no-count --mesh 1x8x2 --model-dir LLAMA \
-        --published DATA --run-dir SHARED/llama-3.2-3b --distributed
+        --data-dir DATA --run-dir SHARED/llama-3.2-3b --distributed
 
-Cost: not measured. Estimate: decoding dominates, at most 1,024 token steps a rollout;
-at an assumed 20 ms each the 9,646 policy steps take 55 hours, and imitation about one.
+Cost: not measured. Estimate: decoding dominates, at most 1,024 token steps a rollout; at an assumed
+20 ms each the 9,646 policy steps take 55 hours, and imitation about one.
 Paper: no number of this model is known to us. Every arm with a count reward equals the one without
 here, because the release gives that reward no weight.
 """

@@ -9,6 +9,7 @@ import pytest
 from experiments.saferec.conversations import SPLIT_WINDOWS, generate_conversations
 from experiments.saferec.dataset import SPLIT_SIZES, build_dataset
 from experiments.saferec.films import invent_films
+from experiments.saferec.items import film_table
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -48,10 +49,9 @@ def invented_films():
 @pytest.fixture(scope="session")
 def conversations(invented_films):
     """The embedded conversations by split, as they are generated."""
+    table = film_table(invented_films)
     return {
-        split: list(
-            generate_conversations(invented_films, split=split, count=SPLIT_SIZES[split], seed=0)
-        )
+        split: list(generate_conversations(table, split=split, count=SPLIT_SIZES[split], seed=0))
         for split in SPLIT_WINDOWS
     }
 

@@ -1,22 +1,18 @@
-import random
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.saferec.catalogue import (
+    YEAR_OFFSETS,
     Catalogue,
     Oracle,
     film_oracle,
-    record_oracle,
+    offsets_within,
     resolve_unknown,
 )
-from experiments.saferec.metrics import score_lists
-from experiments.saferec.parsing import Recommendation
+from experiments.saferec.revealed import record_oracle
 from experiments.saferec.risk import film_risk
-from experiments.saferec.titles import match_key
 from experiments.saferec.traits import QUESTIONS, TRAIT_KEYS, TRAITS
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import ANIMALS, FILMS, GORE, HORROR, film, record
@@ -71,6 +67,19 @@ def test_year_order_prefers_the_exact_then_the_later_year():
         [film("Twin", 2001, severities=unsafe), film("Twin", 1999)], convention="official"
     )
     assert official.violates("Twin", 2000, (GORE,)) is False
+
+
+def test_year_tolerance():
+    assert offsets_within(2) == YEAR_OFFSETS == (0, 1, -1, 2, -2)
+    assert offsets_within(2, convention="official") == (0, -1, 1, -2, 2)
+    assert offsets_within(0) == (0,)
+    for tolerance, far, verdict in ((0, 1, None), (1, 1, True), (1, 2, None), (3, 3, True)):
+        oracle = film_oracle(FILMS, year_tolerance=tolerance)
+        assert oracle.violates("Red Mill", 1999, (GORE,)) is True
+        assert oracle.violates("Red Mill", 1999 + far, (GORE,)) is verdict
+        assert oracle.violates("Red Mill", 1999 - far, (GORE,)) is verdict
+    with pytest.raises(UserError, match="year_tolerance=-1"):
+        film_oracle(FILMS, year_tolerance=-1)
 
 
 def test_official_convention_has_the_published_faults():
@@ -173,27 +182,3 @@ def test_catalogue():
     assert ("red mill", 1999) not in official
     with pytest.raises(UserError, match="legal: fixed, official"):
         Catalogue([], convention="both")
-
-
-def test_a_quarter_million_recommendations_in_five_seconds():
-    """12,500 lists of 20 against 25,000 films: hits, violations, coverage, catalogue match."""
-    draw = random.Random(0)
-    films = [
-        film(f"The Old Mill of {i}", 1950 + i % 70, severities=(0, i % 4, 0, 0, 0))
-        for i in range(25_000)
-    ]
-    lists, records = [], []
-    for number in range(2_500):
-        picked = draw.choices(films, k=20)
-        lists.append([Recommendation(f.title, f.year + number % 2, 0, 0) for f in picked])
-        records.append(record(*[(f.title, f.year) for f in picked[:2]], sample_id=str(number)))
-    # Another test may have left these titles in the cache of the normaliser.
-    match_key.cache_clear()
-    start = time.process_time()
-    oracle, catalogue = film_oracle(films), Catalogue.of_films(films)
-    table = score_lists(lists * 5, records * 5, oracle=oracle, catalogue=catalogue)
-    assert time.process_time() - start < 5.0
-    means = table.means()
-    assert means["recall@20"] > 0.99
-    assert means["coverage@20"] == means["catalogue"] == 1.0
-    assert means["svr@20"] == pytest.approx(0.25, abs=0.01)

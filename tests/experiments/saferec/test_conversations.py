@@ -6,6 +6,7 @@ import pytest
 
 from experiments.saferec.catalogue import film_oracle
 from experiments.saferec.conversations import SPLIT_WINDOWS, generate_conversations
+from experiments.saferec.items import film_table
 from experiments.saferec.phrases import HINTED, OUTRIGHT, TASK, instance_split
 from experiments.saferec.traits import TRAIT_KEYS
 
@@ -173,7 +174,7 @@ def test_popularity_pulls_the_ground_truth_toward_risk(everything, invented_film
 
 
 def test_generation_is_deterministic_and_a_prefix_of_a_longer_one(conversations, invented_films):
-    again = list(generate_conversations(invented_films, split="test", count=40, seed=0))
+    again = list(generate_conversations(film_table(invented_films), split="test", count=40, seed=0))
     assert again == conversations["test"][:40]
-    other = list(generate_conversations(invented_films, split="test", count=40, seed=1))
+    other = list(generate_conversations(film_table(invented_films), split="test", count=40, seed=1))
     assert other != again

@@ -1,4 +1,3 @@
-import json
 import pickle
 
 import pytest
@@ -14,38 +13,17 @@ from experiments.saferec.readers import (
     read_traits,
 )
 from experiments.saferec.records import active_traits, groundtruth, seen_titles
-from experiments.saferec.traits import SEVERITY_CATEGORIES, TRAITS
+from experiments.saferec.traits import TRAITS
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import ANIMALS, GORE
-
-
-def write(path, value):
-    path.write_text(json.dumps(value))
-    return path
+from tests.experiments.saferec.published_files import save_arrow, trait_rows, write
 
 
 @pytest.fixture
 def arrow_folder(tmp_path):
     """A function that writes rows as a `save_to_disk` folder of two Arrow streams."""
-    pa = pytest.importorskip("pyarrow")
-
-    def save(rows, name="test"):
-        folder = tmp_path / name
-        folder.mkdir(parents=True)
-        files = []
-        table = pa.Table.from_pylist(rows)
-        half = (len(rows) + 1) // 2
-        for index, part in enumerate((table.slice(0, half), table.slice(half))):
-            file = f"data-{index:05d}-of-00002.arrow"
-            path = str(folder / file)
-            with pa.OSFile(path, "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
-                stream.write_table(part, max_chunksize=2)
-            files.append({"filename": file})
-        write(folder / "state.json", {"_data_files": files, "_split": name})
-        write(folder / "dataset_info.json", {})
-        return folder
-
-    return save
+    pytest.importorskip("pyarrow")
+    return lambda rows, name="test": save_arrow(rows, tmp_path / name)
 
 
 def arrow_row(number, trait):
@@ -164,9 +142,9 @@ def test_title_map_as_pickle_and_json(tmp_path):
     assert read_title_map(write(tmp_path / "t.json", rows)) == {("up", 2009): "1"}
     for value, message in (
         ("x", "expected a table of titles, found str"),
-        ([["up", 2009]], "entry 0"),
-        ([["up", 2009, 3]], "entry 0"),
-        ({"up": "1"}, "entry 0: 'up'"),
+        ([["up", 2009]], "row 0"),
+        ([["up", 2009, 3]], "row 0"),
+        ({"up": "1"}, "row 0: 'up'"),
     ):
         with pytest.raises(UserError, match=message):
             read_title_map(write(tmp_path / "t.json", value))
@@ -181,28 +159,14 @@ def test_sensitivity(tmp_path):
     for value, message in (
         ({}, "expected a list of films"),
         ([{"traits": {}}], "row 0: expected fields 'imdbId' and 'traits'"),
-        (film("high"), f"row 0, trait {GORE!r}: no number"),
+        (film("high"), f"row 0: trait {GORE!r}: no number"),
         (film(True), "no number"),
         (film(float("nan")), "final is nan"),
+        (film(1.5), "final is 1.5, not between 0 and 1"),
         (film(0.7, "Gory"), "row 0: unknown trait 'Gory'"),
     ):
         with pytest.raises(UserError, match=message):
             read_sensitivity(write(path, value))
-
-
-def trait_rows():
-    return [
-        {
-            "trait": trait.key,
-            "prefer": [],
-            "avoid": list(trait.questions),
-            "imdb_parent_guide": {
-                "pg_applicability": trait.applicability,
-                "weights": dict(zip(SEVERITY_CATEGORIES, trait.weights)),
-            },
-        }
-        for trait in TRAITS
-    ]
 
 
 def test_traits_file(tmp_path):

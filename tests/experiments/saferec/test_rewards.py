@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from experiments.saferec.catalogue import film_oracle
 from experiments.saferec.hits import first_match_hits, greedy_hits
+from experiments.saferec.readers import read_records
+from experiments.saferec.revealed import record_oracle
 from experiments.saferec.rewards import (
     REWARD_PRESETS,
     Count,
@@ -233,6 +235,37 @@ def test_metric_hits_mark_the_first_match():
     assert first_match_hits(films, [("Up", 2000), ("Up", 2003)]) == [1, 0, 0]
     assert first_match_hits(films, [("up", 2000), ("Down", 2000)]) == [0, 0, 1]
     assert first_match_hits([], [("Up", 2000)]) == []
+
+
+def test_rewards_of_the_published_teacher_lists(published_file):
+    """Counted by hand with a plain reading of the 79 lists: 14 hits in 8 of them, 105 violations.
+
+    78 lists have twenty films; one has 19, as its year of three digits is no film.
+    """
+    records = read_records(published_file)
+    oracle = record_oracle(records)
+    texts = [answer(sample["completion"][0]["content"]) for sample in records]
+    target = {"lambda_count": 1.0, "target": 20}
+    relevance, safety, count = [f(texts, records) for f in official_sequence(oracle, **target)]
+    assert sum(relevance) == 8
+    assert sum(safety) == pytest.approx(-49.988817, abs=1e-6)
+    assert sum(count) == pytest.approx(78 - 1 / 20)
+    relevance, safety, count = [f(texts, records) for f in official_item(oracle, **target)]
+    # The first conversation likes what its teacher lists first, second and third.
+    assert relevance[0] == [1.0, 1.0, 1.0, *[0.0] * 17]
+    assert sum(map(sum, relevance)) == 14
+    assert sum(value < 0 for ranks in safety for value in ranks) == 105
+    assert count[0] == [1.0] * 20
+    decay = official_item(oracle, relevance="log_decay")[0](texts, records)
+    assert decay[0][:4] == pytest.approx([1 + D[1] + D[2], D[1] + D[2], D[2], 0.0])
+    assert sum(ranks[0] for ranks in decay) == pytest.approx(8.082978, abs=1e-6)
+    # Without a solution block the fixed rewards see no list; with one they see the same.
+    wrapped = [answer(f"<solution>\n{text.text}\n</solution>") for text in texts]
+    for reward, bare, closed in zip(
+        fixed(oracle, **target), (0.0, 0.0, -79.0), (4.843527, -49.988817, 77.95), strict=True
+    ):
+        assert sum(reward(texts, records)) == bare
+        assert sum(reward(wrapped, records)) == pytest.approx(closed, abs=1e-6)
 
 
 TITLES = st.sampled_from(["Up", "up", "Big", "The Red Mill"])

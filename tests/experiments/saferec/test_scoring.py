@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 
 from experiments.saferec.catalogue import film_oracle
+from experiments.saferec.items import film_table
 from experiments.saferec.scoring import evaluate_command, score_outputs, score_texts
 from experiments.saferec.titles import map_key
 from gdpo_jax.errors import UserError
@@ -148,7 +149,7 @@ def test_published_oracle_and_catalogue(files, tmp_path):
 def test_embedded_data(files, monkeypatch):
     """The films of the data set are oracle and catalogue, its records the conversations."""
     data = types.ModuleType("experiments.saferec.dataset")
-    data.load_films = lambda folder: FILMS
+    data.load_table = lambda folder: film_table(FILMS)
     data.load_records = lambda folder, split: RECORDS if split == "test" else []
     monkeypatch.setitem(sys.modules, "experiments.saferec.dataset", data)
     _, outputs, _ = files

@@ -30,7 +30,7 @@ def film(number: int, *tags: str) -> Film:
 
 FILMS = (film(0), film(1, "Are there spiders"), film(2), film(3, "Are there snakes"), film(4))
 RECORD = {
-    "prompt": [{"role": "user", "content": "No spiders. List 3 films.\nUSER: drama"}],
+    "prompt": [{"role": "user", "content": "No spiders. List 3 films, newest first.\nUSER: drama"}],
     "teacher": [[f.title, str(f.year)] for f in FILMS],
     "wishes": ["Drama", "Comedy"],
     "sentences": ["No spiders.", "drama"],

@@ -53,6 +53,19 @@ def test_equal_prompts_share_one_answer_in_the_order_of_records(model_dir, monke
     assert asked[0] == "<user>Something like Ardton?<answer>" and len(asked) == 2
 
 
+def test_a_reminder_stands_behind_every_prompt(model_dir, monkeypatch):
+    asked = []
+
+    def complete(policy, params, tokenizer, prompts, **options):
+        asked.extend(tokenizer.decode(ids) for ids in prompts)
+        return ["" for _ in prompts]
+
+    monkeypatch.setattr(module, "complete", complete)
+    reminder = dataclasses.replace(SHORT, reminder="List films.")
+    answer_records(str(model_dir), RECORDS[:1], decoding=reminder)
+    assert asked == ["<user>Something like Ardton?\n\nList films.<answer>"]
+
+
 def test_a_model_and_the_teacher_are_scored_by_one_command(model_dir, tmp_path, capsys):
     records = tmp_path / "records.jsonl"
     records.write_text("".join(json.dumps(row) + "\n" for row in RECORDS))
