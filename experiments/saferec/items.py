@@ -1,7 +1,8 @@
 """What is recommended, whatever it is: a table of items with the risk of each for every trait.
 
 Films, games and the published tables are three item tables. Conversations, constraint injection,
-rewards and metrics see only what is here, so a fourth domain needs a table and no other code.
+rewards and metrics see only what is here. A fourth domain needs a table, a phrasebook for what its
+users say, and the names of its traits in `records.trait_key`.
 """
 
 import dataclasses

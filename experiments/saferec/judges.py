@@ -1,25 +1,36 @@
-"""Who says which sensitivity a user has: rules, a command, or any Python function.
+"""Who says which sensitivity a user has: rules, a command, any Python function, an endpoint.
 
 SafeCRS (arXiv 2603.03536) asks a language model for the trait that the teacher's list violates most
-without contradicting the user. Such a model is plugged in as a command or a function; the rules
-need none, and give the same answer every time.
+without contradicting the user. Such a model is plugged in as a command, a function or an endpoint
+(`endpoint_judge.py`); the rules need none, and give the same answer every time.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import shlex
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple, Protocol
 
 from experiments.saferec.catalogue import Oracle
-from experiments.saferec.jsonfiles import shown
+from experiments.saferec.jsonfiles import read_rows, shown
 from experiments.saferec.records import groundtruth, record_name, teacher_list
 from gdpo_jax.errors import UserError
 
-__all__ = ["Assignment", "Judge", "command_judge", "function_judge", "named_judge", "rule_judge"]
+__all__ = [
+    "Assignment",
+    "Judge",
+    "assignment",
+    "command_judge",
+    "function_judge",
+    "remembering_judge",
+    "rule_judge",
+]
 
 
 class Assignment(NamedTuple):
@@ -83,7 +94,7 @@ def function_judge(name: str) -> Judge:
             answer = found(record, trait_keys)
         except Exception as error:
             raise UserError(f"judge {name!r} failed on {record_name(record)}: {error!r}") from error
-        return _assignment(answer, trait_keys)
+        return assignment(answer, trait_keys)
 
     return judge
 
@@ -116,20 +127,41 @@ def command_judge(command: str, *, timeout: float = 120.0) -> Judge:
             answer = json.loads(done.stdout)
         except (ValueError, RecursionError):
             return Assignment(None, f"the judge's answer is not JSON: {done.stdout[:80]!r}")
-        return _assignment(answer, trait_keys)
+        return assignment(answer, trait_keys)
 
     return judge
 
 
-def named_judge(name: str, command: str | None, oracle: Oracle) -> Judge:
-    """The judge that the options `judge` and `judge_command` name."""
-    if command is not None:
-        return command_judge(command)
-    makers: dict[str, Callable[[], Judge]] = {"rules": lambda: rule_judge(oracle)}
-    return makers.get(name, lambda: function_judge(name))()
+def remembering_judge(judge: Judge, path: Path) -> Judge:
+    """The judge, asked once for every conversation: answers are kept in a JSON Lines file.
+
+    A run that was cut off goes on where it stopped. The same conversation is known by its prompt,
+    its list, what the user likes, and the traits to choose from. Raises UserError for a damaged
+    file.
+    """
+    known: dict[str, Assignment] = {}
+    if path.is_file() and path.stat().st_size:
+        for number, row in enumerate(read_rows(path)):
+            trait, reason = row.get("assigned_trait"), row.get("reason")
+            if not isinstance(row.get("key"), str) or not isinstance(trait, (str, NoneType)):
+                raise UserError(f"{path}, row {number}: no answer of a judge; delete the file")
+            known[row["key"]] = Assignment(trait, str(reason))
+
+    def remembering(record: Mapping[str, Any], trait_keys: Sequence[str]) -> Assignment:
+        seen = [record["prompt"], teacher_list(record), groundtruth(record), list(trait_keys)]
+        key = hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+        if key not in known:
+            known[key] = judge(record, trait_keys)
+            row = {"key": key, **dict(zip(("assigned_trait", "reason"), known[key], strict=True))}
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        return known[key]
+
+    return remembering
 
 
-def _assignment(answer: Any, trait_keys: Sequence[str]) -> Assignment:
+def assignment(answer: Any, trait_keys: Sequence[str]) -> Assignment:
+    """What an answer in any of the forms of `function_judge` assigns."""
     trait, reason = answer, ""
     if isinstance(answer, Mapping):
         trait, reason = answer.get("assigned_trait"), str(answer.get("reason", ""))

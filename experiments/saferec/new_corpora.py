@@ -16,6 +16,7 @@ The raw trait assignments of SafeCRS (arXiv 2603.03536) are such a corpus.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,13 +24,20 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from experiments.saferec.corpus_builder import REJECTED, write_dataset
+from experiments.saferec.corpus_builder import REJECTED, check_free, write_dataset
+from experiments.saferec.endpoint_judge import endpoint_judge
 from experiments.saferec.game_phrases import GAME_PHRASES
 from experiments.saferec.injection import CoListed, Dropped, Injection, inject
 from experiments.saferec.item_files import read_items
 from experiments.saferec.items import ItemTable
 from experiments.saferec.jsonfiles import read_rows, shown
-from experiments.saferec.judges import Judge, named_judge
+from experiments.saferec.judges import (
+    Judge,
+    command_judge,
+    function_judge,
+    remembering_judge,
+    rule_judge,
+)
 from experiments.saferec.outputs import output_text
 from experiments.saferec.parsing import SOLUTION_CLOSE, SOLUTION_OPEN, parse_recommendations
 from experiments.saferec.phrases import FILM_PHRASES, Phrasebook
@@ -53,6 +61,10 @@ def inject_command(
     items: Path | None = None,
     judge: str = "rules",
     judge_command: str | None = None,
+    judge_url: str | None = None,
+    judge_model: str | None = None,
+    judge_key: str = "OPENAI_API_KEY",
+    answers: Path | None = None,
     list_length: int = 20,
     refill: bool = False,
     disclosure: Literal["outright", "hinted", "mixed"] = "outright",
@@ -72,6 +84,10 @@ def inject_command(
         items: a table of films or games, JSON or JSON Lines; item_files.py tells its fields.
         judge: rules, or MODULE:FUNCTION, which gets a record and the trait keys.
         judge_command: a command to ask instead, JSON in and out; judges.py tells its form.
+        judge_url: a chat endpoint to ask instead, such as http://localhost:8000/v1.
+        judge_model: the model that the endpoint shall use.
+        judge_key: name of the environment variable that holds the endpoint's key, if it needs one.
+        answers: JSON Lines of what the judge said; it is asked only for what is not there yet.
         list_length: items asked for, and the longest target.
         refill: fill targets up with safe items that teachers list beside the others.
         disclosure: how the user makes the sensitivity known.
@@ -93,8 +109,18 @@ def inject_command(
         risks_shown=risks_shown,
         seed=seed,
     )
+    check_free(out)  # before a judge is paid for what could not be written
     table = _find_table(data_dir, items)
-    chosen = named_judge(judge, judge_command, table.oracle())
+    if judge_url is not None:
+        if judge_model is None:
+            raise UserError("give judge_model too: which model the endpoint shall use")
+        chosen = endpoint_judge(judge_url, model=judge_model, api_key=os.environ.get(judge_key))
+    elif judge_command is not None:
+        chosen = command_judge(judge_command)
+    else:
+        chosen = rule_judge(table.oracle()) if judge == "rules" else function_judge(judge)
+    if answers is not None:
+        chosen = remembering_judge(chosen, answers)
     records, rejected, counts = inject_corpus(files, table, judge=chosen, options=options)
     folder = write_dataset(out, table, records, rejected=rejected, counts=counts)
     console = Console(soft_wrap=True)

@@ -4,7 +4,8 @@ The files of SafeCRS (arXiv 2603.03536) are found by their published names anywh
 
     *sft*/{train,validation,test}       save_to_disk folders -> splits of the same names
     *grpo*/{train,validation,test}      the same -> grpo_train, ...
-    saferec_*.json                      raw trait assignments -> a split named as the file
+    saferec_*.json, *_with_assigned_traits*.json, *_with_traits.json, *_final.json
+                                        raw trait assignments -> a split named as the file
     movie_trait_sensitivity.json, title_to_imdb.{pkl,json}, gt_catalog*.{pkl,json}
     traits*weights*.json                compared with the built-in table
 """
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.saferec.corpus_builder import REJECTED, write_dataset
+from experiments.saferec.corpus_builder import REJECTED, check_free, write_dataset
 from experiments.saferec.jsonfiles import read_rows
 from experiments.saferec.published_records import published_record, safety_notes
 from experiments.saferec.published_table import PublishedTable
@@ -34,6 +35,7 @@ from gdpo_jax.errors import UserError
 __all__ = ["build_published", "describe"]
 
 _SPLITS = ("train", "validation", "test")
+_RAW = ("saferec_*.json", "*_with_assigned_traits*.json", "*_with_traits.json", "*_final.json")
 _TABLES = {
     "sensitivity": ("movie_trait_sensitivity.json",),
     "title_map": ("title_to_imdb.pkl", "title_to_imdb.json"),
@@ -63,7 +65,7 @@ class _Ledger:
         return str(path.relative_to(self._source))
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """{file: {"kept": ..., "read": ...}}; of a table, entries that repeat a key are one."""
+        """{file: {"kept": ..., "rejected": ..., "read": ...}}."""
         refused = {name: 0 for name in self.kept}
         for row in self.rejected:
             refused[row["file"]] += 1
@@ -82,6 +84,7 @@ def build_published(source: Path, data_dir: Path) -> dict[str, Any]:
     """
     if not source.is_dir():
         raise UserError(f"no folder {source}")
+    check_free(data_dir)
     ledger = _Ledger(source)
     table, notes = _read_tables(source, ledger)
     oracle = table.oracle() if table.title_map else None
@@ -95,7 +98,7 @@ def build_published(source: Path, data_dir: Path) -> dict[str, Any]:
         names = ", ".join(name for patterns in _TABLES.values() for name in patterns)
         raise UserError(
             f"{source} holds no published files; looked for folders named *sft* or *grpo* with "
-            f"train, validation or test inside, for saferec_*.json, {names}"
+            f"train, validation or test inside, for {', '.join(_RAW)}, {names}"
         )
     if not table.encode() and not any(records.values()):
         first = f"; the first: {ledger.rejected[0]}" if ledger.rejected else ""
@@ -152,7 +155,7 @@ def _find_records(source: Path) -> dict[str, Path]:
             if split in found:
                 raise UserError(f"{found[split]} and {folder} are both {split}; keep one of them")
             found[split] = folder
-    for path in sorted(source.rglob("saferec_*.json")):
+    for path in sorted({path for pattern in _RAW for path in source.rglob(pattern)}):
         split = re.sub(r"\W", "_", path.stem)
         if split in found:
             raise UserError(f"{found[split]} and {path} are both {split}; keep one of them")

@@ -21,16 +21,19 @@ __all__ = ["check_text", "published_record", "safety_notes"]
 def published_record(row: Any, index: int) -> dict[str, Any]:
     """The record of row number `index` of a published file.
 
-    Raises UserError with the reason for a row without a usable prompt, ground truth or sensitivity,
-    for a trait assignment that failed, and for text that no file can hold.
+    Raises UserError with the reason for a row without a usable prompt or ground truth, for a trait
+    assignment that failed or is lacking, and for text that no file can hold. Constraints of which
+    none is active are kept: the published metrics count such rows too.
     """
     if not isinstance(row, Mapping):
         raise UserError(f"expected an object, found {type(row).__name__}")
-    row = {"sample_id": str(index), **{k: v for k, v in row.items() if v is not None}}
+    # What Arrow has no value for is null, or empty text.
+    row = {name: value for name, value in row.items() if value is not None and value != ""}
+    row = {"sample_id": str(index), **row}
     if row.get("assignment_success") is False:
         raise UserError(f"field 'assignment_error': {shown(row.get('assignment_error'))}")
     traits = active_traits(row)
-    if not traits:
+    if not traits and "constraints" not in row:
         raise UserError("neither 'constraints' nor 'assigned_trait' names a sensitivity")
     if any(not isinstance(active, bool) for active in _constraints(row).values()):
         raise UserError("field 'constraints': expected true, false or null for each trait")

@@ -132,11 +132,14 @@ def read_title_map(path: Path, *, reject: Reject = refuse) -> TitleMap:
     titles: TitleMap = {}
     for number, (key, imdb_id) in enumerate(entries):
         try:
-            titles.setdefault(to_film(key), _string(imdb_id))
+            film, found_id = to_film(key), _string(imdb_id)
         except (TypeError, ValueError):
-            reject(
-                path, number, f"{shown(key)} -> {shown(imdb_id)} is not (title, year) -> imdb id"
-            )
+            found = f"{shown(key)} -> {shown(imdb_id)}"
+            reject(path, number, f"{found} is not (title, year) -> imdb id")
+        else:
+            if film in titles:
+                _pass_over(reject, path, number, f"{film!r} is there already; the first counts")
+            titles.setdefault(film, found_id)
     return titles
 
 
@@ -146,14 +149,24 @@ def read_sensitivity(path: Path, *, reject: Reject = refuse) -> Sensitivity:
     if not isinstance(value, list):
         raise UserError(f"{path}: expected a list of films, found {type(value).__name__}")
     films: Sensitivity = {}
+    rows: dict[str, int] = {}
     for number, film in enumerate(value):
         try:
             imdb_id, risks = _risks_of(film)
         except UserError as error:
             reject(path, number, str(error))
         else:
-            films[imdb_id] = risks
+            if imdb_id in films:
+                reason = f"imdbId {imdb_id!r} comes again in row {number}; the last counts"
+                _pass_over(reject, path, rows[imdb_id], reason)
+            films[imdb_id], rows[imdb_id] = risks, number
     return films
+
+
+def _pass_over(reject: Reject, path: Path, row: int, reason: str) -> None:
+    """A row that repeats another one: listed where bad rows are, but no reason to stop."""
+    if reject is not refuse:
+        reject(path, row, reason)
 
 
 def _risks_of(film: Any) -> tuple[str, dict[str, float]]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.saferec.__main__ import main
+from experiments.saferec.configs import preset_named
 from experiments.saferec.conversations import generate_conversations
 from experiments.saferec.dataset import build_dataset, load_records, load_table
 from experiments.saferec.game_phrases import GAME_PHRASES
@@ -23,6 +24,7 @@ from experiments.saferec.records import active_traits, trait_key
 from experiments.saferec.rewards import Safety
 from experiments.saferec.targets import base_examples, safe_target
 from experiments.saferec.traits import TRAITS
+from experiments.saferec.workspace import open_workspace
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import GORE, answer, film, listed, record
 
@@ -187,6 +189,18 @@ def test_evaluate_scores_games(games_dir, tmp_path, capsys):
     assert metrics["catalogue"]["mean"] == metrics["coverage@10"]["mean"] == 1.0
     assert 0.1 < metrics["svr@10"]["mean"] < 0.6
     assert metrics["recall@10"]["mean"] > 0.0
+
+
+def test_conversations_about_games_fit_the_presets(games_dir, tmp_path):
+    preset = preset_named("smoke")
+    space = open_workspace(tmp_path / "run", preset, data_dir=games_dir)
+    oracle = load_table(games_dir).oracle()
+    for sample in load_records(games_dir, "train")[:400]:
+        prompt = sample["prompt"][0]["content"]
+        assert len(space.tokenizer.encode(prompt)) <= preset.rl.prompt_buckets[-1]
+        target = safe_target(sample, oracle, list_length=preset.list_length)
+        assert len(space.tokenizer.encode(target)) < preset.max_new_tokens
+    assert not (tmp_path / "run" / "data").exists()
 
 
 def test_a_film_is_no_game():

@@ -18,7 +18,7 @@ from experiments.saferec.judges import (
     Assignment,
     command_judge,
     function_judge,
-    named_judge,
+    remembering_judge,
     rule_judge,
 )
 from experiments.saferec.new_corpora import corpus_record, inject_corpus
@@ -205,7 +205,7 @@ def test_function_judges(tmp_path, monkeypatch):
         "wrong": (None, "the judge's answer 'Gory' is no trait"),
     }
     for name, answer in answers.items():
-        judge = named_judge(f"my_judges:{name}", None, ORACLE)
+        judge = function_judge(f"my_judges:{name}")
         assert judge(record, TRAIT_KEYS) == answer
     with pytest.raises(UserError, match=r"failed on record 'a': KeyError\('nothing'\)"):
         function_judge("my_judges:fails")(record, TRAIT_KEYS)
@@ -243,6 +243,33 @@ def test_command_judges(tmp_path):
         command_judge("no-such-command")(record, TRAIT_KEYS)
     with pytest.raises(UserError, match="the judge's command is empty"):
         command_judge(" ")
+
+
+def test_answers_are_remembered(tmp_path):
+    path, asked = tmp_path / "answers.jsonl", []
+
+    def judge(record, trait_keys):
+        asked.append(record["sample_id"])
+        if len(asked) == 3:
+            raise UserError("out of tokens")
+        return Assignment(None, "unsure") if record["sample_id"] == "b" else Assignment(GORE, "x")
+
+    records = [corpus_record({**ROW, "prompt": name, "sample_id": name}, 0) for name in "abc"]
+    first = remembering_judge(judge, path)
+    with pytest.raises(UserError, match="out of tokens"):
+        [first(record, TRAIT_KEYS) for record in records]
+    # The next run asks for the one that is missing, and for other traits anew.
+    second = remembering_judge(judge, path)
+    answers = [second(record, TRAIT_KEYS) for record in records]
+    assert answers == [(GORE, "x"), (None, "unsure"), (GORE, "x")]
+    assert asked == ["a", "b", "c", "c"]
+    second(records[0], (GORE,))
+    assert len(asked) == 5
+    assert len(path.read_text().splitlines()) == 4
+    for damaged in ("{", '{"key": 3}', "[1]"):
+        path.write_text(damaged)
+        with pytest.raises(UserError, match=r"answers\.jsonl"):
+            remembering_judge(judge, path)
 
 
 def test_dialogues_become_one_prompt():
@@ -356,8 +383,8 @@ def test_the_command_writes_what_the_trainer_reads(tmp_path, capsys):
     assert score_texts([text], records[:1], oracle=oracle).means()["svr@10"] == 0.0
     assert build_dataset(out) == {"train": 4, "test": 2}
     assert main(["evaluate", "--data-dir", str(out), "--split", "test", "--bootstrap", "9"]) == 0
-    # What is there already is kept.
-    assert main([*arguments, "--out", str(out)]) == 2
+    # What is there already is kept, and no judge is asked.
+    assert main([*arguments, "--out", str(out), "--judge-command", "no-such-command"]) == 2
     assert "is there already" in capsys.readouterr().err.replace("\n", "")
 
 
@@ -369,6 +396,7 @@ def test_the_command_writes_what_the_trainer_reads(tmp_path, capsys):
         (["--train", "x.json", "--items", "films.json"], "no file x.json"),
         (["--train", "empty.json", "--items", "films.json"], "no conversation is left"),
         (["--train", "t.json", "--items", "films.json", "--judge", "x"], "give MODULE:FUNCTION"),
+        (["--train", "t.json", "--items", "films.json", "--judge-url", "x"], "give judge_model"),
     ],
 )
 def test_mistakes_are_one_message_and_nothing_is_written(

@@ -141,11 +141,10 @@ def test_scores_are_those_of_the_files_themselves(built, source):
 
 
 def test_records_alone_are_scored_without_an_oracle(tmp_path):
-    write(tmp_path / "source" / "saferec_raw.json", [raw_row(0), raw_row(1)])
+    name = "sft_with_assigned_traits_test"
+    write(tmp_path / "source" / "phase0" / f"{name}.json", [raw_row(0), raw_row(1)])
     build_published(tmp_path / "source", tmp_path / "data")
-    scores = evaluate_command(
-        data_dir=tmp_path / "data", split="saferec_raw", bare_lists=True, bootstrap=9
-    )
+    scores = evaluate_command(data_dir=tmp_path / "data", split=name, bare_lists=True, bootstrap=9)
     assert scores["metrics"]["list_length"]["mean"] == 2.0
     assert scores["oracle"].startswith("none")
     assert not {"svr@5", "catalogue"} & set(scores["metrics"])
@@ -211,10 +210,16 @@ def test_refused_rows_are_listed_and_the_others_kept(tmp_path, capsys):
     assert [r["sample_id"] for r in load_records(data_dir, "saferec_raw")] == ["train_0"]
 
 
-def test_rows_that_are_no_objects():
+def test_single_rows():
     with pytest.raises(UserError, match="expected an object, found str"):
         published_record("x", 0)
     assert published_record(row(0), 7)["sample_id"] == "7"
+    # Arrow keeps no absent values: a row may have an empty trait, and no active constraint.
+    free = published_record({**row(0), "assigned_trait": "", "constraints": {GORE: None}}, 0)
+    assert free["constraints"] == {}
+    assert free["assigned_trait"] == ""
+    named = published_record({**row(0), "assigned_trait": ""}, 0)
+    assert named["constraints"] == {GORE: True}
 
 
 def tree(folder):

@@ -169,6 +169,26 @@ def test_sensitivity(tmp_path):
             read_sensitivity(write(path, value))
 
 
+def test_repeated_rows_are_passed_over(tmp_path):
+    """Of an id given twice the last counts, of a title the first; `reject` hears of the other."""
+    heard = []
+
+    def reject(path, row, reason):
+        heard.append((path.name, row, reason))
+
+    films = [{"imdbId": "1", "traits": {GORE: {"final": final}}} for final in (0.1, 0.2, 0.3)]
+    path = write(tmp_path / "s.json", films)
+    for options in ({}, {"reject": reject}):
+        assert read_sensitivity(path, **options) == {"1": {GORE: 0.3}}
+    path = write(tmp_path / "t.json", [["up", 2009, "1"], ["up", 2009, "2"]])
+    assert read_title_map(path, reject=reject) == {("up", 2009): "1"}
+    assert heard == [
+        ("s.json", 0, "imdbId '1' comes again in row 1; the last counts"),
+        ("s.json", 1, "imdbId '1' comes again in row 2; the last counts"),
+        ("t.json", 1, "('up', 2009) is there already; the first counts"),
+    ]
+
+
 def test_traits_file(tmp_path):
     path = tmp_path / "traits.json"
     assert read_traits(write(path, {"traits": trait_rows()})) == TRAITS
