@@ -144,6 +144,8 @@ def answer(
         split: conversations to answer.
         temperature: 0 takes the most likely token each time.
     """
+    if options.dry_run:
+        return print_plan(options.settings(), options.model_dir, Console())
     space = options.open()
     trained = train_arm(space, arm_named(arm), seed)
     records = space.corpus.records[split]

@@ -116,11 +116,14 @@ def test_a_plan_counts_optimizer_slots_and_the_copy_of_the_reference(planned):
     assert min(step.memory.temporary for step in planned) > 0
 
 
-def test_a_dry_run_prints_the_steps_and_leaves_no_trace(planned, monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize("command", ["sft", "rl", "answer", "reproduce"])
+def test_a_dry_run_prints_the_steps_and_leaves_no_trace(
+    command, planned, monkeypatch, tmp_path, capsys
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(commands, "preset_named", shrunk)
     monkeypatch.setattr(planning, "plan", lambda *arguments: planned)
-    assert commands.main(["rl", "--preset", "llama-3.2-3b", "--dry-run"]) == 0
+    assert commands.main([command, "--preset", "llama-3.2-3b", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "mesh data x fsdp x tensor 1x8x1" in shown
     assert "192 rows, prompt 16, completion 8, 8 micro-batches" in shown
