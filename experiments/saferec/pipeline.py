@@ -70,20 +70,23 @@ def _begin(space: Workspace, arm: Arm, seed: int, mesh: jax.sharding.Mesh) -> _B
     preset, policy, key = space.preset, space.policy_of(arm), jax.random.key(seed)
     options = preset.stage(arm.name).optimizer if arm.supervised else preset.rl_optimizer
     start, origin = _start_of(space, arm, seed, mesh)
+    records = space.corpus.records
+    prompts = None if records["policy"] is records["train"] else len(records["policy"])
     identity = {
         "arm": dataclasses.asdict(arm),
         "seed": seed,
         "optimizer": dataclasses.asdict(options),
         "data": {
-            "train": len(space.corpus.records["train"]),
+            "train": len(records["train"]),
+            "policy": prompts,
             "vocab": space.tokenizer.vocab_size,
         },
         "level": preset.level,
         "start": origin,
     }
     # Adapters leave the policy they start from as it is, which serves as the reference.
-    is_copied = not arm.supervised and preset.objective.needs_reference and not policy.reference
-    reference = start if is_copied else None
+    needs_reference = not arm.supervised and preset.objective.needs_reference
+    reference = start if needs_reference and policy.reference is None else None
     if policy.trained_config is not None:
         adapters = lora_init(jax.random.fold_in(key, 1), start, policy.trained_config)
         start = {"base": start, "adapters": adapters}
