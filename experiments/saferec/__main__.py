@@ -16,6 +16,7 @@ from experiments.saferec.dataset import build_dataset
 from experiments.saferec.metrics import DEFAULT_KS
 from experiments.saferec.new_corpora import inject_command
 from experiments.saferec.pipeline import evaluate_arm, generate, score_arm, train_arm
+from experiments.saferec.plan import mesh_config, print_plan
 from experiments.saferec.published import build_published, describe
 from experiments.saferec.report import write_report
 from experiments.saferec.results import collect, write_results
@@ -24,9 +25,10 @@ from experiments.saferec.scoring import evaluate_command, print_summary
 from experiments.saferec.settings import Level, Preset
 from experiments.saferec.verdicts import verdicts
 from experiments.saferec.workspace import Workspace, open_workspace
+from experiments.saferec.zero_shot import zero_shot
 from gdpo_jax.errors import UserError
 
-PresetName = Literal["mini", "smoke"]
+PresetName = Literal["mini", "smoke", "smollm2", "qwen2.5-0.5b", "llama-3.2-3b", "llama-3.1-8b"]
 SupervisedArm = Literal["sft", "safe-sft"]
 PolicyArm = Literal["relevance-rl", "safe-grpo", "safe-gdpo-no-count", "safe-gdpo"]
 AnyArm = Literal["sft", "relevance-rl", "safe-sft", "safe-grpo", "safe-gdpo-no-count", "safe-gdpo"]
@@ -43,13 +45,21 @@ class RunOptions:
     level: Level | None = None
     """Where rewards and importance ratios live: per list item, or per answer."""
     data_dir: Path | None = None
-    """The embedded data set; RUN_DIR/data unless given."""
+    """The data set, embedded or built of published files; RUN_DIR/data unless given."""
+    model_dir: Path | None = None
+    """The language model to start from: a Hugging Face folder or a GGUF file."""
+    mesh: str | None = None
+    """Devices as DATAxFSDPxTENSOR, such as 1x8x1; the preset's shape unless given."""
+    dry_run: bool = False
+    """Compile the steps on shapes alone, print memory, and stop; nothing is read or written."""
     distributed: bool = False
     """Join the other processes of a pod or cluster first (jax.distributed.initialize)."""
 
     def settings(self) -> Preset:
         """The preset with the options applied."""
         preset = preset_named(self.preset)
+        if self.mesh is not None:
+            preset = dataclasses.replace(preset, mesh=mesh_config(self.mesh))
         return preset if self.level is None else preset.with_level(self.level)
 
     def folder(self) -> Path:
@@ -62,7 +72,12 @@ class RunOptions:
             jax.distributed.initialize()
         cache = self.folder() / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(cache.absolute()))
-        return open_workspace(self.folder(), self.settings(), data_dir=self.data_dir)
+        return open_workspace(
+            self.folder(),
+            self.settings(),
+            data_dir=self.data_dir,
+            model_dir=self.model_dir,
+        )
 
 
 def data(
@@ -132,10 +147,12 @@ def answer(
         split: conversations to answer.
         temperature: 0 takes the most likely token each time.
     """
+    if options.dry_run:
+        return print_plan(options.settings(), options.model_dir, Console())
     space = options.open()
-    params = train_arm(space, arm_named(arm), seed)
-    records = space.records[split]
-    texts = generate(space, params, records, temperature=temperature, seed=seed)
+    trained = train_arm(space, arm_named(arm), seed)
+    records = space.corpus.records[split]
+    texts = generate(space, trained, records, temperature=temperature, seed=seed)
     folder = space.arm_dir(arm, seed) / f"answers-{split}-{temperature:g}"
     summary = score_arm(space, texts, records, folder)
     _show(summary, folder)
@@ -156,6 +173,8 @@ def reproduce(
     """
     if seeds < 1:
         raise UserError(f"--seeds must be at least 1, got {seeds}")
+    if options.dry_run:
+        return print_plan(options.settings(), options.model_dir, Console())
     space = options.open()
     for seed in range(seeds):
         for arm in ARMS:
@@ -189,6 +208,8 @@ def report(
 
 
 def _run_arm(options: RunOptions, arm: Arm, seed: int) -> None:
+    if options.dry_run:
+        return print_plan(options.settings(), options.model_dir, Console())
     space = options.open()
     summary = evaluate_arm(space, arm, seed)
     _show(summary, space.arm_dir(arm.name, seed))
@@ -223,6 +244,7 @@ COMMANDS = {
     "rl": rl,
     "answer": answer,
     "evaluate": evaluate_command,
+    "zero-shot": zero_shot,
     "reproduce": reproduce,
     "report": report,
 }

@@ -8,13 +8,21 @@ count reward.
 """
 
 import dataclasses
+from collections.abc import Callable, Mapping
 
 from experiments.saferec.catalogue import Oracle
-from experiments.saferec.rewards import Count, Relevance, Safety
+from experiments.saferec.parsing import parse_recommendations, rank_segments
+from experiments.saferec.rewards import (
+    Count,
+    Relevance,
+    Safety,
+    official_item,
+    official_sequence,
+)
 from experiments.saferec.settings import Preset
 from gdpo_jax.advantages import AdvantageTransform, gdpo, grpo
 from gdpo_jax.errors import UserError
-from gdpo_jax.rollouts.rewards import RewardFunction
+from gdpo_jax.rollouts.rewards import Completion, RewardFunction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +66,15 @@ def reward_functions(arm: Arm, preset: Preset, oracle: Oracle) -> tuple[RewardFu
     """The arm's rewards at the preset's level; a title outside the catalogue counts as unsafe.
 
     Ranks without a film vote with zero, as in the authors' per-rank runs: a short list then
-    competes with a long one at the ranks it leaves empty.
+    competes with a long one at the ranks it leaves empty. Presets with official rewards have those
+    of the published code instead, in which unknown titles are safe.
     """
+    if preset.official is not None:
+        build = official_item if preset.level == "rank" else official_sequence
+        options = dataclasses.asdict(preset.official)
+        return tuple(
+            function for function in build(oracle, **options) if function.name in arm.rewards
+        )
     per_rank = preset.level == "rank"
     shared = {"num_ranks": preset.num_ranks, "mask_empty": False}
     known: dict[str, RewardFunction] = {
@@ -72,8 +87,37 @@ def reward_functions(arm: Arm, preset: Preset, oracle: Oracle) -> tuple[RewardFu
 
 def advantage_transform(arm: Arm, preset: Preset) -> AdvantageTransform:
     """The arm's estimator with the preset's weights."""
-    weights = {name: getattr(preset, f"{name}_weight") for name in arm.rewards}
-    return {"gdpo": gdpo, "grpo": grpo}[arm.estimator](weights)
+    official = preset.official
+    weights = {
+        name: getattr(preset, f"{name}_weight")
+        for name in arm.rewards
+        if name != "count" or official is None or official.lambda_count > 0
+    }
+    if arm.estimator == "grpo":
+        return grpo(weights)
+    return gdpo(weights, convention="paper" if official is None else "trl")
+
+
+def rank_of_tokens(num_ranks: int) -> Callable[[Completion, Mapping], list[int] | None]:
+    """The rank of every token of a list.
+
+    What closes a list stands at the first rank it leaves empty, so that the choice between one more
+    film and the end gets the credit of that rank.
+    """
+
+    def segment(completion: Completion, record: Mapping) -> list[int] | None:
+        del record
+        items = parse_recommendations(completion.text)
+        if not items:
+            return None
+        ranks = rank_segments(items, completion.spans, num_ranks)
+        closing = len(items) if len(items) < num_ranks else -1
+        return [
+            closing if start >= items[-1].end else rank
+            for rank, (start, _) in zip(ranks, completion.spans, strict=True)
+        ]
+
+    return segment
 
 
 __all__ = [
@@ -83,5 +127,6 @@ __all__ = [
     "Arm",
     "advantage_transform",
     "arm_named",
+    "rank_of_tokens",
     "reward_functions",
 ]

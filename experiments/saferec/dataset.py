@@ -149,6 +149,11 @@ def build_dataset(data_dir: Path, domain: str | None = None) -> dict[str, int]:
     return sizes
 
 
+def split_names(data_dir: Path) -> list[str]:
+    """The splits of the conversations; raises UserError when there are none."""
+    return list(tfds.builder_from_directory(str(_folder(data_dir, "conversations"))).info.splits)
+
+
 def load_films(data_dir: Path) -> tuple[Film, ...]:
     """The films in order of film id; raises UserError when they are missing or damaged."""
     films = map(decode_film, read_config(_folder(data_dir, "films"), "catalogue"))

@@ -7,6 +7,7 @@ record with that prompt.
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from experiments.saferec.jsonfiles import Row
@@ -70,6 +71,16 @@ def join_outputs(
             f"{_name(records[missing[0]])}; score the ones that match with --partial"
         )
     return texts
+
+
+def write_outputs(path: Path, records: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> None:
+    """Writes one row for each record and its answer, as `join_outputs` reads them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [
+        json.dumps({"sample_id": record["sample_id"], "text": text}) + "\n"
+        for record, text in zip(records, texts, strict=True)
+    ]
+    path.write_text("".join(rows), encoding="utf-8")
 
 
 def output_text(row: Mapping[str, Any], where: str) -> str:
@@ -153,4 +164,4 @@ def _shown(key: str) -> str:
     return repr(short)
 
 
-__all__ = ["ID_FIELDS", "TEXT_FIELDS", "join_outputs", "output_text"]
+__all__ = ["ID_FIELDS", "TEXT_FIELDS", "join_outputs", "output_text", "write_outputs"]

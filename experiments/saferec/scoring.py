@@ -169,7 +169,13 @@ def evaluate_command(
     tables = {label: score(read_rows(path), str(path)) for label, path in paths.items()}
     against = None if baseline is None else read_baseline(baseline, score, settings=settings)
     options = {"bootstrap": bootstrap, "level": level, "seed": seed}
-    result = {"records": source, **settings, "k": list(k), **options}
+    result = {
+        "records": source,
+        **settings,
+        "bare_lists": bare_lists,
+        "k": list(k),
+        **options,
+    }
     if baseline is not None:
         result["baseline"] = str(baseline)
     numbers = {"samples": bootstrap, "level": level, "seed": seed}

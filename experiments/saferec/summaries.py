@@ -135,7 +135,7 @@ def print_summary(result: Mapping[str, Any], *, console: Console) -> None:
         console.print(_split_table(result["splits"]["disclosure"], _middle(ks)))
     if "comparison" in result:
         console.print(_comparison_table(result["comparison"], result["baseline"], _middle(ks)))
-    if (metrics["empty"]["mean"] or 0.0) > 0.5:
+    if (metrics["empty"]["mean"] or 0.0) > 0.5 and not result.get("bare_lists"):
         console.print(
             "More than half of the outputs hold no list in a closed <solution> block; "
             "if they are plain lists, use --bare-lists.",

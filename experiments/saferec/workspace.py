@@ -2,54 +2,86 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
-from experiments.saferec.catalogue import Catalogue, Oracle
-from experiments.saferec.dataset import build_dataset, load_records, load_table
-from experiments.saferec.items import Item, catalogue_of
-from experiments.saferec.scoring import write_json
+from experiments.saferec.answering import encode_prompt, model_path, pretrained_params
+from experiments.saferec.arms import Arm
+from experiments.saferec.corpus import Corpus, load_corpus, prompt_of
+from experiments.saferec.dataset import build_dataset
 from experiments.saferec.settings import Preset
+from experiments.saferec.summaries import write_json
 from experiments.saferec.targets import safe_target
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies import Policy, Tokenizer, decoder_policy, load_tokenizer, train_tokenizer
-from gdpo_jax.training import together
+from gdpo_jax.policies import (
+    LoraConfig,
+    Policy,
+    Tokenizer,
+    decoder_policy,
+    load_tokenizer,
+    lora_policy,
+    open_pretrained,
+    train_tokenizer,
+)
+from gdpo_jax.training import MeshConfig, make_mesh, together
 
-__all__ = ["RESERVED", "Workspace", "open_workspace", "prompt_of"]
+__all__ = ["RESERVED", "Workspace", "open_workspace"]
 
 RESERVED = ("<reasoning>", "</reasoning>", "<solution>", "</solution>")
 
 
 @dataclasses.dataclass(frozen=True)
 class Workspace:
-    """What all arms of a run folder share."""
+    """What all arms of a run folder share.
+
+    sft_policy, rl_policy: the policy as the two kinds of stages train it, with adapters or whole.
+    load_base: the published model's parameters on a mesh; None where a base stage trains them.
+    """
 
     path: Path
     preset: Preset
-    films: Sequence[Item]
-    oracle: Oracle
-    catalogue: Catalogue
-    records: Mapping[str, list[Mapping]]  # by split
+    corpus: Corpus
     tokenizer: Tokenizer
-    policy: Policy
+    sft_policy: Policy
+    rl_policy: Policy
+    load_base: Callable[[jax.sharding.Mesh], Any] | None = None
 
     def arm_dir(self, arm: str, seed: int) -> Path:
         """Where one arm of one seed keeps everything it writes."""
         return self.path / f"seed-{seed}" / arm
 
+    def policy_of(self, arm: Arm) -> Policy:
+        """The policy that the arm trains."""
+        return self.sft_policy if arm.supervised else self.rl_policy
 
-def prompt_of(record: Mapping) -> str:
-    """The text of the single user message."""
-    return record["prompt"][0]["content"]
+    def encode(self, messages: Sequence[Mapping]) -> list[int]:
+        """The token ids of a prompt, in the model's own chat format if it has one."""
+        return encode_prompt(self.tokenizer, messages, chat=self.load_base is not None)
+
+    def make_mesh(self) -> jax.sharding.Mesh:
+        """All devices in the preset's shape."""
+        return make_mesh(self.preset.mesh or MeshConfig())
 
 
-def open_workspace(path: Path, preset: Preset, *, data_dir: Path | None = None) -> Workspace:
+def open_workspace(
+    path: Path,
+    preset: Preset,
+    *,
+    data_dir: Path | None = None,
+    model_dir: Path | None = None,
+) -> Workspace:
     """Builds what is missing in the run folder and loads it.
 
-    Raises UserError if the folder was made with another preset, or its data are damaged.
+    data_dir: of the data set, RUN_DIR/data unless given; the embedded one is written where there is
+    none. model_dir: the language model to start from, if not the preset's own.
+
+    Raises UserError if the folder was made with another preset, its data are damaged, or the
+    preset and `model_dir` do not go together.
     """
+    _check_model(preset, model_dir)
     data_dir = data_dir or path / "data"
 
     def prepare() -> None:
@@ -58,32 +90,71 @@ def open_workspace(path: Path, preset: Preset, *, data_dir: Path | None = None) 
             path.mkdir(parents=True, exist_ok=True)
             _check_preset(path / "preset.json", preset)
             build_dataset(data_dir)
-            if not (path / "tokenizer.json").is_file():
-                _train_tokenizer(data_dir, preset).save(path / "tokenizer.json")
 
     together(prepare)
-    table = load_table(data_dir)
-    records = {split: load_records(data_dir, split) for split in ("train", "validation", "test")}
+    corpus = load_corpus(data_dir, convention=preset.convention)
+    if preset.pretrained is not None:
+        return _pretrained_workspace(path, preset, corpus, model_dir)
+
+    def tokenize() -> None:
+        if jax.process_index() == 0 and not (path / "tokenizer.json").is_file():
+            _train_tokenizer(corpus, preset).save(path / "tokenizer.json")
+
+    together(tokenize)
     tokenizer = load_tokenizer(path / "tokenizer.json")
     decoder = dataclasses.replace(preset.decoder, vocab_size=tokenizer.vocab_size)
+    policy = decoder_policy(decoder)
+    return Workspace(path, preset, corpus, tokenizer, policy, policy)
+
+
+def _pretrained_workspace(
+    path: Path, preset: Preset, corpus: Corpus, model_dir: Path | None
+) -> Workspace:
+    start = preset.pretrained
+    model = model_path(start.model) if model_dir is None else model_dir
+    pretrained = open_pretrained(model, dtype=start.dtype, remat=start.remat)
+    tokenizer = pretrained.tokenizer()
+    if tokenizer.chat_template is None:
+        raise UserError(
+            f"{model} has no chat template, and conversations are asked through one; take an "
+            "instruction-tuned model"
+        )
+    policy = decoder_policy(pretrained.config)
+
+    def adapted(lora: LoraConfig | None) -> Policy:
+        return policy if lora is None else lora_policy(policy, lora)
+
     return Workspace(
-        path=path,
-        preset=preset,
-        films=table.items,
-        oracle=table.oracle(),
-        catalogue=catalogue_of(table),
-        records=records,
-        tokenizer=tokenizer,
-        policy=decoder_policy(decoder),
+        path,
+        preset,
+        corpus,
+        tokenizer,
+        adapted(start.sft_lora),
+        adapted(start.rl_lora),
+        lambda mesh: pretrained_params(pretrained, policy, mesh),
     )
 
 
-def _train_tokenizer(data_dir: Path, preset: Preset) -> Tokenizer:
-    records, oracle = load_records(data_dir, "train"), load_table(data_dir).oracle()
+def _train_tokenizer(corpus: Corpus, preset: Preset) -> Tokenizer:
+    records = corpus.records["train"]
     options = {"list_length": preset.list_length, "shown": preset.risks_shown}
     texts = [prompt_of(record) for record in records]
-    texts += [safe_target(record, oracle, **options) for record in records]
+    texts += [safe_target(record, corpus.oracle, **options) for record in records]
     return train_tokenizer(texts, vocab_size=preset.vocab_size, special_tokens=list(RESERVED))
+
+
+def _check_model(preset: Preset, model_dir: Path | None) -> None:
+    if preset.pretrained is None:
+        if model_dir is not None:
+            raise UserError(
+                f"preset {preset.name!r} trains a small policy from nothing; --model-dir belongs "
+                "to presets that start from a language model, such as smollm2"
+            )
+    elif model_dir is None and preset.pretrained.model is None:
+        raise UserError(
+            f"preset {preset.name!r} starts from a language model: give its folder by --model-dir, "
+            "or see the plan alone with --dry-run"
+        )
 
 
 def _check_preset(path: Path, preset: Preset) -> None:

@@ -45,6 +45,7 @@ class Policy(NamedTuple):
     unroll(params) -> the same parameters for a decoding loop, layers as a tuple.
     reference(params) -> those of the policy before training, where `params` hold them, or None.
     trained: the branch of `params` that training changes; None for all of them.
+    trained_config: what that branch is (a LoraConfig), which a continuation of a run must share.
 
     apply and init_cache raise UserError for rows longer than the decoder's positions.
     """
@@ -59,6 +60,7 @@ class Policy(NamedTuple):
     unroll: Callable[[Params], Params]
     reference: Callable[[Params], Params] | None = None
     trained: str | None = None
+    trained_config: Any = None
 
 
 def trained_part(policy: Policy, params: PyTree) -> PyTree:

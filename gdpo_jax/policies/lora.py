@@ -131,6 +131,7 @@ def lora_policy(policy: Policy, config: LoraConfig) -> Policy:
         unroll=unroll,
         reference=lambda params: params[BASE],
         trained=ADAPTERS,
+        trained_config=config,
     )
 
 

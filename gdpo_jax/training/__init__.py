@@ -2,6 +2,7 @@
 
 from gdpo_jax.training.checkpoints import Checkpoints
 from gdpo_jax.training.config import PolicyOptimizationConfig, SFTConfig
+from gdpo_jax.training.integrity import fingerprint
 from gdpo_jax.training.loop import run_policy_optimization
 from gdpo_jax.training.mesh import (
     DEFAULT_RULES,
@@ -51,6 +52,7 @@ __all__ = [
     "batch_sharding",
     "check_batch",
     "create_state",
+    "fingerprint",
     "learning_rate_schedule",
     "make_advantage_step",
     "make_log_prob_step",

@@ -5,6 +5,7 @@ Sizes of parameters, optimizer slots and batches are exact; temporary memory is 
 compiler plans, and another backend's may differ.
 """
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -15,10 +16,13 @@ from jax.sharding import Mesh
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import ObjectiveConfig
-from gdpo_jax.policies import Policy
+from gdpo_jax.policies import Policy, pin_rows
+from gdpo_jax.rollouts import SamplerConfig
+from gdpo_jax.rollouts.sampler import sample
 from gdpo_jax.training.mesh import DEFAULT_RULES, ShardingRules, batch_sharding
 from gdpo_jax.training.policy_step import PolicyBatch, make_policy_step
-from gdpo_jax.training.state import abstract_state
+from gdpo_jax.training.sft import SFTBatch, make_sft_step
+from gdpo_jax.training.state import TrainState, abstract_state
 
 
 class StepMemory(NamedTuple):
@@ -46,6 +50,7 @@ def abstract_batch(
     mesh: Mesh,
     with_reference: bool = True,
     with_old: bool = False,
+    with_segments: bool = False,
 ) -> PolicyBatch:
     """The batch of a policy step over sequences, as shapes, dtypes and shardings."""
     sharding = batch_sharding(mesh)
@@ -63,7 +68,70 @@ def abstract_batch(
         old_log_probs=rows(jnp.float32, *tokens) if with_old else None,
         ref_log_probs=rows(jnp.float32, *tokens) if with_reference else None,
         sampled_log_probs=rows(jnp.float32, *tokens),
+        segment_ids=rows(jnp.int32, *tokens) if with_segments else None,
     )
+
+
+def abstract_sft_batch(
+    *, batch_size: int, prompt_length: int, completion_length: int, mesh: Mesh
+) -> SFTBatch:
+    """The batch of a supervised step, as shapes, dtypes and shardings."""
+    sharding = batch_sharding(mesh)
+
+    def rows(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=sharding)
+
+    return SFTBatch(
+        prompts=rows(jnp.int32, prompt_length),
+        prompt_lengths=rows(jnp.int32),
+        completions=rows(jnp.int32, completion_length),
+        completion_mask=rows(jnp.bool_, completion_length),
+    )
+
+
+def sft_step_memory(
+    policy: Policy,
+    optimizer: optax.GradientTransformation,
+    batch: SFTBatch,
+    *,
+    mesh: Mesh,
+    rules: ShardingRules = DEFAULT_RULES,
+    **options: Any,
+) -> StepMemory:
+    """Memory of one device in the supervised step; `options` and errors as for `make_sft_step`."""
+    state = abstract_state(policy, optimizer, mesh=mesh, rules=rules)
+    step = make_sft_step(policy, optimizer, mesh=mesh, rules=rules, **options)
+    return _memory(step.lower(state, batch), state, batch)
+
+
+def sampler_memory(
+    policy: Policy,
+    optimizer: optax.GradientTransformation,
+    config: SamplerConfig,
+    *,
+    prompts: int,
+    num_samples: int,
+    prompt_length: int,
+    mesh: Mesh,
+    rules: ShardingRules = DEFAULT_RULES,
+) -> StepMemory:
+    """Memory of one device while it samples beside the state that is being trained.
+
+    Raises UserError as `policy_step_memory`, and for rows longer than the policy's positions.
+    """
+    state = abstract_state(policy, optimizer, mesh=mesh, rules=rules)
+    sharding = batch_sharding(mesh)
+    rows = (
+        jax.ShapeDtypeStruct((prompts, prompt_length), jnp.int32, sharding=sharding),
+        jax.ShapeDtypeStruct((prompts,), jnp.int32, sharding=sharding),
+    )
+    pinned = pin_rows(policy, sharding)
+    program = jax.jit(
+        functools.partial(sample, pinned, num_samples=num_samples, config=config),
+        out_shardings=sharding,
+    )
+    key = jax.eval_shape(jax.random.key, 0)
+    return _memory(program.lower(state.params, *rows, key), state, rows)
 
 
 def policy_step_memory(
@@ -83,7 +151,11 @@ def policy_step_memory(
     """
     state = abstract_state(policy, optimizer, mesh=mesh, rules=rules)
     step = make_policy_step(policy, optimizer, objective, mesh=mesh, rules=rules, **options)
-    analysis = step.lower(state, batch).compile().memory_analysis()
+    return _memory(step.lower(state, batch), state, batch)
+
+
+def _memory(lowered: jax.stages.Lowered, state: TrainState, batch: Any) -> StepMemory:
+    analysis = lowered.compile().memory_analysis()
     if analysis is None:
         raise UserError(f"the {jax.default_backend()} backend reports no memory of a program")
     return StepMemory(
@@ -111,6 +183,9 @@ def bytes_per_device(tree: Any) -> int:
 __all__ = [
     "StepMemory",
     "abstract_batch",
+    "abstract_sft_batch",
     "bytes_per_device",
     "policy_step_memory",
+    "sampler_memory",
+    "sft_step_memory",
 ]

@@ -111,15 +111,13 @@ def run_policy_optimization(
     if not jax.tree.leaves(state.advantage_state):
         state = state.replace(advantage_state=jax.device_put(fresh, replicated(mesh)))
     described = {
-        "policy": json_tree(policy.config),
         "objective": json_tree(objective),
         "rewards": list(names),
         "advantages": [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(fresh)],
         **(identity or {}),
     }
-    with Run(
-        title, workdir, config, state, records, identity=described, columns=_columns(names)
-    ) as run:
+    about = {"identity": described, "columns": _columns(names)}
+    with Run(title, workdir, config, policy, state, records, **about) as run:
         state = run.state
         root = jax.random.fold_in(state.key, config.seed)
         for number in range(run.start_step, config.steps):

@@ -16,9 +16,9 @@ class OptimizerConfig:
 
     learning_rate: float = 1e-3  # at the end of the warm-up
     warmup_updates: int = 0  # linear from 0
-    schedule: Literal["constant", "cosine"] = "constant"  # after the warm-up
-    total_updates: int | None = None  # where cosine ends, warm-up included; needed by cosine only
-    final_fraction: float = 0.1  # of learning_rate, at the end of cosine
+    schedule: Literal["constant", "cosine", "drop"] = "constant"  # after the warm-up
+    total_updates: int | None = None  # where cosine ends or the rate drops, warm-up included
+    final_fraction: float = 0.1  # of learning_rate, at the end of cosine or after the drop
     max_grad_norm: float | None = 1.0  # clip by global norm; None never clips
     b1: float = 0.9  # decay of the first moment
     b2: float = 0.95  # decay of the second moment
@@ -26,11 +26,13 @@ class OptimizerConfig:
     weight_decay: float = 0.0  # decoupled, on matrices: norm scales and biases are left alone
 
     def __post_init__(self) -> None:
-        if self.schedule not in ("constant", "cosine"):
-            raise UserError(f"schedule {self.schedule!r} is unknown; use 'constant' or 'cosine'")
-        if self.schedule == "cosine" and (self.total_updates or 0) <= self.warmup_updates:
+        if self.schedule not in ("constant", "cosine", "drop"):
             raise UserError(
-                f"a cosine schedule needs total_updates above warmup_updates="
+                f"schedule {self.schedule!r} is unknown; use 'constant', 'cosine' or 'drop'"
+            )
+        if self.schedule != "constant" and (self.total_updates or 0) <= self.warmup_updates:
+            raise UserError(
+                f"a {self.schedule} schedule needs total_updates above warmup_updates="
                 f"{self.warmup_updates}, got {self.total_updates}"
             )
         if self.learning_rate <= 0 or self.warmup_updates < 0:
@@ -45,6 +47,10 @@ def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
     if config.schedule == "cosine":
         after = optax.cosine_decay_schedule(
             config.learning_rate, config.total_updates - warmup, alpha=config.final_fraction
+        )
+    elif config.schedule == "drop":
+        after = optax.piecewise_constant_schedule(
+            config.learning_rate, {config.total_updates - warmup: config.final_fraction}
         )
     else:
         after = optax.constant_schedule(config.learning_rate)

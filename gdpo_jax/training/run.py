@@ -13,8 +13,14 @@ import numpy as np
 
 from gdpo_jax.data import RecordIterator
 from gdpo_jax.errors import UserError
+from gdpo_jax.policies import Policy, trained_part, with_trained_part
 from gdpo_jax.training.checkpoints import Checkpoints
-from gdpo_jax.training.config import PolicyOptimizationConfig, SFTConfig, run_fields
+from gdpo_jax.training.config import (
+    PolicyOptimizationConfig,
+    SFTConfig,
+    json_tree,
+    run_fields,
+)
 from gdpo_jax.training.metrics import MetricWriter
 from gdpo_jax.training.progress import Progress
 from gdpo_jax.training.state import TrainState
@@ -44,7 +50,8 @@ class Run:
     """A run in `workdir`: opens where the last one stopped, closes with everything on disk.
 
     Use as a context manager. `start_step` and `state` are those to go on from, and `records` stands
-    at the batch of `start_step`.
+    at the batch of `start_step`. Checkpoints hold what the policy trains: of a policy with adapters
+    those alone, and a continuation takes the rest from the `state` it is given.
     """
 
     def __init__(
@@ -52,6 +59,7 @@ class Run:
         title: str,
         workdir: str | Path,
         config: SFTConfig | PolicyOptimizationConfig,
+        policy: Policy,
         state: TrainState,
         records: RecordIterator,
         *,
@@ -59,15 +67,21 @@ class Run:
         columns: Sequence[tuple[str, str]],
     ):
         workdir = Path(workdir)
-        self._config, self._records = config, records
+        self._config, self._policy, self._records = config, policy, records
+        described = {
+            "run": run_fields(config),
+            "policy": json_tree(policy.config),
+            "lora": json_tree(policy.trained_config),
+            **identity,
+        }
         self._checkpoints = Checkpoints(
-            workdir / "checkpoints",
-            config={"run": run_fields(config), **identity},
-            keep=config.keep_checkpoints,
+            workdir / "checkpoints", config=described, keep=config.keep_checkpoints
         )
         self.start_step, self.state, self._tokens_seen = 0, state, 0.0
-        if (restored := self._checkpoints.restore(state)) is not None:
-            self.start_step, self.state, position = restored
+        if (restored := self._checkpoints.restore(self._stored(state))) is not None:
+            self.start_step, stored, position = restored
+            params = with_trained_part(policy, state.params, stored.params)
+            self.state = stored.replace(params=params)
             self._tokens_seen = position["tokens_seen"]
             records.set_state(position["records"])
         self._writer = MetricWriter(workdir, start_step=self.start_step)
@@ -152,7 +166,11 @@ class Run:
 
     def _save(self, step: int, state: TrainState, position: Mapping[str, Any]) -> None:
         # All steps before `step` are settled here, so that the count is that of the checkpoint.
-        self._checkpoints.save(step, state, {"records": position, "tokens_seen": self._tokens_seen})
+        about = {"records": position, "tokens_seen": self._tokens_seen}
+        self._checkpoints.save(step, self._stored(state), about)
+
+    def _stored(self, state: TrainState) -> TrainState:
+        return state.replace(params=trained_part(self._policy, state.params))
 
 
 def fetch(updates: Sequence[Mapping[str, jax.Array]]) -> dict[str, float]:

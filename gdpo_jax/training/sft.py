@@ -55,7 +55,7 @@ def make_sft_step(
     The same arguments give the same program, which a second run in this process need not compile.
 
     Metrics: `loss` in nats per token over the whole batch, `tokens`, `grad_norm`, `update_norm`,
-    `healthy`.
+    `healthy`. `step.lower` is that of `jax.jit` (`dry_run.py`).
 
     Raises (when called): UserError if the batch does not divide.
     """
@@ -95,4 +95,5 @@ def make_sft_step(
         check_batch(batch.prompts.shape[0], mesh, parts=accumulation_steps, what="SFT batch")
         return compiled(state, batch)
 
+    checked.lower = compiled.lower
     return checked

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from gdpo_jax.data import RecordIterator
 from gdpo_jax.policies import Policy
-from gdpo_jax.training.config import SFTConfig, json_tree
+from gdpo_jax.training.config import SFTConfig
 from gdpo_jax.training.feeding import next_encoded, pad_together
 from gdpo_jax.training.mesh import DEFAULT_RULES, ShardingRules, check_batch, to_global
 from gdpo_jax.training.run import Pending, Run
@@ -58,8 +58,8 @@ def run_sft(
         layout=config.layout,
         chunk=config.chunk,
     )
-    described = {"policy": json_tree(policy.config), **(identity or {})}
-    with Run(title, workdir, config, state, records, identity=described, columns=_COLUMNS) as run:
+    about = {"identity": identity or {}, "columns": _COLUMNS}
+    with Run(title, workdir, config, policy, state, records, **about) as run:
         state = run.state
         for number in range(run.start_step, config.steps):
             position = records.get_state()

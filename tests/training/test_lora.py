@@ -1,11 +1,14 @@
 """Training adapters: the base stays as it is, and the optimizer knows nothing of it."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 import toy
 from test_steps import OBJECTIVE, OPTIMIZER, WHOLE_HEADS, host_batch
 
+from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import (
     LoraConfig,
@@ -16,8 +19,10 @@ from gdpo_jax.policies import (
 )
 from gdpo_jax.rollouts import SamplerConfig, jax_engine
 from gdpo_jax.training import (
+    Checkpoints,
     batch_sharding,
     create_state,
+    fingerprint,
     make_log_prob_step,
     make_policy_step,
     read_metrics,
@@ -103,23 +108,56 @@ def test_the_reference_is_the_base_without_another_copy():
     assert np.abs(log_probs(state.params, *given) - reference).max() > 0.1
 
 
-def test_a_run_with_kl_needs_no_reference_parameters(tmp_path):
-    mesh = toy.mesh_of(8)
+def run_on(mesh, workdir, *, steps, policy=POLICY):
     sampler = SamplerConfig(max_new_tokens=6, stop_ids=(toy.STOP,), pad_id=toy.PAD)
-    engine = jax_engine(POLICY, sampler, batch_sharding=batch_sharding(mesh), bucket=4)
-    state = state_on(mesh)
-    base = toy.as_numpy(state.params["base"])
-    ended = toy.run(
-        tmp_path,
+    return toy.run(
+        workdir,
         mesh,
-        policy=POLICY,
-        config=toy.config(steps=3),
-        engine=engine,
-        state=state,
+        policy=policy,
+        config=toy.config(steps=steps),
+        engine=jax_engine(POLICY, sampler, batch_sharding=batch_sharding(mesh), bucket=4),
+        state=state_on(mesh),
         optimizer=OPTIMIZER,
         objective=ObjectiveConfig(kl="k3", kl_coef=0.1),
     )
+
+
+def test_a_run_with_kl_needs_no_reference_parameters(tmp_path):
+    mesh = toy.mesh_of(8)
+    base = toy.as_numpy(state_on(mesh).params["base"])
+    ended = run_on(mesh, tmp_path, steps=3)
     jax.tree.map(np.testing.assert_array_equal, toy.as_numpy(ended.params["base"]), base)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert rows[0]["kl/k3"] < 1e-6 < rows[-1]["kl/k3"]
     assert max(row["sampler/gap_max"] for row in rows) < 1e-3
+
+
+def test_checkpoints_hold_the_adapters_alone_and_a_run_goes_on_from_them(tmp_path):
+    mesh = toy.mesh_of(8)
+    whole = toy.as_numpy(run_on(mesh, tmp_path / "whole", steps=4).params)
+    run_on(mesh, tmp_path / "parts", steps=2)
+    stored = Checkpoints(tmp_path / "parts" / "checkpoints", config={})
+    adapters = stored.restore_params(state_on(mesh).params["adapters"])
+    assert jax.tree.structure(adapters) == jax.tree.structure(whole["adapters"])
+    with pytest.raises(UserError, match="damaged or of another model"):
+        stored.restore_params(state_on(mesh).params)
+    parts = toy.as_numpy(run_on(mesh, tmp_path / "parts", steps=4).params)
+    jax.tree.map(np.testing.assert_array_equal, parts, whole)
+
+
+def test_a_run_of_other_adapters_is_refused(tmp_path):
+    mesh = toy.mesh_of(8)
+    run_on(mesh, tmp_path, steps=2)
+    louder = lora_policy(toy.POLICY, dataclasses.replace(LORA, alpha=16.0))
+    with pytest.raises(UserError, match=r"lora\.alpha: 8\.0 \(stored\), 16\.0 \(now\)"):
+        run_on(mesh, tmp_path, steps=4, policy=louder)
+
+
+def test_fingerprints_tell_numbers_apart_and_not_their_shardings():
+    base = state_on(toy.mesh_of(1)).params["base"]
+    sharded = state_on(toy.mesh_of(8, data=2, fsdp=2, tensor=2), WHOLE_HEADS).params["base"]
+    assert fingerprint(base) == fingerprint(sharded)
+    norm = base["final_norm"]["scale"]
+    nudged = {**base, "final_norm": {"scale": norm.at[0].set(np.nextafter(norm[0], np.float32(9)))}}
+    assert fingerprint(nudged) != fingerprint(base)
+    assert fingerprint(base["layers"]) != fingerprint(base)

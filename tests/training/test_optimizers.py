@@ -41,6 +41,17 @@ def test_cosine_falls_to_the_final_fraction():
     np.testing.assert_allclose(rates(config, [0, 2, 4, 6, 9]), [0.5, 1.0, 0.6, 0.2, 0.2], rtol=1e-6)
 
 
+def test_a_rate_may_drop_once():
+    config = OptimizerConfig(
+        learning_rate=1.0,
+        warmup_updates=2,
+        schedule="drop",
+        total_updates=6,
+        final_fraction=0.1,
+    )
+    np.testing.assert_allclose(rates(config, [0, 2, 5, 6, 9]), [0.5, 1.0, 1.0, 0.1, 0.1], rtol=1e-6)
+
+
 def test_gradients_are_clipped_by_their_global_norm():
     params = {"a": jnp.zeros(2), "b": jnp.zeros(2)}
     grads = {"a": jnp.array([30.0, 0.0]), "b": jnp.array([0.0, 40.0])}

