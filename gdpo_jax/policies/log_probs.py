@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies.attention import grouped, masked, within
+from gdpo_jax.policies.attention import masked, within
 from gdpo_jax.policies.decoder import Params, Policy
+from gdpo_jax.policies.group_attention import grouped
 
 
 def completion_log_probs(
@@ -38,10 +39,7 @@ def completion_log_probs(
     for. Raises UserError for a temperature or chunk that is not positive, an unknown layout, or
     rows longer than the decoder's positions.
     """
-    if temperature <= 0:
-        raise UserError(f"log-probs need a temperature above 0, got {temperature}")
-    if chunk is not None and chunk < 1:
-        raise UserError(f"chunk must be at least 1, got {chunk}")
+    check_options(chunk, temperature)
     longest = prompts.shape[1] + completions.shape[2]
     if longest > policy.config.max_positions:
         raise UserError(
@@ -65,6 +63,14 @@ def completion_log_probs(
     )
     log_probs = jnp.where(completion_mask, log_probs, 0.0)
     return log_probs, jnp.where(completion_mask, entropy, 0.0) if with_entropy else None
+
+
+def check_options(chunk: int | None, temperature: float) -> None:
+    """Raises UserError for a temperature or chunk that is not positive."""
+    if temperature <= 0:
+        raise UserError(f"log-probs need a temperature above 0, got {temperature}")
+    if chunk is not None and chunk < 1:
+        raise UserError(f"chunk must be at least 1, got {chunk}")
 
 
 def plain_hidden(
