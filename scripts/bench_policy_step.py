@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Time and memory of the policy step: one row a group against one row a completion.
 
-    python scripts/bench_policy_step.py [--model 30m] [--prompts 1] [--remat none] [--repeats 3]
+    python scripts/bench_policy_step.py [--model 30m] [--prompts 1] [--remat dots] [--repeats 3]
     python scripts/bench_policy_step.py --fill 0.4 --prompts 8     # packed rows, too
 
 Layouts take turns in one process. With `--fill` below 1, prompts and completions use that share of
@@ -32,7 +32,7 @@ class Options:
     fill: float = 1.0  # mean share of these widths that is used
     chunk: int = 16  # completion positions whose logits exist at a time
     dtype: str = "float32"  # of the products
-    remat: str = "none"  # what the backward pass computes again: none, layer or dots
+    remat: str = "dots"  # what the backward pass computes again: none, layer or dots
     repeats: int = 3  # turns of each layout, of which the best counts
     ceiling_size: int = 2048  # rows and columns of the product that sets the ceiling
 

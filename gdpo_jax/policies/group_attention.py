@@ -13,10 +13,10 @@ from jaxtyping import Array, Bool, Int
 from gdpo_jax.policies.attention import (
     Attend,
     KeyValues,
+    causal_attention,
     causal_mask,
     heads_first,
     joint_attention,
-    masked_attention,
     shown,
     within,
 )
@@ -78,7 +78,7 @@ def blocks_behind_prompts(
             return jnp.transpose(behind(x)[..., 0, :], (0, 3, 1, 2, 4))
 
         prompt = KeyValues(heads_first(keys[:, :prompt_size]), heads_first(values[:, :prompt_size]))
-        from_prompt = masked_attention(queries[:, :prompt_size], *prompt, prompt_to_prompt)
+        from_prompt = causal_attention(queries[:, :prompt_size], *prompt, prompt_to_prompt)
         split = jnp.transpose(behind(queries), (0, 3, 1, 4, 2, 5))
         per_key = split.shape[3]
         mixed = joint_attention(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies.attention import masked, within
+from gdpo_jax.policies.attention import causal, within
 from gdpo_jax.policies.decoder import Params, Policy
 from gdpo_jax.policies.group_attention import grouped
 
@@ -92,7 +92,7 @@ def plain_hidden(
     shown = (slots < lengths[:, None]) | (slots >= size)
     mask = (slots[:, :, None] >= slots[:, None, :]) & shown[:, None, :]
     near = within(positions, positions, policy.config.window)
-    hidden, _ = policy.forward(params, tokens, positions, masked(mask, near))
+    hidden, _ = policy.forward(params, tokens, positions, causal(mask, near))
     hidden = hidden.reshape(batch, samples, size + length, -1)
     last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None, None], axis=2)
     return jnp.concatenate([last, hidden[:, :, size:-1]], axis=2)
