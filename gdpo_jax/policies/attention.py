@@ -20,6 +20,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 HIDDEN = -1e30  # finite, so that a padding query's softmax has no NaN to leak into gradients
+# Queries: products of fewer are no faster, and products of more compute more scores in vain.
+CAUSAL_BLOCK = 256
 
 
 @runtime_checkable
@@ -88,6 +90,31 @@ def masked_attention(
     return heads_first(mixed.reshape(rows, num_heads, size, head_dim))
 
 
+def causal_attention(
+    queries: Float[Array, "N T H K"],
+    keys: Float[Array, "N J T K"],
+    values: Float[Array, "N J T K"],
+    mask: Bool[Array, "N T T"],
+    *,
+    block: int = CAUSAL_BLOCK,
+) -> Float[Array, "N T H K"]:
+    """`masked_attention` where no query sees a later slot: blocks of queries end at their own slot.
+
+    The scores behind a block's last slot, up to half of all in long prompts, are not computed.
+    """
+    ends = [*range(block, queries.shape[1], block), queries.shape[1]]
+    parts = [
+        masked_attention(
+            queries[:, start:end],
+            keys[:, :, :end],
+            values[:, :, :end],
+            mask[:, start:end, :end],
+        )
+        for start, end in zip([0, *ends], ends)
+    ]
+    return jnp.concatenate(parts, axis=1)
+
+
 def products(
     queries: Float[Array, "*N T K"], keys: Float[Array, "*N S K"]
 ) -> Float[Array, "*N T S"]:
@@ -107,12 +134,24 @@ def masked(mask: Bool[Array, "N T S"], near: Bool[Array, "#N T S"] | None = None
     return attend
 
 
+def causal(mask: Bool[Array, "N T T"], near: Bool[Array, "#N T T"] | None = None) -> Attend:
+    """As `masked`, for masks that show no query a later slot."""
+
+    def attend(queries, keys, values, cache, local):
+        mixed = causal_attention(
+            queries, heads_first(keys), heads_first(values), shown(mask, near, local)
+        )
+        return mixed, cache
+
+    return attend
+
+
 def remembering(mask: Bool[Array, "N T T"], near: Bool[Array, "#N T T"] | None = None) -> Attend:
-    """As `masked`, and the keys and values [N,J,T,K] come back as the layer's cache (prefill)."""
+    """As `causal`, and the keys and values [N,J,T,K] come back as the layer's cache (prefill)."""
 
     def attend(queries, keys, values, cache, local):
         cache = KeyValues(heads_first(keys), heads_first(values))
-        return masked_attention(queries, *cache, shown(mask, near, local)), cache
+        return causal_attention(queries, *cache, shown(mask, near, local)), cache
 
     return attend
 
@@ -145,8 +184,8 @@ def joint_attention(
     queries: Float[Array, "B J G T K"],
     prompt: KeyValues,
     own: KeyValues,
-    prompt_mask: Bool[Array, "B #T P"],
-    own_mask: Bool[Array, "#T S"],
+    prompt_mask: Bool[Array, "B #G #T P"],
+    own_mask: Bool[Array, "#B #G #T S"],
 ) -> Float[Array, "B J G T K"]:
     """Completion queries over the keys of their prompt and of their own row.
 
@@ -159,9 +198,9 @@ def joint_attention(
     together = queries.reshape(batch, kv_heads, samples * size, head_dim)
     to_prompt = products(together, prompt.keys) * scale
     to_prompt = to_prompt.reshape(batch, kv_heads, samples, size, -1)
-    to_prompt = jnp.where(prompt_mask[:, None, None], to_prompt, HIDDEN)
+    to_prompt = jnp.where(prompt_mask[:, None], to_prompt, HIDDEN)
     to_own = jnp.matmul(queries, own.keys, preferred_element_type=jnp.float32) * scale
-    to_own = jnp.where(own_mask[None, None, None], to_own, HIDDEN)
+    to_own = jnp.where(own_mask[:, None], to_own, HIDDEN)
     # The maximum only guards exp against overflow; the quotient does not depend on it.
     top = jax.lax.stop_gradient(jnp.maximum(to_prompt.max(-1), to_own.max(-1)))
     prompt_weights = jnp.exp(to_prompt - top[..., None])
@@ -176,60 +215,6 @@ def joint_attention(
     mixed = mix(prompt_weights, prompt.values).reshape(queries.shape)
     mixed = (mixed + mix(own_weights, own.values)) / total[..., None]
     return mixed.astype(queries.dtype)
-
-
-def grouped(
-    prompt_lengths: Int[Array, "B"],
-    *,
-    prompt_size: int,
-    num_samples: int,
-    window: int | None = None,
-) -> Attend:
-    """Rows of one prompt and its G completions: [B, P + G*C] tokens, the prompt first.
-
-    The prompt sees itself causally; a completion sees the prompt and itself, never another one.
-    The blocks that a dense mask would hide are not computed.
-    """
-    prompt_causal = causal_mask(prompt_lengths, prompt_size)
-    before = jnp.arange(prompt_size)
-    prompt_mask = (before[None, :] < prompt_lengths[:, None])[:, None]
-    prompt_near = within(before[None], before[None], window)
-
-    def attend(queries, keys, values, cache, local):
-        batch, size = queries.shape[0], queries.shape[1] - prompt_size
-        if size % num_samples:
-            raise ValueError(f"{size} completion tokens do not divide into {num_samples} samples")
-        length = size // num_samples
-        kv_heads, head_dim = keys.shape[2:]
-
-        def completions(x):
-            return x[:, prompt_size:].reshape(batch, num_samples, length, kv_heads, -1, head_dim)
-
-        def own(x):
-            return jnp.transpose(completions(x)[..., 0, :], (0, 3, 1, 2, 4))
-
-        prompt = KeyValues(heads_first(keys[:, :prompt_size]), heads_first(values[:, :prompt_size]))
-        from_prompt = masked_attention(
-            queries[:, :prompt_size], *prompt, shown(prompt_causal, prompt_near, local)
-        )
-        split = jnp.transpose(completions(queries), (0, 3, 1, 4, 2, 5))
-        per_key = split.shape[3]
-        slots = jnp.arange(length)
-        after = prompt_lengths[:, None] + slots[None, :]
-        see_prompt = shown(prompt_mask, within(after, before[None], window), local)
-        see_own = shown(slots[:, None] >= slots[None, :], within(slots, slots, window), local)
-        mixed = joint_attention(
-            split.reshape(batch, kv_heads, num_samples, per_key * length, head_dim),
-            prompt,
-            KeyValues(jnp.swapaxes(own(keys), -1, -2), own(values)),
-            jnp.tile(see_prompt, (1, per_key, 1)) if see_prompt.shape[1] > 1 else see_prompt,
-            jnp.tile(see_own, (per_key, 1)),
-        )
-        mixed = jnp.transpose(mixed.reshape(split.shape), (0, 2, 4, 1, 3, 5))
-        mixed = mixed.reshape(batch, size, *queries.shape[2:])
-        return jnp.concatenate([from_prompt, mixed], axis=1), cache
-
-    return attend
 
 
 def empty_completion_cache(
@@ -273,7 +258,7 @@ def decoding(
         slots = jnp.arange(own.values.shape[3])
         see_prompt = shown(prompt_mask, prompt_near, local)
         see_own = shown(slots[None, :] <= step, within(step[None], slots, window), local)
-        mixed = joint_attention(split, prompt, own, see_prompt, see_own)
+        mixed = joint_attention(split, prompt, own, see_prompt[:, None], see_own[None, None])
         mixed = mixed.reshape(batch, kv_heads, samples, -1)
         return heads_first(mixed).reshape(queries.shape), (prompt, own)
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies.attention import grouped, masked, within
+from gdpo_jax.policies.attention import causal, within
 from gdpo_jax.policies.decoder import Params, Policy
+from gdpo_jax.policies.group_attention import grouped
 
 
 def completion_log_probs(
@@ -38,10 +39,7 @@ def completion_log_probs(
     for. Raises UserError for a temperature or chunk that is not positive, an unknown layout, or
     rows longer than the decoder's positions.
     """
-    if temperature <= 0:
-        raise UserError(f"log-probs need a temperature above 0, got {temperature}")
-    if chunk is not None and chunk < 1:
-        raise UserError(f"chunk must be at least 1, got {chunk}")
+    check_options(chunk, temperature)
     longest = prompts.shape[1] + completions.shape[2]
     if longest > policy.config.max_positions:
         raise UserError(
@@ -67,6 +65,14 @@ def completion_log_probs(
     return log_probs, jnp.where(completion_mask, entropy, 0.0) if with_entropy else None
 
 
+def check_options(chunk: int | None, temperature: float) -> None:
+    """Raises UserError for a temperature or chunk that is not positive."""
+    if temperature <= 0:
+        raise UserError(f"log-probs need a temperature above 0, got {temperature}")
+    if chunk is not None and chunk < 1:
+        raise UserError(f"chunk must be at least 1, got {chunk}")
+
+
 def plain_hidden(
     policy: Policy,
     params: Params,
@@ -86,7 +92,7 @@ def plain_hidden(
     shown = (slots < lengths[:, None]) | (slots >= size)
     mask = (slots[:, :, None] >= slots[:, None, :]) & shown[:, None, :]
     near = within(positions, positions, policy.config.window)
-    hidden, _ = policy.forward(params, tokens, positions, masked(mask, near))
+    hidden, _ = policy.forward(params, tokens, positions, causal(mask, near))
     hidden = hidden.reshape(batch, samples, size + length, -1)
     last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None, None], axis=2)
     return jnp.concatenate([last, hidden[:, :, size:-1]], axis=2)

@@ -1,5 +1,6 @@
 """State, steps and loops of training, on any mesh and any number of processes."""
 
+from gdpo_jax.training.advantage_step import make_advantage_step
 from gdpo_jax.training.checkpoints import Checkpoints
 from gdpo_jax.training.config import PolicyOptimizationConfig, SFTConfig
 from gdpo_jax.training.integrity import fingerprint
@@ -19,12 +20,7 @@ from gdpo_jax.training.mesh import (
 )
 from gdpo_jax.training.metrics import MetricWriter, read_metrics
 from gdpo_jax.training.optimizers import OptimizerConfig, learning_rate_schedule, make_optimizer
-from gdpo_jax.training.policy_step import (
-    PolicyBatch,
-    make_advantage_step,
-    make_log_prob_step,
-    make_policy_step,
-)
+from gdpo_jax.training.policy_step import PolicyBatch, make_log_prob_step, make_policy_step
 from gdpo_jax.training.processes import agreed_maximum, together
 from gdpo_jax.training.progress import Progress
 from gdpo_jax.training.run import NonFiniteLossError

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from gdpo_jax.errors import UserError
 
@@ -43,7 +43,9 @@ class PolicyOptimizationConfig:
     mini_batches: int = 1  # optimizer updates per pass
     old_log_probs: Literal["trainer", "sampler"] = "trainer"  # whose log-probs the ratio divides by
     accumulation_steps: int = 1  # micro-batches per update; same update, less memory
-    layout: Literal["shared", "plain"] = "shared"  # of a prompt and its completions in a row
+    # Of a prompt and its completions in a row; "packed": shared, with several short groups in one
+    # row where that computes fewer tokens.
+    layout: Literal["shared", "plain", "packed"] = "shared"
     chunk: int | None = 16  # completion positions whose logits exist at a time
     seed: int = 0  # folded into the state's key; another seed samples other completions
     checkpoint_every: int = 50  # steps; the end of the run is always stored
@@ -74,8 +76,9 @@ def _check_positive(config: Any, *names: str) -> None:
         buckets = getattr(config, name, (1,))
         if not buckets or min(buckets) < 1:
             raise UserError(f"{name} must name at least one positive width, got {buckets}")
-    if config.layout not in ("shared", "plain"):
-        raise UserError(f"layout {config.layout!r} is unknown; use 'shared' or 'plain'")
+    layouts = get_args(get_type_hints(type(config))["layout"])
+    if config.layout not in layouts:
+        raise UserError(f"layout {config.layout!r} is unknown; use one of {layouts}")
 
 
 def json_tree(tree: Any) -> Any:

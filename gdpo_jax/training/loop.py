@@ -28,6 +28,7 @@ from gdpo_jax.policies import Policy
 from gdpo_jax.rollouts import Engine
 from gdpo_jax.rollouts.engine import JaxEngine
 from gdpo_jax.rollouts.rewards import RewardFunction
+from gdpo_jax.training.advantage_step import make_advantage_step
 from gdpo_jax.training.config import PolicyOptimizationConfig, json_tree
 from gdpo_jax.training.feeding import next_encoded, pad_together
 from gdpo_jax.training.mesh import (
@@ -39,12 +40,8 @@ from gdpo_jax.training.mesh import (
     to_global,
     to_local,
 )
-from gdpo_jax.training.policy_step import (
-    PolicyBatch,
-    make_advantage_step,
-    make_log_prob_step,
-    make_policy_step,
-)
+from gdpo_jax.training.packing import pack_rollout
+from gdpo_jax.training.policy_step import PolicyBatch, make_log_prob_step, make_policy_step
 from gdpo_jax.training.processes import together
 from gdpo_jax.training.run import Pending, Run
 from gdpo_jax.training.scoring import Segment, StepSample, sample_reporter, score_rollout
@@ -93,11 +90,12 @@ def run_policy_optimization(
         NonFiniteLossError: a loss that is not finite; the state before it is stored first.
     """
     _check_options(policy, engine, objective, config, mesh, ref_params, segment, num_ranks)
+    parts = config.mini_batches * config.accumulation_steps
     options = {
         "mesh": mesh,
         "accumulation_steps": config.accumulation_steps,
         "temperature": config.temperature,
-        "layout": config.layout,
+        "layout": "plain" if config.layout == "plain" else "shared",
         "chunk": config.chunk,
     }
     advantages_of = make_advantage_step(transform, mesh=mesh)
@@ -152,6 +150,9 @@ def run_policy_optimization(
                 )
                 seconds["score"] = run.lap()
 
+            packed = None
+            if config.layout == "packed":
+                packed = pack_rollout(rollout, parts=parts, mesh=mesh, pad_id=tokenizer.pad_id)
             rewards_on_mesh, segment_ids = to_global((rewards, segment_ids), mesh)
             token_advantages, advantages, advantage_state, metrics = advantages_of(
                 state.advantage_state,
@@ -165,6 +166,7 @@ def run_policy_optimization(
                 "prompt_lengths": rollout.prompt_lengths,
                 "completions": rollout.completions,
                 "mask": rollout.mask,
+                "packed": packed,
             }
             if config.old_log_probs == "sampler":
                 old = rollout.log_probs

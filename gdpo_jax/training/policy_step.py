@@ -1,4 +1,4 @@
-"""One policy update from sampled completions and token advantages, and what comes before it."""
+"""One policy update from sampled completions and token advantages, and log-probs without one."""
 
 import functools
 from collections.abc import Callable
@@ -12,19 +12,10 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from gdpo_jax.advantages import (
-    Advantages,
-    AdvantageTransform,
-    RewardBatch,
-    compute_advantages,
-)
-from gdpo_jax.objectives import (
-    ObjectiveConfig,
-    count_denominators,
-    policy_objective,
-    spread_to_tokens,
-)
+from gdpo_jax.objectives import ObjectiveConfig, count_denominators, policy_objective
 from gdpo_jax.policies import Policy, completion_log_probs, pin_rows
+from gdpo_jax.policies.packed_log_probs import packed_log_probs
+from gdpo_jax.policies.packing import PackedGroups
 from gdpo_jax.training.mesh import (
     DEFAULT_RULES,
     ShardingRules,
@@ -32,6 +23,7 @@ from gdpo_jax.training.mesh import (
     check_batch,
     replicated,
 )
+from gdpo_jax.training.packing import computed_tokens, packed_parts
 from gdpo_jax.training.state import TrainState, state_shardings
 from gdpo_jax.training.update import (
     Metrics,
@@ -52,7 +44,8 @@ class PolicyBatch:
     taken to; None means the policy being updated, whose ratios are exactly 1. sampled_log_probs:
     what the sampler reported, only to measure its distance to the trainer. ref_log_probs: None
     without KL. advantages: per token. segment_ids: rank of each token, -1 for none; None without
-    ranks.
+    ranks. packed: the same prompts and completions in packed rows (`pack_rollout`); the layers then
+    compute these.
     """
 
     prompts: Int[AnyArray, "B P"]
@@ -64,11 +57,11 @@ class PolicyBatch:
     ref_log_probs: Float[AnyArray, "B G C"] | None = None
     sampled_log_probs: Float[AnyArray, "B G C"] | None = None
     segment_ids: Int[AnyArray, "B G C"] | None = None
+    packed: PackedGroups | None = None
 
 
 PolicyStep = Callable[[TrainState, PolicyBatch], tuple[TrainState, Metrics]]
-LogProbStep = Callable[[Any, Any, Any, Any, Any], Array]
-AdvantageStep = Callable[..., tuple[Array, Advantages, Any, Metrics]]
+LogProbStep = Callable[..., Array]
 
 
 @functools.lru_cache(maxsize=64)
@@ -90,7 +83,9 @@ def make_policy_step(
 
     Metrics are those of `policy_objective`, summed over micro-batches, with `loss`, `grad_norm`,
     `update_norm`, `healthy`, and, if the sampler's log-probs are given, their absolute difference
-    to those of the policy being updated (`sampler/gap_mean`, `sampler/gap_max`). With
+    to those of the policy being updated (`sampler/gap_mean`, `sampler/gap_max`).
+    `update/computed_tokens` counts what the layers compute, padding included, and
+    `update/filled_fraction` is the share of it that the batch holds, each prompt once. With
     `objective.correction` also `rollout/effective_fraction`, the effective share of tokens.
     `step.lower` is that of `jax.jit`, for compilation ahead of time (`dry_run.py`).
 
@@ -105,13 +100,16 @@ def make_policy_step(
         )
 
         def loss(params, micro):
-            log_probs, entropy = completion_log_probs(
+            log_probs, entropy = _log_probs(
                 policy,
                 params,
-                micro.prompts,
-                micro.prompt_lengths,
-                micro.completions,
-                micro.mask,
+                (
+                    micro.prompts,
+                    micro.prompt_lengths,
+                    micro.completions,
+                    micro.mask,
+                    micro.packed,
+                ),
                 layout=layout,
                 chunk=chunk,
                 temperature=temperature,
@@ -145,6 +143,15 @@ def make_policy_step(
             )
             effective = jnp.square(metrics["rollout/weight_mean"]) / squares
             metrics = {**metrics, "rollout/effective_fraction": effective}
+        computed = computed_tokens(batch, layout)
+        filled = jnp.sum(batch.mask, dtype=jnp.float32) + jnp.sum(
+            batch.prompt_lengths, dtype=jnp.float32
+        )
+        metrics = {
+            **metrics,
+            "update/computed_tokens": jnp.float32(computed),
+            "update/filled_fraction": filled / computed,
+        }
         return guarded_update(policy, state, optimizer, grads, metrics)
 
     compiled = jax.jit(
@@ -156,6 +163,8 @@ def make_policy_step(
 
     def checked(state: TrainState, batch: PolicyBatch) -> tuple[TrainState, Metrics]:
         check_batch(batch.prompts.shape[0], mesh, parts=accumulation_steps, what="prompt batch")
+        if batch.packed is not None and packed_parts(batch.packed, mesh) != accumulation_steps:
+            raise ValueError(f"rows were not packed for {accumulation_steps} micro-batches")
         return compiled(state, batch)
 
     checked.lower = compiled.lower
@@ -172,19 +181,19 @@ def make_log_prob_step(
     layout: str = "shared",
     chunk: int | None = 16,
 ) -> LogProbStep:
-    """`f(params, prompts, prompt_lengths, completions, mask) -> [B, G, C]` log-probs, without
-    gradient.
+    """`f(params, prompts, prompt_lengths, completions, mask, packed=None) -> [B, G, C]` log-probs,
+    without gradient.
 
     For the reference policy, and for the trainer's own log-probs before several inner updates.
     """
     policy = pin_rows(policy, batch_sharding(mesh))
 
-    def log_probs(params, prompts, prompt_lengths, completions, mask):
+    def log_probs(params, prompts, prompt_lengths, completions, mask, packed=None):
         def of(rows):
-            values, _ = completion_log_probs(
+            values, _ = _log_probs(
                 policy,
                 params,
-                *rows,
+                rows,
                 layout=layout,
                 chunk=chunk,
                 temperature=temperature,
@@ -192,75 +201,22 @@ def make_log_prob_step(
             )
             return values
 
-        rows = (prompts, prompt_lengths, completions, mask)
-        if accumulation_steps == 1:
+        rows = (prompts, prompt_lengths, completions, mask, packed)
+        parts = accumulation_steps if packed is None else packed_parts(packed, mesh)
+        if parts == 1:
             return of(rows)
-        return join_rows(jax.lax.map(of, split_rows(rows, accumulation_steps, mesh)), mesh)
+        return join_rows(jax.lax.map(of, split_rows(rows, parts, mesh)), mesh)
 
     return jax.jit(log_probs, out_shardings=batch_sharding(mesh))
 
 
-@functools.lru_cache(maxsize=64)
-def make_advantage_step(transform: AdvantageTransform, *, mesh: Mesh) -> AdvantageStep:
-    """`f(advantage_state, rewards, mask, finished, segment_ids)` on the mesh.
-
-    Returns token advantages `[B, G, C]`, the advantages, the new advantage state, and the metrics
-    of the rewards and of completion lengths.
-    """
-
-    def prepare(advantage_state, rewards: RewardBatch, mask, finished, segment_ids):
-        lengths = jnp.sum(mask, axis=-1, dtype=jnp.float32)
-        advantages, advantage_state, metrics = compute_advantages(
-            transform,
-            rewards,
-            advantage_state,
-            lengths=lengths
-            if rewards.values.ndim == 3
-            else _rank_lengths(mask, segment_ids, rewards.values.shape[3]),
-        )
-        tokens = spread_to_tokens(advantages.values, segment_ids, mask)
-        metrics = {**metrics, **completion_metrics(lengths, finished)}
-        if segment_ids is not None:
-            metrics["completions/items_mean"] = jnp.mean(_count_items(mask, segment_ids))
-        return tokens, advantages, advantage_state, metrics
-
-    over_batch, everywhere = batch_sharding(mesh), replicated(mesh)
-    return jax.jit(
-        prepare,
-        in_shardings=(everywhere, over_batch, over_batch, over_batch, over_batch),
-        out_shardings=(over_batch, over_batch, everywhere, everywhere),
-    )
-
-
-def completion_metrics(lengths: Float[Array, "B G"], finished: Bool[Array, "B G"]) -> Metrics:
-    """Lengths in tokens, of all completions and of those that ended by themselves (0 if none did),
-    and the share of truncated ones.
-    """
-    ended = jnp.maximum(jnp.sum(finished, dtype=lengths.dtype), 1.0)
-    shortest = jnp.min(jnp.where(finished, lengths, jnp.inf))
-    return {
-        "completions/length_mean": jnp.mean(lengths),
-        "completions/length_min": jnp.min(lengths),
-        "completions/length_max": jnp.max(lengths),
-        "completions/truncated_fraction": 1.0 - jnp.mean(finished.astype(lengths.dtype)),
-        "completions/terminated_length_mean": jnp.sum(jnp.where(finished, lengths, 0.0)) / ended,
-        "completions/terminated_length_min": jnp.where(jnp.any(finished), shortest, 0.0),
-        "completions/terminated_length_max": jnp.max(jnp.where(finished, lengths, 0.0)),
-        "tokens": jnp.sum(lengths),
-    }
-
-
-def _count_items(mask: Array, segment_ids: Array) -> Array:
-    """Different ranks, -1 left out, among the tokens of each completion, `[B, G]`."""
-    ranks = jnp.sort(jnp.where(mask, segment_ids, -1), axis=-1)
-    before = jnp.concatenate([jnp.full_like(ranks[..., :1], -1), ranks[..., :-1]], axis=-1)
-    return jnp.sum((ranks >= 0) & (ranks != before), axis=-1, dtype=jnp.float32)
-
-
-def _rank_lengths(mask: Array, segment_ids: Array, ranks: int) -> Array:
-    """Tokens of each rank, `[B, G, R]`."""
-    belongs = segment_ids[..., None] == jnp.arange(ranks)[None, None, None]
-    return jnp.sum(belongs & mask[..., None], axis=2, dtype=jnp.float32)
+def _log_probs(policy: Policy, params: Any, rows: tuple, *, layout: str, **options: Any):
+    """Log-probs and entropies `[B, G, C]`; rows: prompts, their lengths, completions, mask and, if
+    they are packed, `PackedGroups`."""
+    *sequences, packed = rows
+    if packed is not None:
+        return packed_log_probs(policy, params, packed, sequences[-1], **options)
+    return completion_log_probs(policy, params, *sequences, layout=layout, **options)
 
 
 def _flat(rows: Array | None) -> Array | None:

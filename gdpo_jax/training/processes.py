@@ -5,7 +5,7 @@ process alone, the others would wait for it in the next collective for ever. Her
 each other how it went and stop together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -44,9 +44,15 @@ def together(work: Callable[[], T]) -> T:
 
 def agreed_maximum(value: int) -> int:
     """The largest `value` over all processes."""
+    return agreed_maxima([value])[0]
+
+
+def agreed_maxima(values: Sequence[int]) -> list[int]:
+    """The largest of each of `values` over all processes."""
     if jax.process_count() == 1:
-        return value
-    return int(np.max(_gather(np.asarray(value, np.int32))))
+        return list(values)
+    gathered = np.atleast_2d(_gather(np.asarray(values, np.int32)))
+    return np.max(gathered, axis=0).tolist()
 
 
 def _exchange(message: str) -> list[str]:

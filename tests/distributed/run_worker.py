@@ -13,6 +13,8 @@ import toy  # noqa: E402
 from jax.experimental import multihost_utils  # noqa: E402
 
 from gdpo_jax.errors import UserError  # noqa: E402
+from gdpo_jax.rollouts import Rollout  # noqa: E402
+from gdpo_jax.training.packing import pack_rollout  # noqa: E402
 
 
 class SometimesAway(toy.Brevity):
@@ -27,12 +29,28 @@ class SometimesAway(toy.Brevity):
         return super().__call__(completions, records)
 
 
+def packed_shapes(mesh) -> str:
+    """Of rows that the two processes would pack differently: completions of 1 and of 3 tokens."""
+    length = 1 + 2 * jax.process_index()
+    mask = np.broadcast_to(np.arange(6) < length, (8, 4, 6))
+    rollout = Rollout(
+        prompts=np.zeros((8, 8), np.int32),
+        prompt_lengths=np.ones(8, np.int32),
+        completions=np.zeros((8, 4, 6), np.int32),
+        mask=mask,
+        log_probs=np.zeros(mask.shape, np.float32),
+        finished=mask[..., -1],
+    )
+    packed = pack_rollout(rollout, parts=1, mesh=mesh, pad_id=toy.PAD)
+    return f"packed {packed.prompts.shape} {packed.completions.shape}"
+
+
 if __name__ == "__main__":
-    workdir = Path(sys.argv[3])
+    workdir, mesh = Path(sys.argv[3]), toy.mesh_of(8, data=4, fsdp=2)
     try:
         state = toy.run(
             workdir,
-            toy.mesh_of(8, data=4, fsdp=2),
+            mesh,
             config=toy.config(steps=3, accumulation_steps=2, prompts_per_step=16),
             reward_functions=(toy.REWARDS[0], SometimesAway()),
         )
@@ -42,3 +60,4 @@ if __name__ == "__main__":
     leaves = jax.tree.leaves(state.params)
     leaves = [multihost_utils.process_allgather(leaf, tiled=True) for leaf in leaves]
     np.savez(workdir / f"final{jax.process_index()}.npz", *leaves)
+    print(packed_shapes(mesh), flush=True)

@@ -54,6 +54,8 @@ def test_two_processes_stop_together_and_then_end_like_one(tmp_path, worker_envi
 
     codes, outputs = run_two(tmp_path / "two", worker_environment)
     assert codes == [0, 0], outputs
+    # Alone the first process would take two bins a row.
+    assert all("packed (8, 1, 8) (8, 1, 4, 6)" in output for output in outputs), outputs
     assert [row["step"] for row in read_metrics(tmp_path / "two" / "metrics.jsonl")] == [0, 1, 2]
 
     config = toy.config(steps=3, accumulation_steps=2, prompts_per_step=16)

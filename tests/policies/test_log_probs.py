@@ -10,6 +10,7 @@ import pytest
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import DecoderConfig, completion_log_probs, decoder_policy
+from gdpo_jax.policies.attention import causal_attention, causal_mask, masked_attention
 
 CONFIG = DecoderConfig(
     vocab_size=97,
@@ -118,6 +119,18 @@ def test_shared_and_plain_have_equal_gradients_chunked_or_not(batch):
     for layout, chunk in (("plain", 4), ("shared", 3), ("shared", None)):
         _, other = loss_and_gradient(*batch, options=(("layout", layout), ("chunk", chunk)))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * scale), other, exact)
+
+
+@pytest.mark.parametrize("block", [3, 7])
+def test_causal_attention_in_blocks_is_that_of_one_product(block):
+    draw = np.random.default_rng(0)
+    queries = jnp.asarray(draw.normal(size=(2, 7, 4, 6)), jnp.float32)
+    keys, values = jnp.asarray(draw.normal(size=(2, 2, 2, 7, 6)), jnp.float32)
+    mask = causal_mask(jnp.array([7, 4]), 7)
+    whole = masked_attention(queries, keys, values, mask)
+    parts = causal_attention(queries, keys, values, mask, block=block)
+    np.testing.assert_allclose(parts[0], whole[0], atol=1e-6)
+    np.testing.assert_allclose(parts[1, :4], whole[1, :4], atol=1e-6)
 
 
 def test_one_completion_of_a_prompt_is_the_supervised_case(batch):

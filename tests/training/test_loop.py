@@ -267,7 +267,7 @@ def test_options_that_cannot_work_are_refused_at_once(mesh, tmp_path):
     with pytest.raises((UserError, TypeCheckError), match=r"'trainer'.*'sampler'"):
         toy.config(old_log_probs="mine")
     with pytest.raises((UserError, TypeCheckError), match=r"'shared'.*'plain'"):
-        toy.config(layout="packed")
+        toy.config(layout="ragged")
     assert not list(tmp_path.iterdir())
 
 

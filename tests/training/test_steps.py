@@ -79,10 +79,6 @@ def assert_same_update(one, other):
         np.testing.assert_allclose(other[1][name], value, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-def test_one_device_gives_the_update_of_eight(on_eight):
-    assert_same_update(updated(toy.mesh_of(1)), on_eight)
-
-
 def test_four_accumulation_steps_give_the_update_of_one(on_eight):
     assert_same_update(updated(toy.mesh_of(8), accumulation_steps=4), on_eight)
 
@@ -90,11 +86,6 @@ def test_four_accumulation_steps_give_the_update_of_one(on_eight):
 # One key-value head cannot be split over `tensor`, so the table keeps it whole.
 ALL_AXES = {"data": 2, "fsdp": 2, "tensor": 2}
 WHOLE_HEADS = dataclasses.replace(toy.RULES, kv_heads=None)
-
-
-def test_sharded_parameters_give_the_update_of_copied_ones(on_eight):
-    mesh = toy.mesh_of(8, **ALL_AXES)
-    assert_same_update(updated(mesh, rules=WHOLE_HEADS, accumulation_steps=2), on_eight)
 
 
 @pytest.mark.parametrize(("shape", "rules"), [({}, toy.RULES), (ALL_AXES, WHOLE_HEADS)])
@@ -120,15 +111,6 @@ def test_a_step_keeps_every_type_and_sharding_and_traces_once(shape, rules):
             assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
         assert int(state.step) == count
     assert len(traces) == 1
-
-
-def test_optimizer_slots_lie_where_their_parameters_do():
-    state = state_on(toy.mesh_of(8, data=4, fsdp=2))
-    specs = [leaf.sharding.spec for leaf in jax.tree.leaves(state.params)]
-    moments = state.opt_state[1][0]
-    for slots in (moments.mu, moments.nu):
-        assert [leaf.sharding.spec for leaf in jax.tree.leaves(slots)] == specs
-    assert "fsdp" in specs[0]
 
 
 def test_fresh_parameters_do_not_depend_on_the_mesh():

@@ -1,0 +1,297 @@
+#!/usr/bin/env python
+"""The whole step, sample, score and update, against TRL's GRPOTrainer in GDPO mode.
+
+    pip install -e '.[bench]'
+    python scripts/bench_trl.py [--models tiny 30m 135m] [--rounds 2]
+
+Both sides load the same folder of random weights, take the same prompts, sample completions of the
+same length (no stop token), call the same two reward functions and take one AdamW step in float32,
+on the same cores. Each side runs in a process of its own, one after the other, in alternation; a
+step's time is the median over all rounds without each round's first step, which compiles. Each side
+has its faster settings: TRL without gradient checkpointing, JAX recomputing all but the products
+with weights, both without a reference model and with one update a batch. Before its first step each
+side scores the same tokens, and the difference is printed.
+"""
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from bench_models import MODELS, decoder_config
+
+RESULT = "result: "
+
+
+@dataclass(frozen=True)
+class Options:
+    """Models, shapes and rounds; `side` and `folder` are for the processes that this one starts."""
+
+    models: tuple[str, ...] = ("tiny", "30m", "135m")  # of `MODELS`
+    prompts: int = 2  # prompts a step
+    num_samples: int = 8  # completions of each prompt
+    prompt_length: int = 256  # tokens
+    completion_length: int = 64  # tokens
+    steps: int = 4  # a round, the first of which only warms up
+    rounds: int = 2  # each runs both sides
+    remat: str = "dots"  # of the JAX side; the fastest on a CPU
+    side: str | None = None  # jax or trl: run that side on `folder` and print one line of JSON
+    folder: Path | None = None  # with the model
+
+
+def share_of_vowels(texts: Sequence[str]) -> list[float]:
+    return [sum(letter in "aeiou" for letter in text) / max(len(text), 1) for text in texts]
+
+
+def brevity(texts: Sequence[str]) -> list[float]:
+    return [-float(len(text.split())) for text in texts]
+
+
+REWARDS: tuple[Callable[[Sequence[str]], list[float]], ...] = (share_of_vowels, brevity)
+
+
+def prompt_texts(options: Options) -> list[str]:
+    """One letter is one token for the tokenizer of `make_folder`."""
+    draw = np.random.default_rng(0)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz "))
+    return ["".join(row) for row in draw.choice(letters, (options.prompts, options.prompt_length))]
+
+
+def make_folder(model: str, folder: Path, options: Options) -> int:
+    """Random weights and a tokenizer of bytes in a Hugging Face folder; the count of parameters."""
+    import jax
+
+    from gdpo_jax.policies import decoder_policy, num_params, save_pretrained, train_tokenizer
+
+    longest = options.prompt_length + options.completion_length
+    config = decoder_config(model, max_positions=longest)
+    params = jax.jit(decoder_policy(config).init)(jax.random.key(0))
+    tokenizer = train_tokenizer([], vocab_size=259)
+    save_pretrained(folder, config, params, tokenizer)
+    return num_params(params)
+
+
+def run_jax(folder: Path, options: Options) -> dict:
+    """Steps of `run_policy_optimization`."""
+    import jax
+    import jax.numpy as jnp
+
+    from gdpo_jax.advantages import gdpo
+    from gdpo_jax.data import record_batches
+    from gdpo_jax.objectives import ObjectiveConfig
+    from gdpo_jax.policies import (
+        completion_log_probs,
+        decoder_policy,
+        load_pretrained,
+        open_pretrained,
+    )
+    from gdpo_jax.rollouts import SamplerConfig, jax_engine
+    from gdpo_jax.training import (
+        OptimizerConfig,
+        PolicyOptimizationConfig,
+        batch_sharding,
+        create_state,
+        make_mesh,
+        make_optimizer,
+        run_policy_optimization,
+    )
+
+    @dataclass(frozen=True)
+    class Reward:
+        name: str
+        of_texts: Callable[[Sequence[str]], list[float]]
+
+        def __call__(self, completions, records):
+            return self.of_texts([completion.text for completion in completions])
+
+    opened = open_pretrained(folder, remat=options.remat)
+    policy, tokenizer = decoder_policy(opened.config), opened.tokenizer()
+    params, mesh = load_pretrained(opened), make_mesh()
+    texts = prompt_texts(options)
+    ids = np.array([tokenizer.encode(text) for text in texts], np.int32)
+    half = options.prompt_length // 2
+    rows = (ids[:, :half], np.full(len(ids), half, np.int32), ids[:, None, half:])
+    log_probs = jax.jit(lambda p, *rows: completion_log_probs(policy, p, *rows, chunk=None)[0])
+    scored = float(jnp.mean(log_probs(params, *rows, np.ones(rows[2].shape, bool))))
+
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-6))
+    engine = jax_engine(
+        policy,
+        SamplerConfig(
+            max_new_tokens=options.completion_length, stop_ids=(), pad_id=tokenizer.pad_id
+        ),
+        batch_sharding=batch_sharding(mesh),
+    )
+    ended, lengths = [], []
+
+    def on_step(sample):
+        ended.append(time.perf_counter())
+        lengths.append(sample.metrics["completions/length_min"])
+
+    with tempfile.TemporaryDirectory() as workdir:
+        run_policy_optimization(
+            policy,
+            engine,
+            create_state(policy, optimizer, key=jax.random.key(0), mesh=mesh, params=params),
+            optimizer=optimizer,
+            objective=ObjectiveConfig(),
+            transform=gdpo(convention="trl"),
+            reward_functions=[Reward(function.__name__, function) for function in REWARDS],
+            records=record_batches(
+                [{"prompt": row.tolist()} for row in ids], batch_size=options.prompts, seed=0
+            ),
+            encode=lambda record: record["prompt"],
+            tokenizer=tokenizer,
+            config=PolicyOptimizationConfig(
+                steps=options.steps,
+                prompts_per_step=options.prompts,
+                num_samples=options.num_samples,
+                prompt_buckets=(options.prompt_length,),
+                checkpoint_every=options.steps,
+            ),
+            workdir=workdir,
+            mesh=mesh,
+            on_step=on_step,
+        )
+    assert min(lengths) == options.completion_length
+    return {"ended": ended, "scored": scored}
+
+
+def run_trl(folder: Path, options: Options) -> dict:
+    """Steps of `GRPOTrainer`, GDPO being its "normalize_then_sum"."""
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    torch.set_num_threads(cores())
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    texts = prompt_texts(options)
+    ids = torch.tensor([tokenizer(text)["input_ids"] for text in texts])
+    assert ids.shape == (options.prompts, options.prompt_length)
+    half = options.prompt_length // 2
+    with torch.no_grad():
+        logits = model(ids).logits[:, half - 1 : -1].log_softmax(-1)
+    scored = logits.gather(-1, ids[:, half:, None]).mean().item()
+    ended, lengths = [], []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, args, state, control, **others):
+            ended.append(time.perf_counter())
+
+    def reward(function):
+        def named(completions, completion_ids, **others):
+            lengths.extend(len(row) for row in completion_ids)
+            return function(completions)
+
+        named.__name__ = function.__name__
+        return named
+
+    with tempfile.TemporaryDirectory() as workdir:
+        trainer = GRPOTrainer(
+            model=model,
+            processing_class=tokenizer,
+            reward_funcs=[reward(function) for function in REWARDS],
+            train_dataset=Dataset.from_list([{"prompt": text} for text in texts]),
+            args=GRPOConfig(
+                output_dir=workdir,
+                multi_objective_aggregation="normalize_then_sum",
+                per_device_train_batch_size=options.prompts * options.num_samples,
+                num_generations=options.num_samples,
+                max_completion_length=options.completion_length,
+                generation_kwargs={"min_new_tokens": options.completion_length},
+                max_steps=options.steps,
+                beta=0.0,
+                bf16=False,
+                use_cpu=True,
+                gradient_checkpointing=False,
+                save_strategy="no",
+                report_to=[],
+                disable_tqdm=True,
+                dataloader_pin_memory=False,
+            ),
+            callbacks=[Clock()],
+        )
+        trainer.train()
+    assert min(lengths) == options.completion_length
+    return {"ended": ended, "scored": scored}
+
+
+SIDES = {"jax": run_jax, "trl": run_trl}
+
+
+def cores() -> int:
+    """Cores that this process may use; XLA takes as many."""
+    return len(os.sched_getaffinity(0))
+
+
+def run_side(side: str, folder: Path, options: Options) -> dict:
+    """One round of one side in a process of its own."""
+    sizes = ("prompts", "num_samples", "prompt_length", "completion_length", "steps", "remat")
+    command = [sys.executable, __file__, "--side", side, "--folder", str(folder)]
+    for name in sizes:
+        command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    root = str(Path(__file__).parents[1])
+    found = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": root, "HF_HUB_OFFLINE": "1"},
+    )
+    lines = [line for line in found.stdout.splitlines() if line.startswith(RESULT)]
+    if found.returncode or not lines:
+        raise SystemExit(f"the {side} side failed:\n{found.stderr[-3000:]}")
+    return json.loads(lines[-1][len(RESULT) :])
+
+
+def compare(model: str, options: Options) -> None:
+    """Prints one model's times, memory and ratio."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        size = make_folder(model, folder, options)
+        found = {side: [] for side in SIDES}
+        for _ in range(options.rounds):
+            for side in SIDES:
+                found[side].append(run_side(side, folder, options))
+    print(f"{model}: {size / 1e6:.1f}M parameters, vocabulary {MODELS[model][5]}")
+    seconds = {}
+    for side, rounds in found.items():
+        times = [late - early for r in rounds for early, late in zip(r["ended"], r["ended"][1:])]
+        seconds[side] = statistics.median(times)
+        peak = max(r["peak_bytes"] for r in rounds) / 2**30
+        print(
+            f"  {side}  {seconds[side]:9.3f} s a step ({min(times):.3f} to {max(times):.3f}), "
+            f"peak {peak:.2f} GiB"
+        )
+    difference = abs(found["jax"][0]["scored"] - found["trl"][0]["scored"])
+    print(f"  mean log-prob of the same tokens differs by {difference:.1e}")
+    print(f"  trl / jax  {seconds['trl'] / seconds['jax']:9.2f} x", flush=True)
+
+
+def main(options: Options) -> None:
+    """Prints the ratios of all models, or runs one side."""
+    if options.side is not None:
+        found = SIDES[options.side](options.folder, options)
+        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(RESULT + json.dumps({**found, "peak_bytes": peak}))
+        return
+    print(
+        f"{options.prompts} prompts, P={options.prompt_length}, C={options.completion_length}, "
+        f"G={options.num_samples}, float32, {cores()} cores, remat {options.remat}"
+    )
+    for model in options.models:
+        compare(model, options)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

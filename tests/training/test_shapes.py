@@ -1,0 +1,115 @@
+"""The whole step, rewards to new parameters, is the same on every shape of the mesh."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+import pytest
+import toy
+
+from gdpo_jax.advantages import RewardBatch, gdpo
+from gdpo_jax.objectives import ObjectiveConfig
+from gdpo_jax.training import (
+    PolicyBatch,
+    ShardingRules,
+    batch_sharding,
+    create_state,
+    make_advantage_step,
+    make_log_prob_step,
+    make_optimizer,
+    make_policy_step,
+    to_global,
+)
+from gdpo_jax.training.state import named_leaves
+
+B, G, P, C, K = 16, 4, 6, 8, 3
+# Adam's first update is the sign of the gradient, and a gradient of rounding size has none: eps
+# stands above it.
+OPTIMIZER = make_optimizer(dataclasses.replace(toy.OPTIMIZER, weight_decay=0.1, eps=1e-4))
+OBJECTIVE = ObjectiveConfig(kl="k3", kl_coef=0.1, entropy_coef=0.01, aggregation="grpo")
+# data x fsdp x tensor. One key-value head cannot be split over `tensor`: the table keeps it whole.
+SHAPES = [(8, 1, 1), (2, 4, 1), (2, 2, 2)]
+RULES = {1: ShardingRules(), 2: ShardingRules(kv_heads=None)}
+
+
+def rollout():
+    draw = np.random.default_rng(0)
+    lengths = draw.integers(0, C + 1, (B, G))
+    lengths[0, 0], lengths[0, 1] = 0, C
+    rewards = RewardBatch(
+        values=draw.normal(size=(B, G, K)).astype(np.float32),
+        valid=draw.uniform(size=(B, G, K)) < 0.9,
+        names=("a", "b", "c"),
+    )
+    return rewards, {
+        "prompts": draw.integers(0, 14, (B, P)).astype(np.int32),
+        "prompt_lengths": draw.integers(1, P + 1, B).astype(np.int32),
+        "completions": draw.integers(0, 14, (B, G, C)).astype(np.int32),
+        "mask": np.arange(C)[None, None] < lengths[:, :, None],
+    }
+
+
+def whole_step(mesh, rules, accumulation_steps=1):
+    """Advantages, reference log-probs and two updates; the state and all metrics."""
+    options = {"mesh": mesh, "chunk": 3, "accumulation_steps": accumulation_steps}
+    state = create_state(toy.POLICY, OPTIMIZER, key=jax.random.key(5), mesh=mesh, rules=rules)
+    rewards, sequences = to_global(rollout(), mesh)
+    mask = sequences["mask"]
+    transform = gdpo()
+    token_advantages, _, _, reported = make_advantage_step(transform, mesh=mesh)(
+        transform.init(rewards.names), rewards, mask, mask[..., -1], None
+    )
+    reference = make_log_prob_step(toy.POLICY, **options)(state.params, **sequences)
+    batch = PolicyBatch(
+        **sequences,
+        advantages=token_advantages,
+        old_log_probs=reference,
+        ref_log_probs=reference,
+        sampled_log_probs=reference,
+    )
+    for leaf in jax.tree.leaves(batch):
+        assert leaf.sharding.is_equivalent_to(batch_sharding(mesh), leaf.ndim)
+    step = make_policy_step(toy.POLICY, OPTIMIZER, OBJECTIVE, rules=rules, **options)
+    for _ in range(2):
+        state, metrics = step(state, batch)
+    return state, toy.as_numpy({**reported, **metrics})
+
+
+@pytest.fixture(scope="module")
+def on_one():
+    state, metrics = whole_step(toy.mesh_of(1), ShardingRules())
+    return toy.as_numpy((state.params, state.opt_state)), metrics
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_whole_step_is_that_of_one_device(on_one, shape):
+    data, fsdp, tensor = shape
+    mesh, rules = toy.mesh_of(8, data=data, fsdp=fsdp, tensor=tensor), RULES[tensor]
+    state, metrics = whole_step(mesh, rules, accumulation_steps=2 if tensor > 1 else 1)
+    (params, slots), expected = on_one
+    fresh = create_state(toy.POLICY, OPTIMIZER, key=jax.random.key(5), mesh=toy.mesh_of(1)).params
+    for ours, theirs, start in (
+        (state.params, params, toy.as_numpy(fresh)),
+        (state.opt_state[1][0].mu, slots[1][0].mu, None),
+        (state.opt_state[1][0].nu, slots[1][0].nu, None),
+    ):
+        # Of parameters the change is compared, which is small against them.
+        change = theirs if start is None else jax.tree.map(np.subtract, theirs, start)
+        difference = jax.tree.map(np.subtract, toy.as_numpy(ours), theirs)
+        assert optax.tree.norm(difference) < 1e-5 * optax.tree.norm(change)
+    assert metrics.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    assert_no_copies_over_fsdp(state, fsdp)
+
+
+def assert_no_copies_over_fsdp(state, fsdp):
+    """Each of the fsdp shards holds its part only of all parameters and all of their slots."""
+    leaves = named_leaves((state.params, state.opt_state))
+    arrays = {name: leaf for name, leaf in leaves.items() if leaf.ndim}
+    assert len(arrays) == 3 * len(jax.tree.leaves(state.params))
+    for name, leaf in arrays.items():
+        assert "fsdp" in leaf.sharding.spec, name
+        shard = np.prod(leaf.sharding.shard_shape(leaf.shape))
+        assert shard * fsdp <= leaf.size, name
