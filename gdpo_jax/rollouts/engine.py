@@ -85,14 +85,12 @@ def jax_engine(
 
 @functools.lru_cache(maxsize=64)
 def _jitted(policy, config, num_samples, batch_sharding):
-    if batch_sharding is not None:
-        policy = pin_rows(policy, batch_sharding)
-
-    def run(params, prompts, prompt_lengths, key):
-        return sample(
-            policy, params, prompts, prompt_lengths, key, num_samples=num_samples, config=config
-        )
-
+    options = {"num_samples": num_samples, "config": config}
     if batch_sharding is None:
-        return jax.jit(run)
-    return jax.jit(run, out_shardings=batch_sharding)
+        return jax.jit(functools.partial(sample, policy, **options))
+    devices = batch_sharding.mesh.size
+    pieces = devices // batch_sharding.shard_shape((devices,))[0]
+    return jax.jit(
+        functools.partial(sample, pin_rows(policy, batch_sharding), pieces=pieces, **options),
+        out_shardings=batch_sharding,
+    )
