@@ -17,7 +17,6 @@ that drops finished rows on its way with the one that keeps them all until the l
 """
 
 import argparse
-import dataclasses
 import functools
 import math
 import time

@@ -144,7 +144,7 @@ def stages(slots: int, width: int, config: SamplerConfig) -> list[tuple[int, int
 
 def empty_rows(uniforms: Float[Array, "B G C"], pad_id: int, pieces: int) -> Rows:
     """All rows before their first token."""
-    batch, samples, length = uniforms.shape
+    batch, samples, _ = uniforms.shape
     number = jnp.arange(batch // pieces * samples, dtype=jnp.int32)
     origin = jnp.broadcast_to(number[None], (pieces, number.size)).reshape(batch, samples)
     return Rows(
