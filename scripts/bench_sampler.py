@@ -1,22 +1,26 @@
 #!/usr/bin/env python
 """Tokens per second of the sampler, against a naive scanned decode in the same run.
 
-    python scripts/bench_sampler.py [--models tiny 30M] [--batches 1 8 32 128] [--prompt 32]
+    python scripts/bench_sampler.py [--models tiny 30M 135M] [--batches 1 8 32 128] [--prompt 32]
                                     [--new-tokens 64] [--repeats 5] [--copy-megabytes 256]
 
 The naive decode is what one writes first: `lax.scan` over steps of the scanned decoder with one
 stacked cache, `jax.random.categorical`, and a log-softmax for the log-probability. Both draw one
 completion of each of `batch` different prompts in float32, and no token stops; times are of whole
-calls, and take turns. The share of the bandwidth is what a step must read (every matrix, keys and
-values of the tokens so far) against a copy of a large array, measured in the same run.
+calls, the fastest of several that take turns.
 
-The second table draws completions of spread lengths, 8 a prompt where the batch allows: log-normal
-with its median at 0.35 of the limit and a deviation of 0.5 in the logarithm, cut at the limit, made
-by a stop token whose probability at each position is that of the length. It compares the sampler
-that drops finished rows on its way with the one that keeps them all until the last one ends.
+On an accelerator the last column is the share of the memory bandwidth: what the steps must read
+(every matrix, and keys and values of the tokens so far), by the time, by the bandwidth of a copy
+measured in the same run. A CPU keeps the weights of small models in its caches, and has none.
+
+The second table draws completions of spread lengths, 8 of each prompt where the batch allows:
+log-normal with the median at 0.35 of the limit and a deviation of 0.5 in the logarithm, cut at the
+limit, by a stop token with the hazard of that length at each position. It compares the sampler that
+goes on with the unfinished rows alone with itself keeping all rows until the last one ends.
 """
 
 import argparse
+import dataclasses
 import functools
 import math
 import time
@@ -137,29 +141,57 @@ def measure_bandwidth(repeats: int, megabytes: int) -> float:
     return 2 * x.nbytes / best_seconds({"copy": lambda: copy(x)}, repeats)["copy"]
 
 
-def compare_with_naive(name: str, batch: int, bandwidth: float, options) -> str:
-    policy = decoder_policy(MODELS[name])
-    params = jax.jit(policy.init)(jax.random.key(0))
-    size, length = options.prompt, options.new_tokens
+def inputs(policy: Policy, batch: int, size: int):
+    """Parameters, and prompts that are all `size` long, with a key."""
     draw = np.random.default_rng(0).integers
     prompts = jnp.asarray(draw(0, policy.config.vocab_size, (batch, size), np.int32))
-    lengths, key = jnp.full((batch,), size, jnp.int32), jax.random.key(1)
-    config = SamplerConfig(max_new_tokens=length, stop_ids=(-1,), pad_id=0)
+    params = jax.jit(policy.init)(jax.random.key(0))
+    return params, prompts, jnp.full((batch,), size, jnp.int32), jax.random.key(1)
+
+
+def compare_with_naive(name: str, batch: int, bandwidth: float | None, options) -> str:
+    policy = decoder_policy(MODELS[name])
+    size, length = options.prompt, options.new_tokens
+    params, prompts, lengths, key = inputs(policy, batch, size)
+    config = SamplerConfig(max_new_tokens=length, stop_ids=(-1,), pad_id=0, halvings=0)
     ours = compiled_sample(policy, config, 1)
     naive = jax.jit(functools.partial(naive_decode, policy, length=length))
-    seconds = best_seconds(
-        {
-            "ours": lambda: ours(params, prompts, lengths, key),
-            "naive": lambda: naive(params, prompts, key),
-        },
-        options.repeats,
-    )
-    floor = length * bytes_a_step(policy.config, params, batch, size + length / 2)
+    runs = {
+        "ours": lambda: ours(params, prompts, lengths, key),
+        "naive": lambda: naive(params, prompts, key),
+    }
+    seconds = best_seconds(runs, options.repeats)
     speed = {which: batch * length / taken for which, taken in seconds.items()}
-    return (
-        f"{name:6s}{batch:6d}{speed['naive']:12.0f}{speed['ours']:12.0f}"
-        f"{speed['ours'] / speed['naive']:8.2f} x{floor / seconds['ours'] / bandwidth:10.1%}"
-    )
+    share = ""
+    if bandwidth is not None:
+        needed = length * bytes_a_step(policy.config, params, batch, size + length / 2)
+        share = f"{needed / seconds['ours'] / bandwidth:12.1%}"
+    ratio = seconds["naive"] / seconds["ours"]
+    speeds = f"{speed['naive']:14.0f}{speed['ours']:14.0f}"
+    return f"{name:6s}{batch:7d}{speeds}{ratio:10.2f} x{share}"
+
+
+def compare_lengths(name: str, batch: int, options) -> str:
+    limit = options.new_tokens
+    num_samples = 8 if batch % 8 == 0 else 1
+    plain = decoder_policy(MODELS[name])
+    given = inputs(plain, batch // num_samples, options.prompt)
+    policy = with_lengths(plain, prompt=options.prompt, limit=limit)
+    config = SamplerConfig(max_new_tokens=limit, stop_ids=(STOP,), pad_id=0)
+    programs = {
+        "moving": compiled_sample(policy, config, num_samples),
+        "keeping": compiled_sample(policy, dataclasses.replace(config, halvings=0), num_samples),
+    }
+    rollouts = {which: jax.device_get(program(*given)) for which, program in programs.items()}
+    lengths = rollouts["keeping"].mask.sum(axis=-1)
+    same = (rollouts["moving"].completions == rollouts["keeping"].completions).mean()
+    runs = {which: functools.partial(program, *given) for which, program in programs.items()}
+    seconds = best_seconds(runs, options.repeats)
+    speed = {which: lengths.sum() / taken for which, taken in seconds.items()}
+    ratio = seconds["keeping"] / seconds["moving"]
+    speeds = f"{speed['keeping']:14.0f}{speed['moving']:14.0f}"
+    spread = f"{lengths.mean():10.0f}{lengths.max():6d}"
+    return f"{name:6s}{batch:7d}{speeds}{ratio:10.2f} x{spread}{same:14.1%}"
 
 
 def main() -> None:
@@ -170,12 +202,23 @@ def main() -> None:
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
-    bandwidth = measure_bandwidth(options.repeats, options.copy_megabytes)
-    print(f"device {jax.devices()[0].device_kind}, copy {bandwidth / 1e9:.1f} GB/s")
-    print("model  batch  naive tok/s   ours tok/s   ratio  bandwidth")
+    device, bandwidth = jax.devices()[0], None
+    print(f"device {device.device_kind}, JAX {jax.__version__}")
+    if device.platform != "cpu":
+        bandwidth = measure_bandwidth(options.repeats, options.copy_megabytes)
+        print(f"bandwidth of a copy {bandwidth / 1e9:.1f} GB/s")
+    print(f"\n{'model':6s}{'batch':>7s}{'naive tok/s':>14s}{'sampler tok/s':>14s}{'ratio':>11s}")
     for name in options.models:
         for batch in options.batches:
             print(compare_with_naive(name, batch, bandwidth, options), flush=True)
+    print("\ncompletions of spread lengths")
+    titles = f"{'keeping tok/s':>14s}{'moving tok/s':>14s}{'ratio':>11s}"
+    print(f"{'model':6s}{'batch':>7s}{titles}{'mean':>11s}{'max':>6s}{'same tokens':>14s}")
+    for name in options.models:
+        for batch in options.batches:
+            # With fewer rows the sampler keeps them all.
+            if batch > SamplerConfig.fewest_rows:
+                print(compare_lengths(name, batch, options), flush=True)
 
 
 if __name__ == "__main__":
