@@ -32,7 +32,12 @@ POLICY = decoder_policy(
 SAMPLER = SamplerConfig(max_new_tokens=16, stop_ids=(3, 7, 9, 11, 13), pad_id=0)
 
 
-@functools.partial(jax.jit, static_argnames=("num_samples", "config", "pieces"))
+# Compile time is what this test costs.
+@functools.partial(
+    jax.jit,
+    static_argnames=("num_samples", "config", "pieces"),
+    compiler_options={"xla_backend_optimization_level": 0},
+)
 def draw(params, prompts, lengths, **options):
     return sample(POLICY, params, prompts, lengths, jax.random.key(5), **options)
 
@@ -81,6 +86,14 @@ def numbered(finished):
     return shared, rows, (KeyValues(keys, jnp.swapaxes(keys, -1, -2)),)
 
 
+needed_of = jax.jit(slots_needed, static_argnums=(1, 2))
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def compacted(finished, shape):
+    return compact(*numbered(finished), shape=shape, pieces=1)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**31), st.sampled_from([(3, 4), (4, 1), (2, 5)]), st.floats(0.0, 1.0))
 def test_unfinished_rows_keep_all_they_have(seed, shape, share):
@@ -88,14 +101,14 @@ def test_unfinished_rows_keep_all_they_have(seed, shape, share):
     slots, width = narrower(*shape)
     left = [np.flatnonzero(~row) + i * shape[1] for i, row in enumerate(finished)]
     needed = sum(-(-len(row) // width) for row in left)
-    assert int(slots_needed(jnp.asarray(finished), width, 1)) == needed
+    assert int(needed_of(finished, width, 1)) == needed
     if needed > slots:
         return
     shared, rows, (cache,) = compact(
         *numbered(jnp.asarray(finished)), shape=(slots, width), pieces=1
     )
-    kept = ~np.asarray(rows.results.finished)
-    np.testing.assert_array_equal(np.asarray(rows.origin)[kept], np.concatenate(left))
+    kept = ~rows.results.finished
+    np.testing.assert_array_equal(rows.origin[kept], np.concatenate(left))
     np.testing.assert_array_equal(rows.token[kept], rows.origin[kept])
     np.testing.assert_array_equal(rows.uniforms[kept][:, 0], rows.origin[kept])
     for slot, column in np.argwhere(kept):
@@ -110,7 +123,7 @@ def test_results_go_back_to_where_rows_began_and_empty_rows_nowhere():
     finished = jnp.array([[True, False, True], [True, True, False]])
     _, rows, _ = numbered(finished)
     before = rows.results
-    _, moved, _ = compact(*numbered(finished), shape=(2, 2), pieces=1)
+    _, moved, _ = compacted(finished, (2, 2))
     assert int((~moved.results.finished).sum()) == 2
     drawn = moved.results.replace(tokens=jnp.full((2, 2, 3), 9), finished=jnp.ones((2, 2), bool))
     merged = gather_results(before, moved.replace(results=drawn), 1)
