@@ -6,6 +6,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+from gdpo_jax.compilation import keep_programs
 from gdpo_jax.errors import UserError
 
 __all__ = ["run_command"]
@@ -20,9 +21,11 @@ def run_command(
 ) -> int:
     """Runs the command that `arguments` name (None: those of the process); returns the exit status.
 
+    What JAX compiles on the way is kept in the user's cache folder (`keep_programs`).
     A mistake of the user (`UserError`) prints one message and gives 2; anything else is a defect
     and keeps its traceback.
     """
+    keep_programs()
     try:
         tyro.extras.subcommand_cli_from_dict(
             dict(commands), prog=prog, description=description, args=arguments

@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "gdpo_jax.errors": 0,
+    "gdpo_jax.compilation": 0,
     "gdpo_jax.advantages": 0,
     "gdpo_jax.objectives": 0,
     "gdpo_jax.policies": 1,

@@ -67,11 +67,9 @@ class RunOptions:
         return self.run_dir or Path("runs") / self.preset
 
     def open(self) -> Workspace:
-        """The workspace, built where it is missing; compiled programs are kept beside it."""
+        """The workspace, built where it is missing."""
         if self.distributed:
             jax.distributed.initialize()
-        cache = self.folder() / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(cache.absolute()))
         return open_workspace(
             self.folder(),
             self.settings(),

@@ -10,7 +10,6 @@ from gdpo_jax.policies.decoder import (
     num_params,
     pin_rows,
     trained_part,
-    unstack_layers,
     with_trained_part,
 )
 from gdpo_jax.policies.families import gemma3, llama3, qwen3, qwen25, smollm2
@@ -56,6 +55,5 @@ __all__ = [
     "smollm2_path",
     "train_tokenizer",
     "trained_part",
-    "unstack_layers",
     "with_trained_part",
 ]

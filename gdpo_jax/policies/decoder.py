@@ -1,7 +1,7 @@
 """One decoder-only transformer as a policy: pure functions over a plain tree of float32 arrays.
 
 Layers (layer.py) have their parameters stacked on a leading axis and scanned to train, or given as
-a tuple and unrolled to decode (`unstack_layers`).
+a tuple and unrolled to decode (unrolling.py).
 """
 
 import functools
@@ -17,6 +17,7 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.policies.attention import KeyValues, cached, masked, within
 from gdpo_jax.policies.config import DecoderConfig
 from gdpo_jax.policies.layer import Layer, RMSNorm
+from gdpo_jax.policies.unrolling import unroll_layers
 
 Params = PyTree[Float[Array, "..."]]
 
@@ -42,7 +43,7 @@ class Policy(NamedTuple):
     unembed(params, hidden [..., D]) -> float32 logits [..., V].
     init_cache(batch, length) -> an empty cache of `length` slots.
 
-    unroll(params) -> the same parameters for a decoding loop, layers as a tuple.
+    unroll(params) -> the same parameters for a decoding loop: layers as a tuple, projections fused.
     reference(params) -> those of the policy before training, where `params` hold them, or None.
     trained: the branch of `params` that training changes; None for all of them.
     trained_config: what that branch is (a LoraConfig), which a continuation of a run must share.
@@ -94,16 +95,6 @@ def checkpointed(body: Callable, remat: str) -> Callable:
         return body
     policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
     return jax.checkpoint(body, policy=policy, prevent_cse=False)
-
-
-def unstack_layers(params: Params) -> Params:
-    """The same parameters with `layers` as a tuple of single layers, which `forward` unrolls.
-
-    Do it once, before a decoding loop: inside it, slices of stacked weights are copies each step.
-    """
-    depth = jax.tree.leaves(params["layers"])[0].shape[0]
-    layers = tuple(jax.tree.map(lambda p: p[i], params["layers"]) for i in range(depth))  # noqa: B023
-    return {**params, "layers": layers}
 
 
 def decoder_policy(config: DecoderConfig) -> Policy:
@@ -219,9 +210,10 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         positions = jnp.zeros((batch, length), jnp.int32)
         return Cache(empty, positions, jnp.zeros((), jnp.int32))
 
-    return Policy(
-        config, init, logical_axes, apply, forward, unembed, init_cache, unroll=unstack_layers
-    )
+    def unroll(params: Params) -> Params:
+        return unroll_layers(params, config)
+
+    return Policy(config, init, logical_axes, apply, forward, unembed, init_cache, unroll)
 
 
 def num_params(params: Any) -> int:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from gdpo_jax.policies.attention import Attend
 from gdpo_jax.policies.config import DecoderConfig, RopeScaling
+from gdpo_jax.policies.unrolling import ATTENTION_INPUTS, MLP_INPUTS
 
 
 def rotary_frequencies(
@@ -112,25 +113,40 @@ class Layer(nn.Module):
 
         # What layers add starts smaller the more of them there are, so that tokens stay audible.
         branches = 2 * c.num_layers
-        wq = kernel("query", (d, heads, size), ("embed", "heads", "head_dim"), d)
-        wk = kernel("key", (d, kv, size), ("embed", "kv_heads", "head_dim"), d)
-        wv = kernel("value", (d, kv, size), ("embed", "kv_heads", "head_dim"), d)
+        fused = self.has_variable("params", ATTENTION_INPUTS)
+        if not fused:
+            wq = kernel("query", (d, heads, size), ("embed", "heads", "head_dim"), d)
+            wk = kernel("key", (d, kv, size), ("embed", "kv_heads", "head_dim"), d)
+            wv = kernel("value", (d, kv, size), ("embed", "kv_heads", "head_dim"), d)
         inner = heads * size * branches
         wo = kernel("out", (heads, size, d), ("heads", "head_dim", "embed"), inner)
-        wg = kernel("gate", (d, c.d_ff), ("embed", "mlp"), d)
-        wu = kernel("up", (d, c.d_ff), ("embed", "mlp"), d)
+        if not fused:
+            wg = kernel("gate", (d, c.d_ff), ("embed", "mlp"), d)
+            wu = kernel("up", (d, c.d_ff), ("embed", "mlp"), d)
         wd = kernel("down", (c.d_ff, d), ("mlp", "embed"), c.d_ff * branches)
 
-        def product(x, w, name):
-            y = x @ w
+        def adapted(y, x, name):
             # Adapters of low rank that lie beside the matrix (lora.py).
             if self.has_variable("params", f"{name}_lora"):
                 pair = self.get_variable("params", f"{name}_lora")
                 y = y + (x @ pair["a"].astype(x.dtype)) @ pair["b"].astype(x.dtype)
             return y
 
-        def project(x, w, heads, name, axis):
-            y = product(x, w.reshape(d, heads * size), name).reshape(*shape, heads, size)
+        def attention_inputs(x):
+            if not fused:
+                return [x @ w.reshape(d, -1) for w in (wq, wk, wv)]
+            y = jnp.tensordot(x, self.get_variable("params", ATTENTION_INPUTS), 1)
+            shared = heads // kv
+            return [y[:, :, :shared], y[:, :, shared], y[:, :, shared + 1]]
+
+        def mlp_inputs(x):
+            if not fused:
+                return x @ wg, x @ wu
+            y = jnp.tensordot(x, self.get_variable("params", MLP_INPUTS), 1)
+            return y[:, 0], y[:, 1]
+
+        def project(x, y, heads, name, axis):
+            y = adapted(y.reshape(len(x), -1), x, name).reshape(*shape, heads, size)
             if c.attention_bias:
                 zeros = nn.with_logical_partitioning(nn.initializers.zeros, (axis, "head_dim"))
                 bias = self.param(f"{name}_bias", zeros, (heads, size), jnp.float32)
@@ -154,18 +170,22 @@ class Layer(nn.Module):
         shape = x.shape[:2]
         x = x.reshape(-1, d)
         normal = norm("attention_norm")(x)
-        queries = place(project(normal, wq, heads, "query", "heads"), "query")
-        keys = place(project(normal, wk, kv, "key", "kv_heads"), "key")
-        values = project(normal, wv, kv, "value", "kv_heads")
+        queries, keys, values = attention_inputs(normal)
+        queries = place(project(normal, queries, heads, "query", "heads"), "query")
+        keys = place(project(normal, keys, kv, "key", "kv_heads"), "key")
+        values = project(normal, values, kv, "value", "kv_heads")
         if c.query_scalar is not None:
             # Layouts divide scores by the root of the head size.
             queries = queries * (c.head_dim / c.query_scalar) ** 0.5
         mixed, cache = attend(queries, keys, values, cache, local)
-        mixed = product(mixed.reshape(-1, heads * size), wo.reshape(heads * size, d), "out")
+        mixed = mixed.reshape(-1, heads * size)
+        mixed = adapted(mixed @ wo.reshape(heads * size, d), mixed, "out")
         x = x + added(mixed, "attention_post_norm")
 
         normal = norm("mlp_norm")(x)
-        gate = ACTIVATIONS[c.activation](product(normal, wg, "gate"))
-        mixed = product(gate * product(normal, wu, "up"), wd, "down")
+        gate, up = mlp_inputs(normal)
+        gate = ACTIVATIONS[c.activation](adapted(gate, normal, "gate"))
+        mixed = gate * adapted(up, normal, "up")
+        mixed = adapted(mixed @ wd, mixed, "down")
         x = x + added(mixed, "mlp_post_norm")
         return x.reshape(*shape, d), cache

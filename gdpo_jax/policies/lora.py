@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key, PyTree
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies.decoder import Params, Policy, unstack_layers
+from gdpo_jax.policies.decoder import Params, Policy
 
 # The first axes of a layer's matrix that are inputs; the others are outputs.
 INPUT_AXES = {"query": 1, "key": 1, "value": 1, "out": 2, "gate": 1, "up": 1, "down": 1}
@@ -112,9 +112,9 @@ def lora_policy(policy: Policy, config: LoraConfig) -> Policy:
 
     def unroll(params: Params) -> Params:
         if ADAPTERS in params and policy.config.dtype == "float32":
-            return unstack_layers(lora_merge(params[BASE], params[ADAPTERS], config))
+            return policy.unroll(lora_merge(params[BASE], params[ADAPTERS], config))
         # In bfloat16 a sum with W would round the small A B away, unlike in training.
-        return unstack_layers(joined(params))
+        return policy.unroll(joined(params))
 
     def apply(params: Params, *arguments: Any, **options: Any) -> Any:
         return policy.apply(joined(params), *arguments, **options)

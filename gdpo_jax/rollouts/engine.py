@@ -50,10 +50,10 @@ class JaxEngine:
         *,
         num_samples: int,
     ) -> Rollout:
-        """As the protocol says; the rollout's prompts are padded to a whole number of buckets."""
+        """As the protocol says; the rollout's prompts are padded to a bucket."""
         room = self.policy.config.max_positions - self.config.max_new_tokens
         size = prompts.shape[1]
-        extra = max(0, min(-size % self.bucket, room - size))
+        extra = max(0, min(padded_size(size, self.bucket), room) - size)
         pad = np.pad if isinstance(prompts, np.ndarray) else jnp.pad
         prompts = pad(prompts, ((0, 0), (0, extra)), constant_values=self.config.pad_id)
         if self.batch_sharding is not None:
@@ -74,7 +74,8 @@ def jax_engine(
 
     batch_sharding: how the leading axis of prompts and of the rollout lies on a mesh; parameters
       stay where they are.
-    bucket: prompt lengths are padded up to a multiple of it, so that few programs compile.
+    bucket: prompt lengths are padded up to 1, 2, 3, 4, 6, 8, 12, ... times it (`padded_size`), so
+      that few programs compile.
 
     Raises UserError for a bucket below 1.
     """
@@ -83,16 +84,27 @@ def jax_engine(
     return JaxEngine(policy, config, batch_sharding, bucket)
 
 
+def padded_size(size: int, bucket: int) -> int:
+    """The least of 1, 2, 3, 4, 6, 8, 12, 16, ... times `bucket` that is not below `size`.
+
+    Two sizes a doubling: at most half of the prompt is added beyond the second bucket, and prompts
+    up to 2,048 need 12 programs where multiples of 32 need 64.
+    """
+    low = bucket
+    while 2 * low < size:
+        low *= 2
+    between = low + low // 2 if low > bucket else 2 * low
+    return next(legal for legal in (bucket, between, 2 * low) if legal >= size)
+
+
 @functools.lru_cache(maxsize=64)
 def _jitted(policy, config, num_samples, batch_sharding):
-    if batch_sharding is not None:
-        policy = pin_rows(policy, batch_sharding)
-
-    def run(params, prompts, prompt_lengths, key):
-        return sample(
-            policy, params, prompts, prompt_lengths, key, num_samples=num_samples, config=config
-        )
-
+    options = {"num_samples": num_samples, "config": config}
     if batch_sharding is None:
-        return jax.jit(run)
-    return jax.jit(run, out_shardings=batch_sharding)
+        return jax.jit(functools.partial(sample, policy, **options))
+    devices = batch_sharding.mesh.size
+    pieces = devices // batch_sharding.shard_shape((devices,))[0]
+    return jax.jit(
+        functools.partial(sample, pin_rows(policy, batch_sharding), pieces=pieces, **options),
+        out_shardings=batch_sharding,
+    )

@@ -35,6 +35,9 @@ class SamplerConfig:
     temperature: 0 takes the most likely token each time (log-probs are then those at 1).
     top_p: tokens outside of the smallest set with this much probability are never drawn.
     stop_ids: any of these tokens ends a completion, and is part of it.
+    halvings: how often at most decoding goes on with half the rows, once the others are done. Each
+      compiles the decoding loop once more; tokens and log-probs are the same.
+    fewest_rows: a loop with fewer rows on a device is not worth it.
     Raises UserError for values outside of their range.
     """
 
@@ -43,6 +46,8 @@ class SamplerConfig:
     pad_id: int
     temperature: float = 1.0
     top_p: float = 1.0
+    halvings: int = 2
+    fewest_rows: int = 8
 
     def __post_init__(self):
         if self.max_new_tokens < 1:
@@ -51,3 +56,7 @@ class SamplerConfig:
             raise UserError(f"temperature must be 0 (greedy) or above, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+        if self.halvings < 0:
+            raise UserError(f"halvings must be 0 or above, got {self.halvings}")
+        if self.fewest_rows < 1:
+            raise UserError(f"fewest_rows must be at least 1, got {self.fewest_rows}")

@@ -1,7 +1,8 @@
 """The jitted sampler: each prompt is computed once, then G completions decode side by side.
 
 The prompt's keys and values stay one copy per prompt; only the new tokens' are kept per completion.
-Layers are scanned for the prompt and unrolled in the decoding loop.
+Layers are scanned for the prompt, and unrolled with fused projections in the decoding loop, which
+goes on with fewer rows once enough of them are done.
 """
 
 import jax
@@ -19,6 +20,15 @@ from gdpo_jax.policies.attention import (
     within,
 )
 from gdpo_jax.rollouts.choosing import choose_token
+from gdpo_jax.rollouts.compaction import (
+    Results,
+    Rows,
+    Slots,
+    compact,
+    gather_results,
+    narrower,
+    slots_needed,
+)
 from gdpo_jax.rollouts.records import Rollout, SamplerConfig
 
 
@@ -31,13 +41,17 @@ def sample(
     *,
     num_samples: int,
     config: SamplerConfig,
+    pieces: int = 1,
 ) -> Rollout:
     """`num_samples` completions of each prompt; the key is consumed.
 
     Prompts are right-padded and hold at least one token. What row (b, g) draws depends on the key,
     b, g and its own prompt alone: not on other rows, padding rows or the number of devices. The
-    loop ends when every row has met a stop token. Raises UserError for rows longer than the
-    policy's positions.
+    loop ends when every row has met a stop token.
+
+    pieces: into how many equal ones the leading axis is cut over devices; unfinished rows move
+      together inside of each. Raises UserError if B does not divide by it, and for rows longer than
+      the policy's positions.
     """
     batch, size = prompts.shape
     length = config.max_new_tokens
@@ -46,76 +60,131 @@ def sample(
             f"prompt length {size} and max_new_tokens {length} exceed the policy's "
             f"{policy.config.max_positions} positions"
         )
-    stop_ids = jnp.array(config.stop_ids, jnp.int32)
-    uniforms = row_uniforms(key, batch, num_samples, length)
+    if batch % pieces:
+        raise UserError(f"{batch} prompts do not divide into {pieces} pieces over devices")
     last, prompt_cache = prefill(policy, params, prompts, prompt_lengths)
     params = policy.unroll(params)
     depth = range(policy.config.num_layers)
-    prompt_caches = [jax.tree.map(lambda x: x[i], prompt_cache) for i in depth]  # noqa: B023
-    dtype = last.dtype
-
-    def choose(hidden, step):
-        logits = policy.unembed(params, hidden.reshape(batch * num_samples, -1))
-        now = jax.lax.dynamic_index_in_dim(uniforms, step, axis=2, keepdims=False)
-        tokens, log_probs = choose_token(
-            logits, now.reshape(-1), temperature=config.temperature, top_p=config.top_p
+    slots = Slots(
+        prompt_lengths=prompt_lengths,
+        prompt_caches=tuple(jax.tree.map(lambda x: x[i], prompt_cache) for i in depth),  # noqa: B023
+    )
+    rows = empty_rows(row_uniforms(key, batch, num_samples, length), config.pad_id, pieces)
+    caches = tuple(
+        empty_completion_cache(
+            (batch, num_samples, length),
+            policy.config.num_kv_heads,
+            policy.config.head_dim,
+            last.dtype,
         )
-        return tokens.reshape(batch, num_samples), log_probs.reshape(batch, num_samples)
+        for _ in depth
+    )
 
-    def record(state, hidden):
-        step, done = state["step"], state["done"]
-        tokens, log_probs = choose(hidden, step)
-        tokens = jnp.where(done, config.pad_id, tokens)
-        column = (jnp.zeros_like(step), jnp.zeros_like(step), step)
+    def record(rows, hidden, step):
+        logits = policy.unembed(params, hidden.reshape(rows.token.size, -1))
+        uniforms = jax.lax.dynamic_index_in_dim(rows.uniforms, step, axis=2, keepdims=False)
+        drawn = choose_token(
+            logits, uniforms.reshape(-1), temperature=config.temperature, top_p=config.top_p
+        )
+        return recorded(rows, *(x.reshape(rows.token.shape) for x in drawn), step, config)
 
-        def write(buffer, value):
-            return jax.lax.dynamic_update_slice(buffer, value[:, :, None], column)
-
-        stopped = (tokens[:, :, None] == stop_ids[None, None, :]).any(axis=-1) & ~done
-        return state | {
-            "step": step + 1,
-            "token": tokens,
-            "tokens": write(state["tokens"], tokens),
-            "mask": write(state["mask"], ~done),
-            "log_probs": write(state["log_probs"], jnp.where(done, 0.0, log_probs)),
-            "done": done | stopped,
-        }
-
-    def advance(state):
-        position = prompt_lengths[:, None] + state["step"] - 1
-        position = jnp.broadcast_to(position, (batch, num_samples))
-        caches = tuple(zip(prompt_caches, state["cache"]))
+    def advance(slots, rows, caches, step):
+        position = jnp.broadcast_to(slots.prompt_lengths[:, None] + step - 1, rows.token.shape)
         attend = decoding(
-            prompt_lengths, state["step"] - 1, prompt_size=size, window=policy.config.window
+            slots.prompt_lengths, step - 1, prompt_size=size, window=policy.config.window
         )
-        hidden, caches = policy.forward(params, state["token"], position, attend, caches)
-        return record(state | {"cache": tuple(own for _, own in caches)}, hidden)
+        pairs = tuple(zip(slots.prompt_caches, caches))
+        hidden, pairs = policy.forward(params, rows.token, position, attend, pairs)
+        return record(rows, hidden, step), tuple(own for _, own in pairs)
 
-    def unfinished(state):
-        return (state["step"] < length) & ~state["done"].all()
+    def decode_until(limit, width, slots, rows, caches, step):
+        """Steps while more than `limit` slots of `width` rows a piece are needed."""
 
-    shape = (batch, num_samples, length)
-    state = {
-        "step": jnp.zeros((), jnp.int32),
-        "token": jnp.zeros(shape[:2], jnp.int32),
-        "tokens": jnp.full(shape, config.pad_id, jnp.int32),
-        "mask": jnp.zeros(shape, bool),
-        "log_probs": jnp.zeros(shape, jnp.float32),
-        "done": jnp.zeros(shape[:2], bool),
-        "cache": tuple(
-            empty_completion_cache(shape, policy.config.num_kv_heads, policy.config.head_dim, dtype)
-            for _ in depth
-        ),
-    }
+        def unfinished(state):
+            rows, _, step = state
+            needed = slots_needed(rows.results.finished, width, pieces)
+            return (step < length) & (needed > limit)
+
+        def body(state):
+            rows, caches, step = state
+            return *advance(slots, rows, caches, step), step + 1
+
+        return jax.lax.while_loop(unfinished, body, (rows, caches, step))
+
     fanned = jnp.broadcast_to(last[:, None], (batch, num_samples, last.shape[-1]))
-    state = jax.lax.while_loop(unfinished, advance, record(state, fanned))
+    step = jnp.zeros((), jnp.int32)
+    rows, step = record(rows, fanned, step), step + 1
+    results = None
+    for shape in stages(batch // pieces, num_samples, config):
+        rows, caches, step = decode_until(*shape, slots, rows, caches, step)
+        results = rows.results if results is None else gather_results(results, rows, pieces)
+        slots, rows, caches = compact(slots, rows, caches, shape=shape, pieces=pieces)
+    rows, caches, step = decode_until(0, 1, slots, rows, caches, step)
+    results = rows.results if results is None else gather_results(results, rows, pieces)
     return Rollout(
         prompts=prompts,
         prompt_lengths=prompt_lengths,
-        completions=state["tokens"],
-        mask=state["mask"],
-        log_probs=state["log_probs"],
-        finished=state["done"],
+        completions=results.tokens,
+        mask=results.mask,
+        log_probs=results.log_probs,
+        finished=results.finished,
+    )
+
+
+def stages(slots: int, width: int, config: SamplerConfig) -> list[tuple[int, int]]:
+    """The smaller and smaller shapes, in slots and rows a slot, that decoding goes on with."""
+    shapes = []
+    for _ in range(config.halvings):
+        slots, width = narrower(slots, width)
+        if slots * width < config.fewest_rows:
+            break
+        shapes.append((slots, width))
+    return shapes
+
+
+def empty_rows(uniforms: Float[Array, "B G C"], pad_id: int, pieces: int) -> Rows:
+    """All rows before their first token."""
+    batch, samples, _ = uniforms.shape
+    number = jnp.arange(batch // pieces * samples, dtype=jnp.int32)
+    origin = jnp.broadcast_to(number[None], (pieces, number.size)).reshape(batch, samples)
+    return Rows(
+        origin=origin,
+        token=jnp.full((batch, samples), pad_id, jnp.int32),
+        uniforms=uniforms,
+        results=Results(
+            tokens=jnp.full(uniforms.shape, pad_id, jnp.int32),
+            mask=jnp.zeros(uniforms.shape, bool),
+            log_probs=jnp.zeros(uniforms.shape, jnp.float32),
+            finished=jnp.zeros((batch, samples), bool),
+        ),
+    )
+
+
+def recorded(
+    rows: Rows,
+    tokens: Int[Array, "S W"],
+    log_probs: Float[Array, "S W"],
+    step: Int[Array, ""],
+    config: SamplerConfig,
+) -> Rows:
+    """The rows with one more token each, padding where a stop token came before."""
+    done, results = rows.results.finished, rows.results
+    stop_ids = jnp.array(config.stop_ids, jnp.int32)
+    tokens = jnp.where(done, config.pad_id, tokens)
+    column = (jnp.zeros_like(step), jnp.zeros_like(step), step)
+
+    def write(buffer, value):
+        return jax.lax.dynamic_update_slice(buffer, value[:, :, None], column)
+
+    stopped = (tokens[:, :, None] == stop_ids[None, None, :]).any(axis=-1) & ~done
+    return rows.replace(
+        token=tokens,
+        results=Results(
+            tokens=write(results.tokens, tokens),
+            mask=write(results.mask, ~done),
+            log_probs=write(results.log_probs, jnp.where(done, 0.0, log_probs)),
+            finished=done | stopped,
+        ),
     )
 
 

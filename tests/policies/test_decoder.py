@@ -14,7 +14,6 @@ from gdpo_jax.policies import (
     RopeScaling,
     decoder_policy,
     num_params,
-    unstack_layers,
 )
 from gdpo_jax.policies.attention import masked
 
@@ -197,13 +196,23 @@ def test_cached_steps_equal_one_full_forward(family):
     np.testing.assert_allclose(np.concatenate(pieces, axis=1), full, rtol=1e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("family", [{}, GEMMA], ids=["plain", "gemma3"])
-def test_unrolled_layers_equal_scanned_layers(family):
+@pytest.mark.parametrize(
+    "family",
+    [{}, {"attention_bias": True}, {"qk_norm": True}, GEMMA, {"dtype": "bfloat16"}],
+    ids=["plain", "qwen2", "qwen3", "gemma3", "bfloat16"],
+)
+def test_unrolled_layers_with_fused_projections_equal_scanned_layers(family):
     config = dataclasses.replace(TINY, **family)
     params, tokens = random_params(config), random_tokens(2, 6)
     scanned = logits_of(config, params, tokens)
-    unrolled = logits_of(config, unstack_layers(params), tokens)
-    np.testing.assert_allclose(unrolled, scanned, rtol=1e-5, atol=1e-4)
+    unrolled = decoder_policy(config).unroll(params)
+    shapes = {name: x.shape for name, x in unrolled["layers"][0].items() if hasattr(x, "shape")}
+    # 4 query heads and 2 of keys, 6 wide: two queries, the key and the value behind each key head.
+    assert shapes["query_key_value"] == (16, 2, 4, 6) and shapes["gate_up"] == (16, 2, 20)
+    assert not {"query", "key", "value", "gate", "up"} & set(shapes)
+    fused = logits_of(config, unrolled, tokens)
+    tolerance = 0.03 * float(np.abs(scanned).max()) if config.dtype == "bfloat16" else 1e-4
+    np.testing.assert_allclose(fused, scanned, rtol=1e-5, atol=tolerance)
 
 
 @functools.partial(jax.jit, static_argnames="config")

@@ -21,7 +21,6 @@ from gdpo_jax.policies import (
     open_pretrained,
     save_pretrained,
     train_tokenizer,
-    unstack_layers,
 )
 from gdpo_jax.policies.hub_config import config_from_hub, config_to_hub
 from gdpo_jax.policies.weights import abstract_params
@@ -321,7 +320,7 @@ def test_a_decoder_that_nobody_else_computes_is_not_saved(change, message, tmp_p
     with pytest.raises(UserError, match=r"\['head'\] differ.* adapters merged"):
         save_pretrained(tmp_path / "out", config, params | {"head": params["embedding"].T})
     with pytest.raises(UserError, match=r"Layers must be stacked"):
-        save_pretrained(tmp_path / "out", config, unstack_layers(params))
+        save_pretrained(tmp_path / "out", config, decoder_policy(config).unroll(params))
     with pytest.raises(UserError, match="dtype 'int8' is unknown; legal: float32, bfloat16"):
         save_pretrained(tmp_path / "out", config, params, dtype="int8")
 

@@ -1,17 +1,21 @@
-"""The engine: one program a bucket, the same rollouts on any number of devices."""
+"""The engine: one program a bucket, the same rollouts on any mesh."""
+
+import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import DecoderConfig, decoder_policy
 from gdpo_jax.rollouts import SamplerConfig, jax_engine
+from gdpo_jax.rollouts.engine import _jitted, padded_size
+from gdpo_jax.training import MeshConfig, batch_sharding, make_mesh, replicated, shardings_for
 
 CONFIG = DecoderConfig(
-    vocab_size=61,
+    vocab_size=64,
     d_model=16,
     num_layers=2,
     num_heads=4,
@@ -21,7 +25,8 @@ CONFIG = DecoderConfig(
     max_positions=30,
 )
 POLICY = decoder_policy(CONFIG)
-SAMPLER = SamplerConfig(max_new_tokens=6, stop_ids=(7, 9), pad_id=0)
+SAMPLER = SamplerConfig(max_new_tokens=6, stop_ids=(7, 9), pad_id=0, halvings=0)
+LONG = SamplerConfig(max_new_tokens=13, stop_ids=(7, 9, 11, 13), pad_id=0, fewest_rows=1)
 
 
 @pytest.fixture
@@ -32,19 +37,44 @@ def inputs(getkey):
     return params, prompts, np.array([5, 1, 2, 3, 4, 5, 1, 2], np.int32)
 
 
-def test_rollouts_are_the_same_on_one_device_and_on_eight(inputs, getkey):
-    params, prompts, lengths = inputs
-    key = getkey()
-    alone = jax_engine(POLICY, SAMPLER).generate(params, prompts, lengths, key, num_samples=3)
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-    sharding = jax.NamedSharding(mesh, jax.P("data"))
-    engine = jax_engine(POLICY, SAMPLER, batch_sharding=sharding)
-    replicated = jax.device_put((params, key), jax.NamedSharding(mesh, jax.P()))
-    spread = engine.generate(replicated[0], prompts, lengths, replicated[1], num_samples=3)
-    assert spread.completions.sharding.is_equivalent_to(sharding, 3)
-    np.testing.assert_array_equal(spread.completions, alone.completions)
-    np.testing.assert_array_equal(spread.mask, alone.mask)
-    np.testing.assert_allclose(spread.log_probs, alone.log_probs, atol=1e-5)
+@pytest.fixture(scope="module")
+def alone():
+    """Parameters, prompts, and what one device makes of them."""
+    params = jax.jit(POLICY.init)(jax.random.key(4))
+    params["embedding"] = params["embedding"] * (0.3 / params["embedding"].std())
+    prompts = np.random.default_rng(3).integers(0, CONFIG.vocab_size, (8, 6)).astype(np.int32)
+    given = prompts, np.array([6, 1, 2, 3, 4, 5, 6, 3], np.int32)
+    engine = jax_engine(POLICY, LONG, bucket=6)
+    return params, given, engine.generate(params, *given, jax.random.key(0), num_samples=4)
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 4, 1), (2, 2, 2)])
+def test_rollouts_on_a_mesh_are_those_of_one_device_and_nothing_is_whole(alone, sizes):
+    params, given, expected = alone
+    mesh = make_mesh(MeshConfig(*sizes))
+    rows, whole = batch_sharding(mesh), replicated(mesh)
+    arguments = (
+        jax.device_put(params, shardings_for(POLICY.logical_axes(), params, mesh)),
+        *jax.device_put(given, rows),
+        jax.device_put(jax.random.key(0), whole),
+    )
+    program = _jitted(POLICY, LONG, 4, rows).lower(*arguments).compile()
+    rollout = program(*arguments)
+    for name in ("completions", "mask", "finished"):
+        np.testing.assert_array_equal(rollout[name], expected[name])
+    np.testing.assert_allclose(rollout.log_probs, expected.log_probs, atol=1e-5)
+    assert len(set(np.asarray(expected.mask.sum(-1)).ravel())) > 3
+    for leaf in jax.tree.leaves(rollout):
+        assert leaf.sharding.is_equivalent_to(rows, leaf.ndim)
+
+    # Keys of completions [prompts, key heads, rows, 8, 13] as one device holds them, in all loops.
+    hlo = program.as_text()
+    cut = {tuple(map(int, shape)) for shape in re.findall(r"f32\[(\d+),(\d+),(\d+),8,13\]", hlo)}
+    pieces = sizes[0] * sizes[1]
+    assert cut == {(8 // pieces, 2 // sizes[2], samples) for samples in (4, 2, 1)}
+    if pieces == mesh.size and sizes[1] == 1:
+        # With whole parameters nothing crosses devices, also where rows move together.
+        assert not re.search(r" (all-gather|all-to-all|collective-permute)", hlo)
 
 
 def test_prompt_lengths_of_one_bucket_share_a_program_and_a_result(inputs, getkey):
@@ -55,6 +85,29 @@ def test_prompt_lengths_of_one_bucket_share_a_program_and_a_result(inputs, getke
     second = engine.generate(params, jnp.asarray(wider), lengths, key, num_samples=2)
     assert first.prompts.shape == second.prompts.shape == (8, 8)
     np.testing.assert_array_equal(first.completions, second.completions)
+
+
+def test_every_prompt_length_needs_three_programs_in_all(inputs, getkey):
+    params, _, _ = inputs
+    traces = []
+
+    def unroll(params):
+        traces.append(1)
+        return POLICY.unroll(params)
+
+    short = dataclasses.replace(SAMPLER, max_new_tokens=2)
+    engine = jax_engine(POLICY._replace(unroll=unroll), short, bucket=8)
+    for size in (1, 5, 8, 9, 13, 16, 17, 24):
+        prompts, lengths = np.ones((1, size), np.int32), np.full(1, size, np.int32)
+        engine.generate(params, prompts, lengths, getkey(), num_samples=1)
+    assert len(traces) == 3
+
+
+def test_buckets_are_two_a_doubling():
+    sizes = [padded_size(size, 32) for size in range(1, 2049)]
+    assert sorted(set(sizes)) == [32 * n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)]
+    assert all(size <= padded < max(33, 2 * size) for size, padded in enumerate(sizes, 1))
+    assert [padded_size(size, 1) for size in (1, 2, 3, 4, 5, 7)] == [1, 2, 3, 4, 6, 8]
 
 
 def test_the_bucket_never_grows_a_prompt_beyond_the_positions(inputs, getkey):

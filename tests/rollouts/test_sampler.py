@@ -23,7 +23,7 @@ CONFIG = DecoderConfig(
     max_positions=40,
 )
 POLICY = decoder_policy(CONFIG)
-SAMPLER = SamplerConfig(max_new_tokens=12, stop_ids=(7, 9, 11), pad_id=0)
+SAMPLER = SamplerConfig(max_new_tokens=12, stop_ids=(7, 9, 11), pad_id=0, halvings=0)
 
 
 def make_params(key):
@@ -79,6 +79,31 @@ def test_sampling_in_sliding_windows_equals_the_training_forward(inputs, getkey,
     expected = trained(params, rollout, policy=policy, layout="plain")
     np.testing.assert_allclose(rollout.log_probs, expected, atol=1e-4)
     assert np.abs(rollout.log_probs - trained(params, rollout)).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        {"attention_bias": True, "tie_embeddings": False},
+        {"qk_norm": True},
+        {"window": 4, "global_every": 2, "query_scalar": 6, "norm_offset": True}
+        | {"post_norms": True, "scale_embeddings": True, "activation": "gelu_tanh"},
+    ],
+    ids=["qwen2", "qwen3", "gemma3"],
+)
+def test_every_family_samples_what_it_trains(inputs, getkey, family):
+    policy = decoder_policy(dataclasses.replace(CONFIG, **family))
+    _, prompts, lengths = inputs
+    normal = np.random.default_rng(0).normal
+    params = jax.tree.map(
+        lambda x: jnp.asarray(0.3 * normal(size=x.shape), x.dtype),
+        jax.eval_shape(policy.init, jax.random.key(0)),
+    )
+    config = dataclasses.replace(SAMPLER, halvings=1)
+    rollout = draw(params, prompts, lengths, getkey(), config=config, policy=policy)
+    assert int(rollout.mask.sum()) > 40
+    expected = trained(params, rollout, policy=policy)
+    np.testing.assert_allclose(rollout.log_probs, expected, atol=1e-4)
 
 
 @jax.jit
@@ -203,6 +228,8 @@ def test_rows_beyond_the_positions_are_refused(inputs, getkey):
         ({"temperature": float("nan")}, r"0 \(greedy\) or above"),
         ({"top_p": 0.0}, "above 0 and at most 1"),
         ({"top_p": 1.5}, "above 0 and at most 1"),
+        ({"halvings": -1}, "halvings must be 0 or above"),
+        ({"fewest_rows": 0}, "fewest_rows must be at least 1"),
     ],
 )
 def test_impossible_options_are_refused(change, message):

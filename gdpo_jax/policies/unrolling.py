@@ -1,0 +1,45 @@
+"""Parameters for a decoding loop: layers apart, fewer and wider products, the compute dtype.
+
+Made once before the loop: inside it, slices of stacked weights would be copies at each step.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gdpo_jax.policies.config import DecoderConfig
+
+ATTENTION_INPUTS, MLP_INPUTS = "query_key_value", "gate_up"
+MATRICES = ("query", "key", "value", "out", "gate", "up", "down")
+
+
+def unroll_layers(params: Any, config: DecoderConfig) -> Any:
+    """The parameters of a decoder with `layers` as a tuple, each as `fuse_projections` makes it."""
+    depth = config.num_layers
+    layers = [jax.tree.map(lambda p: p[i], params["layers"]) for i in range(depth)]  # noqa: B023
+    tables = {
+        name: params[name].astype(config.dtype) for name in ("embedding", "head") if name in params
+    }
+    return {**params, **tables, "layers": tuple(fuse_projections(x, config) for x in layers)}
+
+
+def fuse_projections(params: Any, config: DecoderConfig) -> Any:
+    """One layer with the matrices that read the same input side by side.
+
+    Queries, keys and values become [D, J, R + 2, K], the R queries of a key before it and its
+    value, and gate and up become [D, 2, F]: both can still be cut over `kv_heads` and `mlp`, where
+    their parts were. Biases and adapters stay apart.
+    """
+    d, kv, size = config.d_model, config.num_kv_heads, config.head_dim
+    cast = {name: params[name].astype(config.dtype) for name in MATRICES}
+    queries = cast.pop("query").reshape(d, kv, -1, size)
+    heads = [queries, cast.pop("key")[:, :, None], cast.pop("value")[:, :, None]]
+    gates = [cast.pop("gate"), cast.pop("up")]
+    others = {name: leaf for name, leaf in params.items() if name not in MATRICES}
+    return {
+        **others,
+        **cast,
+        ATTENTION_INPUTS: jnp.concatenate(heads, axis=2),
+        MLP_INPUTS: jnp.stack(gates, axis=1),
+    }
