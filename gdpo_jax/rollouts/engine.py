@@ -75,7 +75,7 @@ def jax_engine(
     batch_sharding: how the leading axis of prompts and of the rollout lies on a mesh; parameters
       stay where they are.
     bucket: prompt lengths are padded up to 1, 2, 3, 4, 6, 8, 12, ... times it (`padded_size`), so
-      that few programs compile.
+      that few programs compile; 1 leaves prompts as wide as they come.
 
     Raises UserError for a bucket below 1.
     """
@@ -88,8 +88,11 @@ def padded_size(size: int, bucket: int) -> int:
     """The least of 1, 2, 3, 4, 6, 8, 12, 16, ... times `bucket` that is not below `size`.
 
     Two sizes a doubling: at most half of the prompt is added beyond the second bucket, and prompts
-    up to 2,048 need 12 programs where multiples of 32 need 64.
+    up to 2,048 need 12 programs where multiples of 32 need 64. With a bucket of 1 it is `size`
+    itself: whoever asks for that has padded already.
     """
+    if bucket == 1:
+        return size
     low = bucket
     while 2 * low < size:
         low *= 2
