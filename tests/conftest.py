@@ -1,9 +1,6 @@
 """Eight fake CPU devices, strict promotion, fresh keys: set before any backend starts."""
 
-import atexit
 import os
-import shutil
-import tempfile
 
 # XLA on CPU may start the independent collectives of a program in any order, each holding a thread
 # until all fake devices have come, so that they wait for each other for ever: in their order, then,
@@ -12,9 +9,9 @@ _ORDERED = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_ORDERED}".strip()
 os.environ.setdefault("PJRT_NPROC", "64")
 
-# Command lines keep compiled programs in the user's cache folder; tests have one of their own.
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="gdpo_jax_tests_")
-atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+# Command lines keep compiled programs in the user's cache folder, which is none of the tests'
+# business; and the first one that a test calls would turn that on for all tests after it.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 import jax  # noqa: E402
 
