@@ -1,6 +1,8 @@
 """Eight fake CPU devices, strict promotion, fresh keys: set before any backend starts."""
 
+import gc
 import os
+from pathlib import Path
 
 # XLA on CPU may start the independent collectives of a program in any order, each holding a thread
 # until all fake devices have come, so that they wait for each other for ever: in their order, then,
@@ -20,6 +22,20 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 import pytest  # noqa: E402
+
+MOST_MAPS = 10_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _drop_programs():
+    """Compiled programs of finished files go: each maps memory, and Linux ends a process that holds
+    65,530 maps (`vm.max_map_count`), in the middle of a compilation.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

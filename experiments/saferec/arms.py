@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from experiments.saferec.catalogue import Oracle
+from experiments.saferec.official import length_shaping, published_ranks
 from experiments.saferec.parsing import parse_recommendations, rank_segments
 from experiments.saferec.rewards import (
     Count,
@@ -72,6 +73,7 @@ def reward_functions(arm: Arm, preset: Preset, oracle: Oracle) -> tuple[RewardFu
     if preset.official is not None:
         build = official_item if preset.level == "rank" else official_sequence
         options = dataclasses.asdict(preset.official)
+        del options["length_shaping"]  # no reward: it is added to the advantages
         return tuple(
             function for function in build(oracle, **options) if function.name in arm.rewards
         )
@@ -96,6 +98,25 @@ def advantage_transform(arm: Arm, preset: Preset) -> AdvantageTransform:
     if arm.estimator == "grpo":
         return grpo(weights)
     return gdpo(weights, convention="paper" if official is None else "trl")
+
+
+def token_ranks(preset: Preset) -> Callable[[Completion, Mapping], list[int] | None] | None:
+    """The rank of every token at the preset's level: of its film, or of its line as published."""
+    if preset.level != "rank":
+        return None
+    if preset.official is None:
+        return rank_of_tokens(preset.num_ranks)
+    return lambda completion, record: published_ranks(completion, preset.num_ranks)
+
+
+def token_shaping(preset: Preset) -> Callable[[Completion, Mapping], list[float]] | None:
+    """What the published per-rank runs add to the advantages of tokens, where a preset asks."""
+    official = preset.official
+    if preset.level != "rank" or official is None or official.length_shaping == 0:
+        return None
+    return lambda completion, record: length_shaping(
+        completion, official.num_ranks, coefficient=official.length_shaping
+    )
 
 
 def rank_of_tokens(num_ranks: int) -> Callable[[Completion, Mapping], list[int] | None]:
@@ -129,4 +150,6 @@ __all__ = [
     "arm_named",
     "rank_of_tokens",
     "reward_functions",
+    "token_ranks",
+    "token_shaping",
 ]

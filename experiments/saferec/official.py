@@ -4,7 +4,7 @@ The oracle of SafeCRS (arXiv 2603.03536) joins a title map with per-film sensiti
 rules are those of Rank-GRPO (arXiv 2510.20150), on which its per-rank training was built.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -102,20 +102,19 @@ def length_shaping(
     return shaping
 
 
-def per_rank_advantages_to_tokens(
-    advantages: Sequence[float], completion: Completion
-) -> list[float]:
-    """The published spread: tokens have the advantage of their line; overflow and stop token 0."""
-    segments = newline_segments(completion, len(advantages))
-    spread = [0.0 if s >= len(advantages) else float(advantages[s]) for s in segments]
-    if completion.finished and spread:
-        spread[-1] = 0.0
-    return spread
+def published_ranks(completion: Completion, num_ranks: int) -> list[int]:
+    """The published credit: tokens have the advantage of their line; overflow and stop token none,
+    which is -1.
+    """
+    ranks = [-1 if s >= num_ranks else s for s in newline_segments(completion, num_ranks)]
+    if completion.finished and ranks:
+        ranks[-1] = -1
+    return ranks
 
 
 __all__ = [
     "length_shaping",
     "newline_segments",
-    "per_rank_advantages_to_tokens",
     "published_oracle",
+    "published_ranks",
 ]

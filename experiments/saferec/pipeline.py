@@ -14,8 +14,9 @@ from experiments.saferec.arms import (
     Arm,
     advantage_transform,
     arm_named,
-    rank_of_tokens,
     reward_functions,
+    token_ranks,
+    token_shaping,
 )
 from experiments.saferec.corpus import with_all_groundtruth
 from experiments.saferec.outputs import write_outputs
@@ -161,7 +162,6 @@ def _train_policy(
     def encode(record: Mapping) -> list[int]:
         return space.encode(record["prompt"])
 
-    per_rank = preset.level == "rank"
     config = dataclasses.replace(preset.rl, seed=seed)
     index, count = process_share(mesh)
     workdir = space.arm_dir(arm.name, seed)
@@ -195,8 +195,9 @@ def _train_policy(
             workdir=workdir,
             mesh=mesh,
             ref_params=begin.reference,
-            segment=rank_of_tokens(preset.num_ranks) if per_rank else None,
-            num_ranks=preset.num_ranks if per_rank else None,
+            segment=token_ranks(preset),
+            num_ranks=preset.num_ranks if preset.level == "rank" else None,
+            shaping=token_shaping(preset),
             identity=begin.identity,
             on_step=samples.write,
             title=f"{arm.title}, seed {seed}",

@@ -68,7 +68,7 @@ def _print(
     columns: Mapping[str, str],
     cell: Callable[[ArmResult, str], str],
 ) -> None:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     longest = max(len(word) for arm in results.arms for word in arm.title.split())
     table.add_column("arm", min_width=longest)
     for heading in columns.values():

@@ -5,7 +5,7 @@
     fixed               ours, of either kind
 
 The authors' third term, which asks for a number of lines, acts on token advantages and not as a
-reward: `official.length_shaping`.
+reward: `official.length_shaping`, which a preset turns on (`OfficialRewards.length_shaping`).
 """
 
 from collections.abc import Callable, Mapping

@@ -48,6 +48,7 @@ class OfficialRewards:
     lambda_count: float = 0.0  # of the count reward, which 0 leaves out
     target: int = 10  # films that the count reward asks for
     num_ranks: int = 20  # ranks that the rewards look at
+    length_shaping: float = 0.0  # size of the additions that ask for num_ranks lines, per rank only
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

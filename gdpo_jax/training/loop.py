@@ -44,7 +44,13 @@ from gdpo_jax.training.packing import pack_rollout
 from gdpo_jax.training.policy_step import PolicyBatch, make_log_prob_step, make_policy_step
 from gdpo_jax.training.processes import together
 from gdpo_jax.training.run import Pending, Run
-from gdpo_jax.training.scoring import Segment, StepSample, sample_reporter, score_rollout
+from gdpo_jax.training.scoring import (
+    Segment,
+    Shaping,
+    StepSample,
+    sample_reporter,
+    score_rollout,
+)
 from gdpo_jax.training.state import TrainState
 from gdpo_jax.training.update import split_rows
 
@@ -68,6 +74,7 @@ def run_policy_optimization(
     ref_params: Any = None,
     segment: Segment | None = None,
     num_ranks: int | None = None,
+    shaping: Shaping | None = None,
     identity: Mapping[str, Any] | None = None,
     on_step: Callable[[StepSample], None] | None = None,
     title: str = "policy optimization",
@@ -77,7 +84,9 @@ def run_policy_optimization(
     `records` yields this process's share of `config.prompts_per_step` records, and `encode(record)`
     the ids of its prompt. `tokenizer` decodes (`decode`, `token_spans`, `pad_id`). With
     `num_ranks`, rewards are per rank and `segment(completion, record)` gives the rank of every
-    sampled token, -1 for none; None stands for a completion without ranks. `ref_params` are needed
+    sampled token, -1 for none; None stands for a completion without ranks.
+    `shaping(completion, record)` gives what is added to the advantage of every sampled token (None:
+    nothing), after normalisation. `ref_params` are needed
     if the objective has a KL term, unless the policy keeps its reference (LoRA). Run again with the
     same `workdir`, it goes on after the last checkpoint. `identity` is what else a continuation
     must share (JSON-like: optimizer, data). `on_step` is called on every process with its own
@@ -143,9 +152,9 @@ def run_policy_optimization(
                     }
                 )
                 seconds = {"sample": run.lap()}
-                completions, rewards, segment_ids = together(
+                completions, rewards, segment_ids, added = together(
                     lambda sampled=sampled, batch=batch: score_rollout(
-                        sampled, batch, tokenizer, reward_functions, segment, num_ranks
+                        sampled, batch, tokenizer, reward_functions, segment, num_ranks, shaping
                     )
                 )
                 seconds["score"] = run.lap()
@@ -161,6 +170,8 @@ def run_policy_optimization(
                 rollout.finished,
                 segment_ids,
             )
+            if added is not None:
+                token_advantages = token_advantages + to_global(added, mesh)
             sequences = {
                 "prompts": rollout.prompts,
                 "prompt_lengths": rollout.prompt_lengths,

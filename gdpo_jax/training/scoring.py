@@ -17,6 +17,7 @@ from gdpo_jax.rollouts.rewards import (
 from gdpo_jax.training.mesh import to_local
 
 Segment = Callable[[Completion, Any], Sequence[int] | None]
+Shaping = Callable[[Completion, Any], Sequence[float] | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +43,11 @@ def score_rollout(
     reward_functions: Sequence[RewardFunction],
     segment: Segment | None,
     num_ranks: int | None,
-) -> tuple[list[Completion], RewardBatch, np.ndarray | None]:
-    """This process's completions as text, their rewards, and the rank of every token."""
+    shaping: Shaping | None = None,
+) -> tuple[list[Completion], RewardBatch, np.ndarray | None, np.ndarray | None]:
+    """This process's completions as text, their rewards, and of every token `[B, G, C]` the rank
+    and what is added to its advantage.
+    """
     prompts, samples, length = sampled["ids"].shape
     completions = decode_completions(
         tokenizer,
@@ -60,21 +64,26 @@ def score_rollout(
         num_samples=samples,
         num_ranks=num_ranks,
     )
-    if segment is None:
-        return completions, rewards, None
-    segment_ids = np.full((prompts * samples, length), -1, np.int32)
-    for index, (completion, record) in enumerate(zip(completions, records)):
-        ranks = segment(completion, record)
-        if ranks is None:
-            continue
-        if len(ranks) != len(completion.token_ids):
-            raise RewardError(
-                f"segment gave {len(ranks)} ranks for the {len(completion.token_ids)} tokens of "
-                f"sample {index}, whose text is {completion.text!r}; it must give one per token, "
-                "-1 for none"
-            )
-        segment_ids[index, : len(ranks)] = ranks
-    return completions, rewards, segment_ids.reshape(prompts, samples, length)
+
+    def of_tokens(function: Segment | Shaping | None, name: str, fill: float, dtype: type):
+        if function is None:
+            return None
+        values = np.full((prompts * samples, length), fill, dtype)
+        for index, (completion, record) in enumerate(zip(completions, records)):
+            given = function(completion, record)
+            if given is None:
+                continue
+            if len(given) != len(completion.token_ids):
+                raise RewardError(
+                    f"{name} gave {len(given)} values for the {len(completion.token_ids)} tokens "
+                    f"of sample {index}, whose text is {completion.text!r}; it must give one per "
+                    f"token, {fill:g} for none"
+                )
+            values[index, : len(given)] = given
+        return values.reshape(prompts, samples, length)
+
+    segment_ids = of_tokens(segment, "segment", -1, np.int32)
+    return completions, rewards, segment_ids, of_tokens(shaping, "shaping", 0.0, np.float32)
 
 
 def sample_reporter(

@@ -203,10 +203,30 @@ def test_ranks_are_scored_and_credited_separately(mesh, tmp_path):
     assert sample.advantages.shape == (8, 4, 3)
     (row,) = read_metrics(tmp_path / "a" / "metrics.jsonl")
     assert 0 < row["reward/even/missing_fraction"] < 1
-    with pytest.raises(RewardError, match=r"segment gave 1 ranks for the \d tokens of sample \d+"):
+    with pytest.raises(RewardError, match=r"segment gave 1 values for the \d tokens of sample \d+"):
         toy.run(tmp_path / "b", mesh, segment=lambda completion, record: [0], **arguments)
     with pytest.raises(UserError, match="segment and num_ranks belong together"):
         toy.run(tmp_path / "c", mesh, **arguments)
+
+
+def test_shaping_is_added_to_the_advantages_of_tokens(mesh, finished, tmp_path):
+    def shaped(value, workdir):
+        def shaping(completion, record):
+            return [value] * len(completion.token_ids) if completion.finished else None
+
+        return toy.run(workdir, mesh, config=toy.config(), shaping=shaping)
+
+    assert_same_params(shaped(0.0, tmp_path / "zero"), finished[1])
+    moved = shaped(1.0, tmp_path / "one")
+    pairs = zip(jax.tree.leaves(moved.params), jax.tree.leaves(finished[1].params))
+    assert any(not np.array_equal(one, other) for one, other in pairs)
+    with pytest.raises(RewardError, match=r"shaping gave 0 values for the \d tokens of sample 0"):
+        toy.run(
+            tmp_path / "short",
+            mesh,
+            config=toy.config(),
+            shaping=lambda completion, record: [],
+        )
 
 
 def test_a_reward_that_raises_stops_the_run_after_the_state_is_stored(mesh, finished, tmp_path):

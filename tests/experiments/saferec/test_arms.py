@@ -1,10 +1,20 @@
 """The arms' rewards and the credit of every token."""
 
+import dataclasses
+
 import pytest
 
-from experiments.saferec.arms import ARM_NAMES, arm_named, rank_of_tokens, reward_functions
+from experiments.saferec.arms import (
+    ARM_NAMES,
+    arm_named,
+    rank_of_tokens,
+    reward_functions,
+    token_ranks,
+    token_shaping,
+)
 from experiments.saferec.configs import PRESETS, preset_named
 from experiments.saferec.rewards import Count
+from experiments.saferec.settings import OfficialRewards
 from gdpo_jax.errors import UserError
 from gdpo_jax.rollouts.rewards import Completion, score
 from tests.experiments.saferec.test_targets import FILMS, RECORD, film_oracle
@@ -55,6 +65,22 @@ def test_sequence_rewards_of_a_list_by_hand():
 def test_credit_of_each_rank_needs_ranks():
     with pytest.raises(UserError, match="per_rank"):
         Count(each=True)
+
+
+def test_presets_of_the_published_code_credit_lines_and_may_shape_lengths():
+    mini, answer = preset_named("mini"), completion("a\nb")
+    assert token_ranks(mini)(completion(TEXT), {}) == rank_of_tokens(11)(completion(TEXT), {})
+    assert token_shaping(mini) is None
+    published = dataclasses.replace(mini, official=OfficialRewards(num_ranks=2))
+    assert token_ranks(published)(answer, {}) == [0, 0, 1, -1]
+    assert token_shaping(published) is None
+    official = dataclasses.replace(published.official, length_shaping=0.5)
+    shaped = dataclasses.replace(published, official=official)
+    assert token_shaping(shaped)(answer, {}) == [0.0, 0.0, 0.0, 0.5]
+    names = [f.name for f in reward_functions(arm_named("safe-gdpo"), shaped, film_oracle(FILMS))]
+    assert names == ["relevance", "safety"]
+    by_answer = shaped.with_level("sequence")
+    assert token_ranks(by_answer) is None and token_shaping(by_answer) is None
 
 
 def test_what_closes_a_list_stands_at_the_first_empty_rank():

@@ -97,7 +97,18 @@ def test_the_report_of_a_run_opens_in_a_browser(finished, open_page):
     assert page.requests == [(finished / "report.html").as_uri()]
     seconds = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") / 1000
     print(f"report of a run loaded in {seconds:.2f} s")
-    assert page.locator("main > section").count() == 10
+    sections = set(page.locator("main > section h2").all_inner_texts())
+    # A smoke run's policy may name no known film, and then nothing was violated.
+    assert sections >= {
+        "Claims",
+        "Results",
+        "Differences",
+        "Said or hinted",
+        "Learning curves",
+        "Distributions",
+        "Diagnostics",
+        "Samples",
+    }
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from experiments.saferec.official import (
     length_shaping,
     newline_segments,
-    per_rank_advantages_to_tokens,
     published_oracle,
+    published_ranks,
 )
 from experiments.saferec.parsing import parse_recommendations, rank_segments
 from experiments.saferec.titles import map_key
@@ -149,9 +149,7 @@ def test_length_shaping_asks_for_two_lines(texts, finished, shaping):
     assert length_shaping(pieces(*texts, finished=finished), 2) == shaping
 
 
-def test_published_spread():
-    completion = pieces("a\n", "b", "\n", "c")
-    assert per_rank_advantages_to_tokens([1.0, -2.0], completion) == [1.0, -2.0, -2.0, 0.0, 0.0]
-    assert per_rank_advantages_to_tokens([1.0, -2.0], pieces("a", "b")) == [1.0, 1.0, 0.0]
-    unfinished = pieces("a", "b", finished=False)
-    assert per_rank_advantages_to_tokens([1.0, -2.0], unfinished) == [1.0, 1.0]
+def test_published_ranks():
+    assert published_ranks(pieces("a\n", "b", "\n", "c"), 2) == [0, 1, 1, -1, -1]
+    assert published_ranks(pieces("a", "b"), 2) == [0, 0, -1]
+    assert published_ranks(pieces("a", "b", finished=False), 2) == [0, 0]

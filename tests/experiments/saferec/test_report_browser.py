@@ -115,7 +115,7 @@ def test_it_fits_a_phone(report, open_page, width):
         box = section.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= width
     # Wide tables move inside their own frame, and letters keep a legible size.
-    table = page.locator("section .scroll").first
+    table = page.locator("section .scroll:visible").first
     assert table.evaluate("e => e.scrollWidth > e.clientWidth")
     smallest = page.evaluate(
         "Math.min(...[...document.querySelectorAll('svg text')].map(t => {"
