@@ -1,18 +1,28 @@
 #!/usr/bin/env python
 """Time and memory of the policy step with chunked log-probs, against logits of all tokens at once.
 
-    python scripts/bench_log_probs.py [--layers 4] [--prompts 4] [--chunk 16] [--repeats 3]
+    python scripts/bench_log_probs.py [--prompts 8] [--completion-length 64] [--repeats 2]
 
-The model is SmolLM2-135M with fewer layers: its vocabulary of 49,152 and width of 576 are what
-matters here. Both programs take turns in one process; temporary memory is the compiler's plan.
+The model is SmolLM2-135M with adapters, as `--preset smollm2` trains it. Three programs take turns
+in one process; temporary memory is the compiler's plan:
+
+    chunked    `completion_log_probs` with a chunk
+    full       the same with chunk=None: all logits at once, derivative written out
+    autodiff   `jax.nn.log_softmax` of all logits and a gather, as it is usually written
 """
 
 from dataclasses import dataclass
+from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import tyro
 from bench_models import decoder_config
-from bench_steps import Shape, best_seconds, make_program, matmul_flops
+from bench_steps import Program, Shape, best_seconds, make_program, matmul_flops
+
+from gdpo_jax.policies import LoraConfig
+from gdpo_jax.policies.log_probs import shared_hidden
+from gdpo_jax.training import policy_step
 
 
 @dataclass(frozen=True)
@@ -20,16 +30,45 @@ class Options:
     """Model, batch and turns."""
 
     model: str = "135m"  # of bench_models.py
-    layers: int = 4  # of the 30 that SmolLM2-135M has
-    prompts: int = 4  # groups
+    layers: int = 30  # SmolLM2-135M has 30
+    lora_rank: int = 16  # of the adapters; 0 trains all parameters
+    prompts: int = 8  # groups
     num_samples: int = 8  # completions of each prompt
     prompt_length: int = 64  # tokens
     completion_length: int = 64  # tokens
-    chunk: int = 16  # completion positions whose logits exist at a time
+    chunk: int = 8  # completion positions whose logits exist at a time
     dtype: str = "float32"  # of the products
     remat: str = "layer"  # what the backward pass computes again: none, layer or dots
-    repeats: int = 3  # turns of each, of which the best counts
+    repeats: int = 2  # turns of each, of which the best counts
     ceiling_size: int = 2048  # rows and columns of the product that sets the ceiling
+
+
+def autodiff_log_probs(
+    policy, params, prompts, prompt_lengths, completions, mask, *, temperature=1.0, **unused
+):
+    """In place of `completion_log_probs`: what a trainer without chunks computes."""
+    hidden = shared_hidden(policy, params, prompts, prompt_lengths, completions)
+    every = jax.nn.log_softmax(policy.unembed(params, hidden) / temperature, axis=-1)
+    chosen = jnp.take_along_axis(every, completions[..., None], axis=-1)[..., 0]
+    entropy = -jnp.sum(jnp.exp(every) * every, axis=-1)
+    return jnp.where(mask, chosen, 0.0), jnp.where(mask, entropy, 0.0)
+
+
+def make_programs(options: Options, shape: Shape, config) -> dict[str, Program]:
+    """The three by name."""
+    lora = None
+    if options.lora_rank:
+        lora = LoraConfig(rank=options.lora_rank, alpha=2.0 * options.lora_rank)
+
+    def make(chunk):
+        return make_program(config, shape, layout="shared", chunk=chunk, lora=lora)
+
+    programs = {"chunked": make(options.chunk), "full": make(None)}
+    # A step is made once for the same arguments.
+    policy_step.make_policy_step.cache_clear()
+    with mock.patch.object(policy_step, "completion_log_probs", autodiff_log_probs):
+        programs["autodiff"] = make(None)
+    return programs
 
 
 def main(options: Options) -> None:
@@ -47,25 +86,26 @@ def main(options: Options) -> None:
         options.prompt_length,
         options.completion_length,
     )
-    chunked, full = (
-        make_program(config, shape, layout="shared", chunk=chunk) for chunk in (options.chunk, None)
-    )
-    seconds = best_seconds([chunked.run, full.run], options.repeats)
+    programs = make_programs(options, shape, config)
+    seconds = best_seconds([program.run for program in programs.values()], options.repeats)
+    times = dict(zip(programs, seconds))
     ceiling = matmul_flops(options.dtype, options.ceiling_size, options.repeats)
+    trained = f"LoRA of rank {options.lora_rank}" if options.lora_rank else "all parameters"
     print(
-        f"{jax.devices()[0].device_kind}, {options.layers} layers, "
+        f"{jax.devices()[0].device_kind}, {options.layers} layers, {trained}, "
         f"vocabulary {config.vocab_size}, {options.prompts} prompts, P={options.prompt_length}, "
         f"C={options.completion_length}, G={options.num_samples}, {options.dtype}, "
         f"remat {options.remat}"
     )
     print(f"ceiling of products {ceiling / 1e9:11.1f} GFLOP/s")
-    for name, program, time in zip(("chunked", "full"), (chunked, full), seconds):
+    for name, program in programs.items():
         print(
-            f"{name:7} {time:9.3f} s, {program.temporary_bytes / 2**20:9.1f} MiB temporary, "
-            f"{program.flops / time / ceiling:6.1%} of the ceiling"
+            f"{name:9} {times[name]:9.3f} s, {program.temporary_bytes / 2**20:9.1f} MiB temporary"
         )
-    print(f"memory full / chunked {full.temporary_bytes / chunked.temporary_bytes:9.2f} x")
-    print(f"time chunked / full   {seconds[0] / seconds[1]:9.2f} x")
+    chunked = programs["chunked"].temporary_bytes
+    for name in ("full", "autodiff"):
+        print(f"memory {name} / chunked {programs[name].temporary_bytes / chunked:9.2f} x")
+        print(f"time {name} / chunked {times[name] / times['chunked']:9.2f} x")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdpo_jax.objectives import ObjectiveConfig
-from gdpo_jax.policies import DecoderConfig, decoder_policy
+from gdpo_jax.policies import DecoderConfig, LoraConfig, decoder_policy, lora_policy
 from gdpo_jax.rollouts import Rollout
 from gdpo_jax.training import (
     OptimizerConfig,
@@ -75,10 +75,20 @@ def make_batch(config: DecoderConfig, shape: Shape) -> PolicyBatch:
 
 
 def make_program(
-    config: DecoderConfig, shape: Shape, *, layout: str, chunk: int | None
+    config: DecoderConfig,
+    shape: Shape,
+    *,
+    layout: str,
+    chunk: int | None,
+    lora: LoraConfig | None = None,
 ) -> Program | None:
-    """The step of that layout and chunk; None where packing saves nothing."""
+    """The step of that layout and chunk; None where packing saves nothing.
+
+    With `lora` only its adapters are trained.
+    """
     mesh, policy = make_mesh(), decoder_policy(config)
+    if lora is not None:
+        policy = lora_policy(policy, lora)
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-6))
     host = make_batch(config, shape)
     batch = to_global(host, mesh)

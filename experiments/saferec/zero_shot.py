@@ -98,7 +98,7 @@ def zero_shot(
     console.rule(f"{model}, zero-shot")
     baseline = {"baseline": out / "teacher.json"} if teacher else {}
     results["model"] = evaluate_command(
-        records, out / "outputs.jsonl", out=out / "model.json", **shared, **baseline
+        records, (out / "outputs.jsonl",), out=out / "model.json", **shared, **baseline
     )
     return results
 

@@ -141,13 +141,8 @@ def token_log_probs(
 
     def of_chunk(hidden, tokens):
         logits = policy.unembed(params, hidden) / temperature
-        total = jax.nn.logsumexp(logits, axis=-1)
-        chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
-        if not with_entropy:
-            return chosen - total, None
-        # Of normalised logits: large ones would cancel to a wrong, even negative entropy.
-        log_probs = logits - total[..., None]
-        return chosen - total, -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+        log_probs, entropy = _of_logits(logits, tokens)
+        return log_probs, entropy if with_entropy else None
 
     length = tokens.shape[2]
     if chunk is None or chunk >= length:
@@ -170,3 +165,32 @@ def token_log_probs(
     body = jax.checkpoint(body, prevent_cse=False)
     _, outputs = jax.lax.scan(body, (), (split(hidden), split(tokens)))
     return jax.tree.map(join, outputs)
+
+
+@jax.custom_jvp
+def _of_logits(
+    logits: Float[Array, "*N V"], tokens: Int[Array, "*N"]
+) -> tuple[Float[Array, "*N"], Float[Array, "*N"]]:
+    """log softmax(logits) at `tokens`, and the entropy.
+
+    The derivative is written out, because that of a gather is a scatter into zeros as large as the
+    logits; written so, all that the backward pass makes of them is one array.
+    """
+    total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)
+    # Of normalised logits: large ones would cancel to a wrong, even negative entropy.
+    log_probs = logits - total
+    return (chosen - total)[..., 0], -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+
+
+@_of_logits.defjvp
+def _of_logits_jvp(primals, tangents):
+    logits, tokens = primals
+    change = tangents[0]
+    chosen, entropy = _of_logits(logits, tokens)
+    log_probs = jax.nn.log_softmax(logits, axis=-1)
+    probs = jnp.exp(log_probs)
+    hot = jax.nn.one_hot(tokens, logits.shape[-1], dtype=logits.dtype)
+    of_entropy = probs * (log_probs + entropy[..., None])
+    of_both = jnp.sum((hot - probs) * change, axis=-1), -jnp.sum(of_entropy * change, axis=-1)
+    return (chosen, entropy), of_both

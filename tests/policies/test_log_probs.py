@@ -11,6 +11,7 @@ import pytest
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import DecoderConfig, completion_log_probs, decoder_policy
 from gdpo_jax.policies.attention import causal_attention, causal_mask, masked_attention
+from gdpo_jax.policies.log_probs import token_log_probs
 
 CONFIG = DecoderConfig(
     vocab_size=97,
@@ -140,6 +141,33 @@ def test_one_completion_of_a_prompt_is_the_supervised_case(batch):
     single, none = log_probs_of(params, first, options=(("with_entropy", False),))
     np.testing.assert_allclose(single, whole[:, :1], atol=1e-5)
     assert none is None
+
+
+@pytest.mark.parametrize("chunk", [4, None])
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+def test_the_derivative_is_that_of_log_softmax(batch, chunk, scale):
+    params, (_, _, tokens, _) = batch
+    hidden = scale * jax.random.normal(jax.random.key(8), (*tokens.shape, CONFIG.d_model))
+    weights = jax.random.normal(jax.random.key(9), (2, *tokens.shape))
+
+    def plain(params, hidden):
+        logits = POLICY.unembed(params, hidden) / 0.7
+        log_probs = jax.nn.log_softmax(logits, axis=-1)
+        chosen = jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
+        return chosen, -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+
+    def ours(params, hidden):
+        return token_log_probs(POLICY, params, hidden, tokens, chunk=chunk, temperature=0.7)
+
+    def weighed(values):
+        return jax.jit(jax.grad(lambda *a: jnp.sum(weights * jnp.stack(values(*a))), (0, 1)))
+
+    want, have = (weighed(values)(params, hidden) for values in (plain, ours))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max(), rtol=2e-4),
+        have,
+        want,
+    )
 
 
 def test_tokens_outside_of_the_mask_count_nothing(batch):
