@@ -30,6 +30,7 @@ import tyro
 from bench_models import MODELS, decoder_config
 
 RESULT = "result: "
+RECORDS = 1024  # different prompts to draw from
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def prompt_texts(options: Options) -> list[str]:
     """One letter is one token for the tokenizer of `make_folder`."""
     draw = np.random.default_rng(0)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz "))
-    return ["".join(row) for row in draw.choice(letters, (options.prompts, options.prompt_length))]
+    return ["".join(row) for row in draw.choice(letters, (RECORDS, options.prompt_length))]
 
 
 def make_folder(model: str, folder: Path, options: Options) -> int:
@@ -118,8 +119,8 @@ def run_jax(folder: Path, options: Options) -> dict:
     params, mesh = load_pretrained(opened), make_mesh()
     texts = prompt_texts(options)
     ids = np.array([tokenizer.encode(text) for text in texts], np.int32)
-    half = options.prompt_length // 2
-    rows = (ids[:, :half], np.full(len(ids), half, np.int32), ids[:, None, half:])
+    half, few = options.prompt_length // 2, ids[: options.prompts]
+    rows = (few[:, :half], np.full(len(few), half, np.int32), few[:, None, half:])
     log_probs = jax.jit(lambda p, *rows: completion_log_probs(policy, p, *rows, chunk=None)[0])
     scored = float(jnp.mean(log_probs(params, *rows, np.ones(rows[2].shape, bool))))
 
@@ -178,11 +179,11 @@ def run_trl(folder: Path, options: Options) -> dict:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     texts = prompt_texts(options)
     ids = torch.tensor([tokenizer(text)["input_ids"] for text in texts])
-    assert ids.shape == (options.prompts, options.prompt_length)
-    half = options.prompt_length // 2
+    assert ids.shape == (RECORDS, options.prompt_length)
+    half, few = options.prompt_length // 2, ids[: options.prompts]
     with torch.no_grad():
-        logits = model(ids).logits[:, half - 1 : -1].log_softmax(-1)
-    scored = logits.gather(-1, ids[:, half:, None]).mean().item()
+        logits = model(few).logits[:, half - 1 : -1].log_softmax(-1)
+    scored = logits.gather(-1, few[:, half:, None]).mean().item()
     ended, lengths = [], []
 
     class Clock(TrainerCallback):

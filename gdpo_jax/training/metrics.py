@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from tensorboardX import SummaryWriter
+from tensorboardX import FileWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 from gdpo_jax.errors import UserError
 
@@ -30,7 +32,11 @@ class MetricWriter:
         path = workdir / "metrics.jsonl"
         drop_rows(path, start_step)
         self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step)
+        self._board = FileWriter(str(workdir / "tensorboard"))
+        # What an earlier session of the run wrote of these steps counts no more.
+        self._board.add_event(
+            Event(step=start_step, session_log=SessionLog(status=SessionLog.START))
+        )
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """One row; values that are not finite become null, and no point on the board."""
@@ -39,9 +45,13 @@ class MetricWriter:
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
-        for name, value in finite.items():
-            if value is not None:
-                self._board.add_scalar(name, value, step)
+        # One event a step: its queue is short, and waiting for it held up the next step.
+        points = [
+            Summary.Value(tag=name, simple_value=value)
+            for name, value in finite.items()
+            if value is not None
+        ]
+        self._board.add_summary(Summary(value=points), step)
 
     def close(self) -> None:
         if self._file is not None and self._board is not None:

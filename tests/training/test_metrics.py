@@ -1,6 +1,8 @@
 import json
+import struct
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.training import MetricWriter, read_metrics
@@ -13,12 +15,36 @@ def write(workdir, steps, *, start_step=0, value=0.0):
     writer.close()
 
 
-def test_rows_and_tensorboard_files_are_written(tmp_path):
+def events(folder):
+    """The events of a folder's only file: records of length, checksum, body, checksum."""
+    (path,) = folder.glob("events.out.tfevents.*")
+    data, found = path.read_bytes(), []
+    while data:
+        (size,) = struct.unpack("<Q", data[:8])
+        found.append(Event.FromString(data[12 : 12 + size]))
+        data = data[16 + size :]
+    return found
+
+
+def test_rows_and_tensorboard_events_are_written(tmp_path):
     write(tmp_path / "run", range(3), value=1.5)
     assert read_metrics(tmp_path / "run" / "metrics.jsonl") == [
         {"step": step, "loss": 1.5} for step in range(3)
     ]
-    assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
+    points = [
+        (event.step, value.tag, value.simple_value)
+        for event in events(tmp_path / "run" / "tensorboard")
+        for value in event.summary.value
+    ]
+    assert points == [(step, "loss", 1.5) for step in range(3)]
+
+
+def test_the_board_drops_what_a_resumed_run_repeats(tmp_path):
+    write(tmp_path, range(3, 5), start_step=3)
+    header, start, *points = events(tmp_path / "tensorboard")
+    assert header.file_version == "brain.Event:2"
+    assert (start.step, start.session_log.status) == (3, SessionLog.START)
+    assert [event.step for event in points] == [3, 4]
 
 
 def test_a_resumed_run_has_every_step_once(tmp_path):
