@@ -16,12 +16,12 @@ import math
 import random
 import time
 
-from experiments.saferec.catalogue import Catalogue, Film, Oracle, film_oracle
-from experiments.saferec.metrics import DEFAULT_KS, score_lists
-from experiments.saferec.parsing import Recommendation
-from experiments.saferec.records import active_traits, groundtruth
-from experiments.saferec.titles import match_key
-from experiments.saferec.traits import QUESTIONS, TRAIT_KEYS
+from experiments.saferec.corpora.records import active_traits, groundtruth
+from experiments.saferec.evaluation.metrics import DEFAULT_KS, score_lists
+from experiments.saferec.evaluation.parsing import Recommendation
+from experiments.saferec.items.catalogue import Catalogue, Film, Oracle, film_oracle
+from experiments.saferec.items.titles import match_key
+from experiments.saferec.items.traits import QUESTIONS, TRAIT_KEYS
 
 LENGTH = 20
 

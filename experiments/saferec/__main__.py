@@ -12,18 +12,18 @@ from rich.console import Console
 from experiments.commands import run_command
 from experiments.saferec.arms import ARM_NAMES, ARMS, Arm, arm_named
 from experiments.saferec.configs import preset_named
-from experiments.saferec.dataset import build_dataset
-from experiments.saferec.metrics import DEFAULT_KS
-from experiments.saferec.new_corpora import inject_command
+from experiments.saferec.corpora.dataset import build_dataset
+from experiments.saferec.corpora.new_corpora import inject_command
+from experiments.saferec.evaluation.metrics import DEFAULT_KS
+from experiments.saferec.evaluation.results import collect, write_results
+from experiments.saferec.evaluation.results_tables import print_table, print_verdicts
+from experiments.saferec.evaluation.scoring import evaluate_command, print_summary
+from experiments.saferec.evaluation.verdicts import verdicts
 from experiments.saferec.pipeline import evaluate_arm, generate, score_arm, train_arm
 from experiments.saferec.plan import mesh_config, print_plan
-from experiments.saferec.published import build_published, describe
+from experiments.saferec.published.folder import build_published, describe
 from experiments.saferec.report import write_report
-from experiments.saferec.results import collect, write_results
-from experiments.saferec.results_tables import print_table, print_verdicts
-from experiments.saferec.scoring import evaluate_command, print_summary
 from experiments.saferec.settings import Level, Preset
-from experiments.saferec.verdicts import verdicts
 from experiments.saferec.workspace import Workspace, open_workspace
 from experiments.saferec.zero_shot import zero_shot
 from gdpo_jax.errors import UserError

@@ -10,9 +10,9 @@ count reward.
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from experiments.saferec.catalogue import Oracle
-from experiments.saferec.official import length_shaping, published_ranks
-from experiments.saferec.parsing import parse_recommendations, rank_segments
+from experiments.saferec.evaluation.parsing import parse_recommendations, rank_segments
+from experiments.saferec.items.catalogue import Oracle
+from experiments.saferec.published.official import length_shaping, published_ranks
 from experiments.saferec.rewards import (
     Count,
     Relevance,

@@ -18,10 +18,10 @@ from experiments.saferec.arms import (
     token_ranks,
     token_shaping,
 )
-from experiments.saferec.corpus import with_all_groundtruth
-from experiments.saferec.outputs import write_outputs
+from experiments.saferec.corpora.corpus import with_all_groundtruth
+from experiments.saferec.evaluation.outputs import write_outputs
+from experiments.saferec.evaluation.scoring import score_texts, summarize, write_json
 from experiments.saferec.samples import SampleWriter
-from experiments.saferec.scoring import score_texts, summarize, write_json
 from experiments.saferec.workspace import Workspace
 from gdpo_jax.data import record_batches
 from gdpo_jax.errors import UserError

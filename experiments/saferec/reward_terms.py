@@ -15,17 +15,17 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from experiments.saferec.catalogue import (
+from experiments.saferec.corpora.records import active_traits, groundtruth, seen_titles
+from experiments.saferec.evaluation.hits import greedy_hits
+from experiments.saferec.evaluation.parsing import Recommendation, parse_recommendations
+from experiments.saferec.items.catalogue import (
     CONVENTIONS,
     UNKNOWN_POLICIES,
     Oracle,
     check_choice,
     resolve_unknown,
 )
-from experiments.saferec.hits import greedy_hits
-from experiments.saferec.parsing import Recommendation, parse_recommendations
-from experiments.saferec.records import active_traits, groundtruth, seen_titles
-from experiments.saferec.titles import casefold_key, match_key
+from experiments.saferec.items.titles import casefold_key, match_key
 from gdpo_jax.errors import UserError
 from gdpo_jax.rollouts.rewards import Completion, Record
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.saferec.jsonfiles import read_rows
+from experiments.saferec.corpora.jsonfiles import read_rows
 from gdpo_jax.training import StepSample
 
 __all__ = ["SampleWriter", "read_samples"]

@@ -10,11 +10,11 @@ import jax
 
 from experiments.saferec.answering import encode_prompt, model_path, pretrained_params
 from experiments.saferec.arms import Arm
-from experiments.saferec.corpus import Corpus, load_corpus, prompt_of
-from experiments.saferec.dataset import build_dataset
+from experiments.saferec.corpora.corpus import Corpus, load_corpus, prompt_of
+from experiments.saferec.corpora.dataset import build_dataset
+from experiments.saferec.corpora.targets import safe_target
+from experiments.saferec.evaluation.summaries import write_json
 from experiments.saferec.settings import Preset
-from experiments.saferec.summaries import write_json
-from experiments.saferec.targets import safe_target
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import (
     LoraConfig,

@@ -19,10 +19,10 @@ from experiments.saferec.answering import (
     pretrained_params,
     sampler_config,
 )
-from experiments.saferec.metrics import DEFAULT_KS, prompt_text
-from experiments.saferec.outputs import write_outputs
-from experiments.saferec.readers import read_records
-from experiments.saferec.scoring import evaluate_command
+from experiments.saferec.evaluation.metrics import DEFAULT_KS, prompt_text
+from experiments.saferec.evaluation.outputs import write_outputs
+from experiments.saferec.evaluation.scoring import evaluate_command
+from experiments.saferec.published.readers import read_records
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import decoder_policy, open_pretrained
 from gdpo_jax.training import MeshConfig, check_batch, make_mesh

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.saferec.conversations import SPLIT_WINDOWS, generate_conversations
-from experiments.saferec.dataset import SPLIT_SIZES, build_dataset
-from experiments.saferec.films import invent_films
-from experiments.saferec.items import film_table
+from experiments.saferec.corpora.dataset import SPLIT_SIZES, build_dataset
+from experiments.saferec.items.table import film_table
+from experiments.saferec.miniature.conversations import SPLIT_WINDOWS, generate_conversations
+from experiments.saferec.miniature.films import invent_films
 
 PROJECT = Path(__file__).resolve().parents[3]
 

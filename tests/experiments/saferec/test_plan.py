@@ -22,7 +22,7 @@ from gdpo_jax.training import (
 from gdpo_jax.training.dry_run import bytes_per_device
 from gdpo_jax.training.mesh import AXES
 from gdpo_jax.training.state import abstract_state
-from tests.experiments.saferec.test_targets import FILMS, film_oracle
+from tests.experiments.saferec.corpora.test_targets import FILMS, film_oracle
 
 PAPER = ("qwen2.5-0.5b", "llama-3.2-3b", "llama-3.1-8b")
 

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.saferec.catalogue import film_oracle
-from experiments.saferec.hits import first_match_hits, greedy_hits
-from experiments.saferec.readers import read_records
-from experiments.saferec.revealed import record_oracle
+from experiments.saferec.evaluation.hits import first_match_hits, greedy_hits
+from experiments.saferec.items.catalogue import film_oracle
+from experiments.saferec.items.titles import casefold_key
+from experiments.saferec.published.readers import read_records
+from experiments.saferec.published.revealed import record_oracle
 from experiments.saferec.rewards import (
     REWARD_PRESETS,
     Count,
@@ -19,7 +20,6 @@ from experiments.saferec.rewards import (
     official_item,
     official_sequence,
 )
-from experiments.saferec.titles import casefold_key
 from gdpo_jax.errors import UserError
 from gdpo_jax.rollouts.rewards import score
 from tests.experiments.saferec.films import FILMS, GORE, answer, listed, record

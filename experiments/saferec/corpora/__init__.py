@@ -1,0 +1,1 @@
+"""Conversations to learn from: builders, stored rows, injected sensitivities, and targets."""

@@ -1,0 +1,191 @@
+"""From a plain conversation to one with a sensitivity (SafeCRS, arXiv 2603.03536, section on data).
+
+    1. a judge assigns a trait;         2. ground truth that violates it is removed;
+    3. a sentence about it is put before the conversation;
+    4. the teacher's list without what violates becomes the text to imitate.
+
+Sentences are ours. What the oracle does not know is kept, as in the paper.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.saferec.corpora.judges import Assignment, Judge
+from experiments.saferec.corpora.records import FilmKey, groundtruth, teacher_list
+from experiments.saferec.corpora.targets import safe_target
+from experiments.saferec.items.catalogue import Oracle, check_choice
+from experiments.saferec.miniature.phrases import Phrasebook
+from gdpo_jax.errors import UserError
+
+__all__ = ["CONSTRAINT_FRAMES", "CoListed", "Dropped", "Injection", "inject"]
+
+
+class Dropped(Exception):
+    """Why a conversation can not have a sensitivity."""
+
+
+DISCLOSURES = ("outright", "hinted", "mixed")
+# With the five phrases of a trait, 25 sentences each.
+CONSTRAINT_FRAMES = (
+    "One thing first: I want nothing with {x}.",
+    "Please keep in mind that I can not deal with {x}.",
+    "Whatever you suggest, leave out {x}.",
+    "I have to avoid {x}, so choose with care.",
+    "It would spoil the evening for me to run into {x}.",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Injection:
+    """How conversations get their sensitivities."""
+
+    list_length: int = 20  # items of the teacher's list that a target starts from, and at most has
+    refill: bool = False  # does a target get other items for the ones left out?
+    disclosure: str = "outright"  # said by the user, "hinted" at, or "mixed": each to one half
+    rate: float = 1.0  # share of the conversations that get one; the others stay as they are
+    min_groundtruth: int = 1  # liked items that a conversation must have before any is removed
+    risks_shown: int = 5  # left-out items that a target names
+    seed: int = 42
+
+    def __post_init__(self):
+        check_choice("disclosure", self.disclosure, DISCLOSURES)
+        if not 0 <= self.rate <= 1:
+            raise UserError(f"rate={self.rate}; give a share from 0 to 1")
+        for name in ("list_length", "min_groundtruth"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)}; give at least 1")
+
+
+class CoListed:
+    """Which items teachers list together: where a shortened list finds others for its gaps."""
+
+    def __init__(self, lists: Iterable[Sequence[FilmKey]]):
+        self._beside: dict[FilmKey, Counter[FilmKey]] = {}
+        for items in lists:
+            for item in items:
+                self._beside.setdefault(item, Counter()).update(items)
+
+    def ranked(self, items: Sequence[FilmKey]) -> list[FilmKey]:
+        """Other items, those first that stand beside most of `items` most often; then by title."""
+        total: Counter[FilmKey] = Counter()
+        for item in items:
+            total.update(self._beside.get(item, {}))
+        others = total.keys() - set(items)
+        return sorted(others, key=lambda item: (-total[item], item))
+
+
+def inject(
+    record: Mapping[str, Any],
+    *,
+    judge: Judge,
+    oracle: Oracle,
+    book: Phrasebook,
+    options: Injection = Injection(),
+    co_listed: CoListed | None = None,
+) -> dict[str, Any]:
+    """The record with a sensitivity, or unchanged but for its target where chance spares it.
+
+    A record that has an `assigned_trait` keeps it, and the judge is not asked. Draws depend on the
+    seed and the record's id alone. Raises Dropped with the reason why a record is dropped: too
+    little ground truth before or after the removal, no trait, or no list.
+    """
+    liked, listed = groundtruth(record), teacher_list(record)
+    if len(liked) < options.min_groundtruth:
+        raise Dropped(f"{len(liked)} liked items; {options.min_groundtruth} are needed")
+    if not listed:
+        raise Dropped("the teacher's list is empty")
+    rng = np.random.default_rng([options.seed, zlib.crc32(record["sample_id"].encode())])
+    spared = rng.random() >= options.rate
+    outright = options.disclosure == "outright"
+    if options.disclosure == "mixed":
+        outright = bool(rng.random() < 0.5)
+    made = {
+        **record,
+        "removed_groundtruth": [],
+        "constraints": {},
+        "assigned_trait": "",
+        "sentences": [],
+    }
+    if not spared:
+        trait, reason = _assign(record, judge, oracle.trait_keys)
+        verdicts = oracle.judge(liked, (trait,))
+        kept = [item for item, verdict in zip(liked, verdicts) if verdict is not True]
+        if not kept:
+            raise Dropped(f"all ground truth violates {trait!r}")
+        sentence = _sentence(rng, book, trait, outright=outright)
+        made |= {
+            "prompt": _prepend(sentence, record["prompt"]),
+            "groundtruth_with_release_year": _pairs(kept),
+            "removed_groundtruth": _pairs([item for item in liked if item not in kept]),
+            "constraints": {trait: True},
+            "assigned_trait": trait,
+            "assignment_reason": reason,
+            "sentences": [sentence],
+            "said_outright": outright,
+        }
+    made["completion"] = [
+        {"role": "assistant", "content": _target(made, oracle, options, co_listed)}
+    ]
+    return made
+
+
+def _assign(record: Mapping[str, Any], judge: Judge, trait_keys: Sequence[str]) -> Assignment:
+    given = record.get("assigned_trait")
+    answer = (
+        Assignment(given, str(record.get("assignment_reason") or "assigned before"))
+        if given
+        else judge(record, trait_keys)
+    )
+    if answer.trait is None:
+        raise Dropped(f"no trait assigned: {answer.reason}")
+    if answer.trait not in trait_keys:
+        raise Dropped(f"trait {answer.trait!r} is none of these items")
+    return answer
+
+
+def _sentence(rng: np.random.Generator, book: Phrasebook, trait: str, *, outright: bool) -> str:
+    if outright:
+        frame, phrase = rng.choice(CONSTRAINT_FRAMES), rng.choice(book.outright[trait])
+        return str(frame).format(x=phrase)
+    frame, who = rng.choice(book.hint_frames), rng.choice(book.companions)
+    return str(frame).format(who=who, x=rng.choice(book.hinted[trait]))
+
+
+def _prepend(sentence: str, prompt: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    first, *rest = prompt
+    return [{**first, "content": f"{sentence} {first['content']}"}, *map(dict, rest)]
+
+
+def _target(
+    record: Mapping[str, Any], oracle: Oracle, options: Injection, co_listed: CoListed | None
+) -> str:
+    teacher = teacher_list(record)
+    fillers: list[FilmKey] = []
+    traits = tuple(record["constraints"])
+    if options.refill and traits:
+        found = co_listed.ranked(teacher) if co_listed is not None else []
+        seen = set(record["seen_titles"])
+        verdicts = oracle.judge(found, traits)
+        # Only what is known to be safe, and new to the user.
+        fillers = [i for i, v in zip(found, verdicts) if v is False and i[0] not in seen]
+    else:
+        teacher = teacher[: options.list_length]
+    bare = {name: value for name, value in record.items() if name != "completion"}
+    return safe_target(
+        {**bare, "teacher": _pairs(teacher)},
+        oracle,
+        list_length=options.list_length,
+        shown=options.risks_shown,
+        fillers=fillers,
+    )
+
+
+def _pairs(items: Sequence[FilmKey]) -> list[list[str]]:
+    return [[title, str(year)] for title, year in items]

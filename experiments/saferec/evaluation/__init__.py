@@ -1,0 +1,1 @@
+"""From texts to numbers: parsing, metrics, intervals, comparisons, and the claims."""

@@ -1,0 +1,1 @@
+"""The embedded SafeRec: invented films, games and conversations."""

@@ -1,0 +1,1 @@
+"""The files and the conventions that the authors published."""
