@@ -2,8 +2,8 @@
 
 `saferec_mini` (films) and `safegame_mini` (games) have two configs each: the invented items, and
 conversations in three splits in the official record format (SafeCRS, arXiv 2603.03536). Everything
-follows from one seed. `published/folder.py` writes data sets of published files, `new_corpora.py` of
-other conversations; `load_records` and `load_table` read all of them.
+follows from one seed. `published/folder.py` writes data sets of published files, and
+`new_corpora.py` of other conversations; `load_records` and `load_table` read all of them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Scoring any system's outputs: join texts with records, parse, measure, report.
 
-`outputs.py` says how output rows name the records they answer, `published/readers.py` which record files are
-read, `metrics.py` what is measured.
+`outputs.py` says how output rows name the records they answer, `published/readers.py` which record
+files are read, `metrics.py` what is measured.
 """
 
 from collections.abc import Mapping, Sequence
