@@ -115,7 +115,7 @@ def token_shaping(preset: Preset) -> Callable[[Completion, Mapping], list[float]
     if preset.level != "rank" or official is None or official.length_shaping == 0:
         return None
     return lambda completion, record: length_shaping(
-        completion, official.num_ranks, coefficient=official.length_shaping
+        completion, preset.num_ranks, coefficient=official.length_shaping
     )
 
 

@@ -9,6 +9,18 @@ from experiments.saferec.items.catalogue import Catalogue, film_oracle
 from tests.experiments.saferec.films import listed
 
 ARMS = (("sft", False, 10), ("safe-sft", True, 8), ("safe-gdpo", True, 10))
+SECTIONS = (
+    "Claims",
+    "Results",
+    "Trade-off",
+    "Differences",
+    "Said or hinted",
+    "Sensitivities",
+    "Learning curves",
+    "Distributions",
+    "Diagnostics",
+    "Samples",
+)
 EVIL = '<img src=x onerror=alert(1)> {{nav}} & "quoted" </script>'
 
 
@@ -24,11 +36,7 @@ def write_run(folder: Path, records, films, *, seeds=(0,), level="rank", steps=6
     """Writes scores, metrics and samples of three arms; returns the folder."""
     oracle, catalogue = film_oracle(films), Catalogue.of_films(films)
     for seed in seeds:
-        for arm, safe, length in (
-            ("sft", False, 10),
-            ("safe-sft", True, 8),
-            ("safe-gdpo", True, 10),
-        ):
+        for arm, safe, length in ARMS:
             place = folder / f"seed-{seed}" / arm
             texts = [chosen(r, films, oracle, safe=safe, length=length - seed) for r in records]
             table = score_texts(texts, records, oracle=oracle, catalogue=catalogue, ks=(5, 10))

@@ -7,22 +7,9 @@ import pytest
 
 from experiments.saferec.evaluation.results import collect
 from experiments.saferec.report import write_report
-from tests.experiments.saferec.run_folder import write_run
+from tests.experiments.saferec.run_folder import SECTIONS, write_run
 
 pytestmark = pytest.mark.slow
-
-SECTIONS = (
-    "Claims",
-    "Results",
-    "Trade-off",
-    "Differences",
-    "Said or hinted",
-    "Sensitivities",
-    "Learning curves",
-    "Distributions",
-    "Diagnostics",
-    "Samples",
-)
 
 
 @pytest.fixture(scope="module")

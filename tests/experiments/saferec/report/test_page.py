@@ -25,7 +25,7 @@ from experiments.saferec.report.marks import group_z_scores, mark_items
 from experiments.saferec.samples import read_samples
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import FILMS, GORE, listed, record
-from tests.experiments.saferec.run_folder import EVIL, write_run
+from tests.experiments.saferec.run_folder import EVIL, SECTIONS, write_run
 
 
 @pytest.fixture
@@ -46,18 +46,7 @@ def written(*runs):
 
 
 def test_the_page_has_its_parts(page):
-    for part in (
-        "Claims",
-        "Results",
-        "Trade-off",
-        "Differences",
-        "Said or hinted",
-        "Sensitivities",
-        "Learning curves",
-        "Distributions",
-        "Diagnostics",
-        "Samples",
-    ):
+    for part in SECTIONS:
         anchor = part.lower().replace(" ", "-")
         assert f'<a href="#{anchor}">{part}</a>' in page
         assert f'<h2 id="{anchor}">{part}</h2>' in page
