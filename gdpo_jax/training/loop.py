@@ -84,12 +84,13 @@ def run_policy_optimization(
     `records` yields this process's share of `config.prompts_per_step` records, and `encode(record)`
     the ids of its prompt. `tokenizer` decodes (`decode`, `token_spans`, `pad_id`). With
     `num_ranks`, rewards are per rank and `segment(completion, record)` gives the rank of every
-    sampled token, -1 for none; None stands for a completion without ranks.
-    `shaping(completion, record)` gives what is added to the advantage of every sampled token, after
-    normalisation (None: nothing). `ref_params` are needed if the objective has a KL term, unless
-    the policy keeps its reference (LoRA). Run again with the same `workdir`, it goes on after the last checkpoint. `identity` is what else a continuation
-    must share (JSON-like: optimizer, data). `on_step` is called on every process with its own
-    samples, one step late. `state` is donated; use the returned one.
+    sampled token, -1 for none; None stands for a completion without ranks. `shaping(completion,
+    record)` gives what is added to the advantage of every sampled token, after normalisation (None:
+    nothing). `ref_params` are needed if the objective has a KL term, unless the policy keeps its
+    reference (LoRA). Run again with the same `workdir`, it goes on after the last checkpoint.
+    `identity` is what else a continuation must share (JSON-like: optimizer, data). `on_step` is
+    called on every process with its own samples, one step late. `state` is donated; use the
+    returned one.
 
     Raises:
         UserError: sizes that do not divide, a checkpoint of another configuration or a damaged one,
