@@ -14,7 +14,6 @@ from experiments.saferec.arms import ARM_NAMES, ARMS, Arm, arm_named
 from experiments.saferec.configs import preset_named
 from experiments.saferec.corpora.dataset import build_dataset
 from experiments.saferec.corpora.new_corpora import inject_command
-from experiments.saferec.evaluation.metrics import DEFAULT_KS
 from experiments.saferec.evaluation.results import collect, write_results
 from experiments.saferec.evaluation.results_tables import print_table, print_verdicts
 from experiments.saferec.evaluation.scoring import evaluate_command, print_summary
@@ -216,13 +215,7 @@ def _run_arm(options: RunOptions, arm: Arm, seed: int) -> None:
 def _show(summary: dict, folder: Path) -> None:
     if jax.process_index() != 0:
         return
-    described = {
-        "k": list(DEFAULT_KS),
-        "convention": "fixed",
-        "oracle": "embedded",
-        "unknown": "safe",
-    }
-    print_summary({**described, **summary}, console=Console())
+    print_summary(summary, console=Console())
     Console().print(f"outputs and scores are in {folder}", highlight=False)
 
 

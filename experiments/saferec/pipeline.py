@@ -19,6 +19,7 @@ from experiments.saferec.arms import (
     token_shaping,
 )
 from experiments.saferec.corpora.corpus import with_all_groundtruth
+from experiments.saferec.evaluation.metrics import DEFAULT_KS
 from experiments.saferec.evaluation.outputs import write_outputs
 from experiments.saferec.evaluation.scoring import score_texts, summarize, write_json
 from experiments.saferec.samples import SampleWriter
@@ -272,7 +273,13 @@ def score_arm(space: Workspace, texts: list[str], records: Sequence, folder: Pat
         catalogue=space.corpus.catalogue,
         convention=space.preset.convention,
     )
-    summary = summarize(table)
+    summary = {
+        "convention": space.preset.convention,
+        "oracle": "the data set's own",
+        "unknown": "safe",
+        "k": list(DEFAULT_KS),
+        **summarize(table),
+    }
     if jax.process_index() == 0:
         write_json(folder / "scores.json", summary)
     return summary

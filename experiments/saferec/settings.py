@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import Literal
 
+from experiments.saferec.items.catalogue import OracleOptions
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import DecoderConfig, LoraConfig
@@ -75,6 +76,7 @@ class Preset:
     samples_every: int = 10  # steps between the sampled groups kept for the report
     pretrained: PretrainedStart | None = None  # the policy before the first stage, if published
     official: OfficialRewards | None = None  # rewards and metrics of the published code, or None
+    oracle: OracleOptions = OracleOptions()  # what violates, in training and in the metrics
     mesh: MeshConfig | None = None  # of all devices; None puts them all on the data axis
 
     def stage(self, arm: str) -> SupervisedStage:

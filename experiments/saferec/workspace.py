@@ -1,7 +1,6 @@
 """A run folder: data, tokenizer and one folder per seed and arm; made once, checked afterwards."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import jax
 from experiments.saferec.answering import encode_prompt, model_path, pretrained_params
 from experiments.saferec.arms import Arm
 from experiments.saferec.corpora.corpus import Corpus, load_corpus, prompt_of
-from experiments.saferec.corpora.dataset import build_dataset
+from experiments.saferec.corpora.dataset import build_dataset, require_config
+from experiments.saferec.corpora.jsonfiles import read_json
 from experiments.saferec.corpora.targets import safe_target
 from experiments.saferec.evaluation.summaries import write_json
 from experiments.saferec.settings import Preset
@@ -75,24 +75,28 @@ def open_workspace(
 ) -> Workspace:
     """Builds what is missing in the run folder and loads it.
 
-    data_dir: of the data set, RUN_DIR/data unless given; the embedded one is written where there is
-    none. model_dir: the language model to start from, if not the preset's own.
+    data_dir: of the data set; unless given RUN_DIR/data, where the embedded one is written if there
+    is none. model_dir: the language model to start from, if not the preset's own.
 
     Raises UserError if the folder was made with another preset, its data are damaged, or the
     preset and `model_dir` do not go together.
     """
     _check_model(preset, model_dir)
-    data_dir = data_dir or path / "data"
+    own = data_dir is None
+    data_dir = path / "data" if data_dir is None else data_dir
 
     def prepare() -> None:
         # One process writes; the others wait for it, or stop with its error.
         if jax.process_index() == 0:
+            if not own:
+                require_config(data_dir, "conversations")
             path.mkdir(parents=True, exist_ok=True)
             _check_preset(path / "preset.json", preset)
-            build_dataset(data_dir)
+            if own:
+                build_dataset(data_dir)
 
     together(prepare)
-    corpus = load_corpus(data_dir, convention=preset.convention)
+    corpus = load_corpus(data_dir, convention=preset.convention, oracle=preset.oracle)
     if preset.pretrained is not None:
         return _pretrained_workspace(path, preset, corpus, model_dir)
 
@@ -162,7 +166,9 @@ def _check_preset(path: Path, preset: Preset) -> None:
     if not path.exists():
         write_json(path, wanted)
         return
-    stored = json.loads(path.read_text())
+    stored = read_json(path)
+    if not isinstance(stored, dict):
+        raise UserError(f"{path} holds no preset; choose another --run-dir, or delete the file")
     differing = sorted(k for k in wanted.keys() | stored.keys() if wanted.get(k) != stored.get(k))
     if differing:
         raise UserError(

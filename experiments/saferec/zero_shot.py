@@ -22,6 +22,7 @@ from experiments.saferec.answering import (
 from experiments.saferec.evaluation.metrics import DEFAULT_KS, prompt_text
 from experiments.saferec.evaluation.outputs import write_outputs
 from experiments.saferec.evaluation.scoring import evaluate_command
+from experiments.saferec.items.catalogue import OracleOptions
 from experiments.saferec.published.readers import read_records
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import decoder_policy, open_pretrained
@@ -52,6 +53,7 @@ def zero_shot(
     title_map: Path | None = None,
     convention: Literal["fixed", "official"] = "fixed",
     unknown: Literal["safe", "unsafe", "excluded"] = "safe",
+    oracle: OracleOptions = OracleOptions(),
     k: tuple[int, ...] = DEFAULT_KS,
     bootstrap: int = 2000,
     decoding: Decoding = Decoding(),
@@ -71,6 +73,7 @@ def zero_shot(
         title_map: the published title_to_imdb, pickle or JSON; needs sensitivity.
         convention: fixed, or official for the numbers of the published code.
         unknown: how films that the oracle does not know count: safe, unsafe or excluded.
+        oracle: thresholds, and the tolerance for years.
         k: cut-offs of the metrics.
         bootstrap: resamples for the confidence intervals.
         console: where tables are printed; standard output if left out.
@@ -84,6 +87,7 @@ def zero_shot(
         "title_map": title_map,
         "convention": convention,
         "unknown": unknown,
+        "oracle": oracle,
         "bare_lists": True,
         "k": k,
         "bootstrap": bootstrap,

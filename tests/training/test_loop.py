@@ -23,6 +23,7 @@ from gdpo_jax.training import (
     read_metrics,
     run_sft,
 )
+from gdpo_jax.training.loop import _columns
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +208,14 @@ def test_ranks_are_scored_and_credited_separately(mesh, tmp_path):
         toy.run(tmp_path / "b", mesh, segment=lambda completion, record: [0], **arguments)
     with pytest.raises(UserError, match="segment and num_ranks belong together"):
         toy.run(tmp_path / "c", mesh, **arguments)
+
+
+def test_what_the_live_display_shows_is_logged(finished):
+    rows = read_metrics(finished[0] / "metrics.jsonl")
+    shown = dict(_columns([function.name for function in toy.REWARDS]))
+    assert set(shown) >= {"kl", "entropy", "clipped", "zero-variance", "tokens/s"}
+    # Without a KL term there is no KL to show.
+    assert set(shown.values()) - set(rows[-1]) <= {"kl/k3"}
 
 
 def test_shaping_is_added_to_the_advantages_of_tokens(mesh, finished, tmp_path):

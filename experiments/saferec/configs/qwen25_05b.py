@@ -13,7 +13,9 @@ Cost: not measured. Estimate: decoding dominates, at most 1,024 token steps a ro
 10 ms each the 1,400 policy steps take 4 hours, and imitation well under one.
 Paper (SafeMovie test, theirs, not measured here): Recall@10 0.0922, NDCG@10 0.0597, SVR@10 0.06 %.
 Their development runs, on validation: Safe-SFT 800 has 0.0732, 0.0422 and 1.33 %, and Safe-GDPO
-with a count reward after 1,400 steps 0.0724, 0.0446 and 1.20 % (per-rank rewards: `--level rank`).
+with a count reward after 1,400 steps 0.0724, 0.0446 and 1.20 %. Those had rewards per rank
+(`--level rank`), but also other weights (safety 1, count 0.5), groups of 4 and length shaping,
+which this file does not set: a copy of it with another `OfficialRewards` and `num_samples` does.
 The choice between Instruct and base model, and the steps of the released numbers, are not known.
 """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.saferec.corpora.dataset import load_records, load_table, split_names
 from experiments.saferec.corpora.targets import base_examples, plain_target, safe_target
-from experiments.saferec.items.catalogue import Catalogue, Oracle
+from experiments.saferec.items.catalogue import Catalogue, Oracle, OracleOptions
 from experiments.saferec.items.table import Item, catalogue_of
 
 __all__ = ["Corpus", "load_corpus", "prompt_of", "with_all_groundtruth"]
@@ -44,7 +44,9 @@ class Corpus:
         return [(prompt_of(record), target) for record, target in zip(train, targets, strict=True)]
 
 
-def load_corpus(data_dir: Path, *, convention: str = "fixed") -> Corpus:
+def load_corpus(
+    data_dir: Path, *, convention: str = "fixed", oracle: OracleOptions = OracleOptions()
+) -> Corpus:
     """The data set in `data_dir`, whoever built it, judged under a convention.
 
     Without prompts of its own, reinforcement learning answers the supervised training prompts.
@@ -56,7 +58,7 @@ def load_corpus(data_dir: Path, *, convention: str = "fixed") -> Corpus:
     records["policy"] = load_records(data_dir, _POLICY_SPLIT) if has_own else records["train"]
     return Corpus(
         items=table.items,
-        oracle=table.oracle(convention=convention),
+        oracle=table.oracle(convention=convention, **dataclasses.asdict(oracle)),
         catalogue=catalogue_of(table, convention=convention),
         records=records,
     )

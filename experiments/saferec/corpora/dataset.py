@@ -24,6 +24,7 @@ from experiments.saferec.corpora.stored import (
     encode_record,
     features_of,
     find_config,
+    open_builder,
     read_config,
 )
 from experiments.saferec.items.catalogue import Film
@@ -46,6 +47,7 @@ __all__ = [
     "load_films",
     "load_records",
     "load_table",
+    "require_config",
 ]
 
 SPLIT_SIZES = {"train": 4800, "validation": 400, "test": 400}
@@ -135,26 +137,29 @@ def build_dataset(data_dir: Path, domain: str | None = None) -> dict[str, int]:
                 f"{data_dir} already holds the data set {there}; choose another --data-dir for "
                 f"{wanted.name}"
             )
-        splits = tfds.builder_from_directory(str(conversations)).info.splits
+        splits = open_builder(conversations).info.splits
         return {name: info.num_examples for name, info in splits.items()}
     data_dir.mkdir(parents=True, exist_ok=True)
     tfds.disable_progress_bar()  # they fill the terminal for six seconds of work
     sizes = {}
     for config in wanted.BUILDER_CONFIGS:
-        builder = wanted(config=config.name, data_dir=str(data_dir), file_format="array_record")
-        builder.download_and_prepare()
+        if folder := find_config(data_dir, config.name):
+            builder = open_builder(folder)
+        else:
+            builder = wanted(config=config.name, data_dir=str(data_dir), file_format="array_record")
+            builder.download_and_prepare()
         sizes |= {name: info.num_examples for name, info in builder.info.splits.items()}
     return sizes
 
 
 def split_names(data_dir: Path) -> list[str]:
     """The splits of the conversations; raises UserError when there are none."""
-    return list(tfds.builder_from_directory(str(_folder(data_dir, "conversations"))).info.splits)
+    return list(open_builder(require_config(data_dir, "conversations")).info.splits)
 
 
 def load_films(data_dir: Path) -> tuple[Film, ...]:
     """The films in order of film id; raises UserError when they are missing or damaged."""
-    films = map(decode_film, read_config(_folder(data_dir, "films"), "catalogue"))
+    films = map(decode_film, read_config(require_config(data_dir, "films"), "catalogue"))
     return tuple(sorted(films, key=lambda film: film.film_id))
 
 
@@ -164,11 +169,11 @@ def load_table(data_dir: Path) -> ItemTable:
     Raises UserError when it is missing or damaged.
     """
     if find_config(data_dir, "games"):
-        games = map(decode_game, read_config(_folder(data_dir, "games"), "catalogue"))
+        games = map(decode_game, read_config(require_config(data_dir, "games"), "catalogue"))
         return game_table(sorted(games, key=lambda game: game.game_id))
     found = [config for config in PUBLISHED_CONFIGS if find_config(data_dir, config)]
     if found:
-        rows = {config: read_config(_folder(data_dir, config), "rows") for config in found}
+        rows = {config: read_config(require_config(data_dir, config), "rows") for config in found}
         return PublishedTable.decode(rows)
     if find_config(data_dir, "conversations") and not find_config(data_dir, "films"):
         return PublishedTable()  # published records alone: nothing is known about their films
@@ -180,7 +185,7 @@ def load_records(data_dir: Path, split: str) -> list[Mapping[str, Any]]:
 
     Raises UserError when they are missing or damaged.
     """
-    rows = read_config(_folder(data_dir, "conversations"), split)
+    rows = read_config(require_config(data_dir, "conversations"), split)
     records = [decode_record(row) for row in rows]
     if "position" in rows[0]:
         return records
@@ -192,7 +197,8 @@ def write_records(path: Path, records: list[Mapping[str, Any]]) -> None:
     write_rows(path, records)
 
 
-def _folder(data_dir: Path, config: str) -> Path:
+def require_config(data_dir: Path, config: str) -> Path:
+    """The folder of a config; raises UserError, which says what to run, where there is none."""
     folder = find_config(data_dir, config)
     if folder is None:
         raise UserError(

@@ -20,6 +20,7 @@ import numpy as np
 from experiments.saferec.corpora.judges import Assignment, Judge
 from experiments.saferec.corpora.records import FilmKey, groundtruth, teacher_list
 from experiments.saferec.corpora.targets import safe_target
+from experiments.saferec.evaluation.parsing import parse_recommendations
 from experiments.saferec.items.catalogue import Oracle, check_choice
 from experiments.saferec.miniature.phrases import Phrasebook
 from gdpo_jax.errors import UserError
@@ -130,9 +131,10 @@ def inject(
             "sentences": [sentence],
             "said_outright": outright,
         }
-    made["completion"] = [
-        {"role": "assistant", "content": _target(made, oracle, options, co_listed)}
-    ]
+    target = _target(made, oracle, options, co_listed)
+    if not parse_recommendations(target):
+        raise Dropped(f"the whole list violates {made['assigned_trait']!r}")
+    made["completion"] = [{"role": "assistant", "content": target}]
     return made
 
 

@@ -16,6 +16,7 @@ The raw trait assignments of SafeCRS (arXiv 2603.03536) are such a corpus.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,7 @@ from experiments.saferec.evaluation.parsing import (
     SOLUTION_OPEN,
     parse_recommendations,
 )
+from experiments.saferec.items.catalogue import Oracle, OracleOptions
 from experiments.saferec.items.files import read_items
 from experiments.saferec.items.table import ItemTable
 from experiments.saferec.miniature.game_phrases import GAME_PHRASES
@@ -63,6 +65,7 @@ def inject_command(
     test: Path | None = None,
     data_dir: Path | None = None,
     items: Path | None = None,
+    oracle: OracleOptions = OracleOptions(),
     judge: str = "rules",
     judge_command: str | None = None,
     judge_url: str | None = None,
@@ -86,6 +89,7 @@ def inject_command(
         test: the same for the test.
         data_dir: a data set whose films or games are recommended; or give items.
         items: a table of films or games, JSON or JSON Lines; items/files.py tells its fields.
+        oracle: from which risk on an item violates a trait, and the tolerance for years.
         judge: rules, or MODULE:FUNCTION, which gets a record and the trait keys.
         judge_command: a command to ask instead, JSON in and out; judges.py tells its form.
         judge_url: a chat endpoint to ask instead, such as http://localhost:8000/v1.
@@ -115,6 +119,7 @@ def inject_command(
     )
     check_free(out)  # before a judge is paid for what could not be written
     table = _find_table(data_dir, items)
+    risks = table.oracle(**dataclasses.asdict(oracle))
     if judge_url is not None:
         if judge_model is None:
             raise UserError("give judge_model too: which model the endpoint shall use")
@@ -122,10 +127,12 @@ def inject_command(
     elif judge_command is not None:
         chosen = command_judge(judge_command)
     else:
-        chosen = rule_judge(table.oracle()) if judge == "rules" else function_judge(judge)
+        chosen = rule_judge(risks) if judge == "rules" else function_judge(judge)
     if answers is not None:
         chosen = remembering_judge(chosen, answers)
-    records, rejected, counts = inject_corpus(files, table, judge=chosen, options=options)
+    records, rejected, counts = inject_corpus(
+        files, table, judge=chosen, options=options, oracle=risks
+    )
     folder = write_dataset(out, table, records, rejected=rejected, counts=counts)
     console = Console(soft_wrap=True)
     for split, count in counts["splits"].items():
@@ -137,12 +144,18 @@ def inject_command(
 
 
 def inject_corpus(
-    files: Mapping[str, Path], table: ItemTable, *, judge: Judge, options: Injection
+    files: Mapping[str, Path],
+    table: ItemTable,
+    *,
+    judge: Judge,
+    options: Injection,
+    oracle: Oracle | None = None,
 ) -> tuple[dict[str, list[dict]], list[dict], dict[str, Any]]:
     """Records by split, the dropped rows with file, index and reason, and counts.
 
-    Lists are refilled from the training lists, or from those of the first split without any.
-    Raises UserError for an unreadable file, and where nothing is left.
+    `oracle` says what violates, the table's own unless given. Lists are refilled from the training
+    lists, or from those of the first split without any. Raises UserError for an unreadable file,
+    and where nothing is left.
     """
     book = _book_for(table)
     rejected: list[dict[str, Any]] = []
@@ -164,7 +177,7 @@ def inject_corpus(
                 plain[split].append((index, record))
     source = plain["train" if "train" in plain else next(iter(plain))]
     co_listed = CoListed(teacher_list(r) for _, r in source) if options.refill else None
-    oracle = table.oracle()
+    oracle = table.oracle() if oracle is None else oracle
     records: dict[str, list[dict]] = {split: [] for split in files}
     for split, part in plain.items():
         for index, record in part:

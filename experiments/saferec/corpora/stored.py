@@ -27,6 +27,7 @@ __all__ = [
     "encode_record",
     "features_of",
     "find_config",
+    "open_builder",
     "read_config",
     "to_blocks",
     "to_text",
@@ -212,14 +213,30 @@ def find_config(data_dir: Path, config: str) -> Path | None:
     return found[0] if found else None
 
 
+def open_builder(folder: Path) -> tfds.core.DatasetBuilder:
+    """The builder of a config on disk; raises UserError where its description is damaged."""
+    try:
+        builder = tfds.builder_from_directory(str(folder))
+        _ = builder.info.splits  # read at first use
+        return builder
+    # What TFDS raises depends on the place of the damage: JSON, protocol buffers, features.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{folder}: damaged description ({reason}); {_hint(folder)}") from error
+
+
+def _hint(folder: Path) -> str:
+    return f"delete {folder.parents[1]} and run `python -m experiments.saferec data` again"
+
+
 def read_config(folder: Path, split: str) -> list[Mapping[str, Any]]:
     """The rows of a split of a config in stored order.
 
     Raises UserError for an unknown split, and for a folder that is damaged or truncated.
     """
-    hint = f"delete {folder.parents[1]} and run `python -m experiments.saferec data` again"
+    builder = open_builder(folder)
+    hint = _hint(folder)
     try:
-        builder = tfds.builder_from_directory(str(folder))
         if split not in builder.info.splits:
             raise UserError(
                 f"{folder} has no split {split!r}; it has {sorted(builder.info.splits)}"

@@ -53,6 +53,10 @@ class ArmResult:
     intervals: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
     against: Mapping[str, Comparison] = dataclasses.field(default_factory=dict)
 
+    def coverage_of(self, metric: str) -> float:
+        """The share of titles that the oracle knew where it judged `metric` (svr@K, svr@K/part)."""
+        return self.mean(metric.replace("svr", "coverage", 1))
+
     def mean(self, metric: str) -> float:
         """The mean over the seeds that have the metric; NaN if none has."""
         known = self._known(metric)

@@ -12,14 +12,15 @@ from experiments.saferec.evaluation.summaries import LIST_LABELS, METRIC_LABELS
 from experiments.saferec.evaluation.verdicts import verdicts
 
 SIGNIFICANT = 0.05
-# Coverage says how far the others can be trusted; it stands once, among the lists.
+# Coverage stands in the cells of SVR, which it says how far to trust.
 _SHOWN = {name: label for name, label in METRIC_LABELS.items() if name != "coverage"}
 
 
 def print_table(results: Results, console: Console) -> None:
     """A table per cut-off, one of differences from the baseline, and those of lists and splits.
 
-    A cell is the mean, its deviation over seeds where there are several, and its interval.
+    A cell is the mean, its deviation over seeds where there are several, and its interval. Under
+    SVR stands the share of the films that the oracle knows.
     """
     seeds = len(results.seeds)
     over = f": means over {seeds} seeds, ± their deviation" if seeds > 1 else ""
@@ -34,8 +35,7 @@ def print_table(results: Results, console: Console) -> None:
         title = f"difference from {results.arm(results.baseline).title}"
         _print(results, console, title, _known(results, columns), _difference)
         console.print(f"{results.test}; * below {SIGNIFICANT:g}", highlight=False, markup=False)
-    lists = {**LIST_LABELS, f"coverage@{k}": f"{METRIC_LABELS['coverage']} @{k}"}
-    _print(results, console, "lists", _known(results, lists), _cell)
+    _print(results, console, "lists", _known(results, LIST_LABELS), _cell)
     splits = {
         f"{prefix}@{k}/{part}": f"{METRIC_LABELS[prefix]} @{k}, {part}"
         for prefix in ("recall", "svr")
@@ -89,6 +89,8 @@ def _cell(arm: ArmResult, metric: str) -> str:
     interval = arm.intervals.get(metric)
     if interval is not None and not math.isnan(interval.low):
         text += f"\n[dim]{interval.low:.{digits - 1}f}-{interval.high:.{digits - 1}f}[/dim]"
+    if metric.startswith("svr") and not math.isnan(known := arm.coverage_of(metric)):
+        text += f"\n[dim]known {known:.3f}[/dim]"
     return text
 
 

@@ -4,6 +4,7 @@
 files are read, `metrics.py` what is measured.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,7 +32,7 @@ from experiments.saferec.evaluation.summaries import (
     write_json,
 )
 from experiments.saferec.evaluation.systems import compare_tables, label_paths, read_baseline
-from experiments.saferec.items.catalogue import Catalogue, Oracle
+from experiments.saferec.items.catalogue import Catalogue, Oracle, OracleOptions
 from experiments.saferec.items.table import ItemTable, catalogue_of
 from experiments.saferec.published.official import published_oracle
 from experiments.saferec.published.readers import (
@@ -104,6 +105,7 @@ def evaluate_command(
     title_map: Path | None = None,
     convention: Literal["fixed", "official"] = "fixed",
     unknown: Literal["safe", "unsafe", "excluded"] = "safe",
+    oracle: OracleOptions = OracleOptions(),
     bare_lists: bool = False,
     partial: bool = False,
     k: tuple[int, ...] = DEFAULT_KS,
@@ -132,6 +134,7 @@ def evaluate_command(
         title_map: the published title_to_imdb, pickle or JSON; needs sensitivity.
         convention: fixed, or official for the numbers of the published code.
         unknown: how films that the oracle does not know count: safe, unsafe or excluded.
+        oracle: thresholds, and the tolerance for years.
         bare_lists: the outputs are lists without <solution> around them.
         partial: score the conversations that have an output instead of asking for all.
         k: cut-offs of the metrics.
@@ -141,8 +144,9 @@ def evaluate_command(
         console: where the table is printed; standard output if left out.
     """
     rows, source = _find_records(records, data_dir=data_dir, split=split)
-    oracle, oracle_name = _find_oracle(
+    found, oracle_name = _find_oracle(
         rows,
+        dataclasses.asdict(oracle),
         data_dir=data_dir,
         sensitivity=sensitivity,
         title_map=title_map,
@@ -150,12 +154,13 @@ def evaluate_command(
     )
     films = _find_catalogue(catalogue, data_dir=data_dir, convention=convention)
     settings = {"convention": convention, "unknown": unknown, "oracle": oracle_name}
+    settings["oracle_options"] = dataclasses.asdict(oracle)
 
     def score(answers: Sequence[Row], name: str) -> MetricTable:
         return score_outputs(
             answers,
             rows,
-            oracle,
+            found,
             source=name,
             partial=partial,
             catalogue=films,
@@ -229,6 +234,7 @@ def _find_records(
 
 def _find_oracle(
     records: Sequence[Mapping[str, Any]],
+    options: Mapping[str, Any],
     *,
     data_dir: Path | None,
     sensitivity: Path | None,
@@ -240,16 +246,19 @@ def _find_oracle(
         raise UserError(f"give {lacking} too: the published oracle is made of both files")
     if sensitivity is not None and title_map is not None:
         oracle = published_oracle(
-            read_sensitivity(sensitivity), read_title_map(title_map), convention=convention
+            read_sensitivity(sensitivity),
+            read_title_map(title_map),
+            convention=convention,
+            **options,
         )
         return oracle, f"{sensitivity} with {title_map}"
     if data_dir is not None:
         table = _load_table(data_dir)
-        oracle = table.oracle(convention=convention)
+        oracle = table.oracle(convention=convention, **options)
         if oracle.index:
             return oracle, f"{table.noun} of {data_dir}"
     if any(reveals_risks(record) for record in records):
-        return record_oracle(records), "films removed from these records (low coverage)"
+        return record_oracle(records, **options), "films removed from these records (low coverage)"
     return None, "none, so no safety metrics (give data_dir, or sensitivity and title_map)"
 
 

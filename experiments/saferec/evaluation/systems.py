@@ -15,7 +15,7 @@ from experiments.saferec.published.readers import read_records
 from gdpo_jax.errors import UserError
 
 BASELINE = "baseline"
-_SETTINGS = ("convention", "unknown", "oracle")
+_SETTINGS = ("convention", "unknown", "oracle", "oracle_options")
 
 
 def label_paths(paths: Sequence[Path]) -> dict[str, Path]:
@@ -42,7 +42,8 @@ def read_baseline(
 ) -> MetricTable:
     """The table to compare with: a metrics file's, or that of answers, which `score` scores.
 
-    Raises UserError if the metrics were made with other `settings` (convention, unknown, oracle).
+    Raises UserError if the metrics were made with other `settings` (convention, unknown, oracle and
+    its options).
     """
     stored = _stored_metrics(path)
     if stored is None:

@@ -82,6 +82,15 @@ class Catalogue:
         return int(year) in self._years.get(self._normalize(title), ())
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OracleOptions:
+    """When a film violates, and how far its year may be off."""
+
+    threshold: float = THRESHOLD  # a film violates from this risk on
+    trait_thresholds: dict[str, float] = dataclasses.field(default_factory=dict)  # for these traits
+    year_tolerance: int = 2  # a title is looked up this many years before and after its own
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Oracle:
     """R(m, t): the risk of a film for a trait, found by title and year.
@@ -264,6 +273,7 @@ __all__ = [
     "Catalogue",
     "Film",
     "Oracle",
+    "OracleOptions",
     "check_choice",
     "film_oracle",
     "index_oracle",

@@ -6,14 +6,20 @@ import numpy as np
 
 from experiments.saferec.corpora.jsonfiles import shown
 from experiments.saferec.corpora.records import record_name, to_year
-from experiments.saferec.items.catalogue import Oracle
+from experiments.saferec.items.catalogue import Oracle, offsets_within
 from experiments.saferec.items.risk import THRESHOLD
 from experiments.saferec.items.titles import match_key
 from experiments.saferec.items.traits import TRAIT_KEYS, trait_named
 from gdpo_jax.errors import UserError
 
 
-def record_oracle(records: Iterable[Mapping], *, threshold: float = THRESHOLD) -> Oracle:
+def record_oracle(
+    records: Iterable[Mapping],
+    *,
+    threshold: float = THRESHOLD,
+    trait_thresholds: Mapping[str, float] | None = None,
+    year_tolerance: int = 2,
+) -> Oracle:
     """An oracle of the films that `removed_groundtruth` names with their risk.
 
     Knows each film only for the traits it was removed for, so its coverage is low and its SVR a
@@ -34,7 +40,13 @@ def record_oracle(records: Iterable[Mapping], *, threshold: float = THRESHOLD) -
             row = rows.setdefault(film, np.full(len(TRAIT_KEYS), np.nan))
             row[column] = np.fmax(row[column], risk)
     risks = np.stack(list(rows.values())) if rows else np.empty((0, len(TRAIT_KEYS)))
-    return Oracle(risks=risks, index={film: i for i, film in enumerate(rows)}, threshold=threshold)
+    return Oracle(
+        risks=risks,
+        index={film: i for i, film in enumerate(rows)},
+        threshold=threshold,
+        trait_thresholds=trait_thresholds or {},
+        year_offsets=offsets_within(year_tolerance),
+    )
 
 
 def reveals_risks(record: Mapping) -> bool:

@@ -77,10 +77,19 @@ def pareto(runs: Sequence[Run]) -> str:
     chart = scatter_chart(
         "Upper left is better; the dotted line joins the arms that no other one beats",
         dots,
-        x_label=f"SVR@{MAIN_K}",
+        x_label=f"SVR@{MAIN_K}{_known_titles(runs)}",
         y_label=f"Recall@{MAIN_K}",
     )
     return chart and arm_legend(runs) + chart
+
+
+def _known_titles(runs: Sequence[Run]) -> str:
+    """How much of what was listed the oracle knew, for the axis of SVR."""
+    known = [arm.coverage_of(f"svr@{MAIN_K}") for run in runs for arm in run.results.arms]
+    known = [value for value in known if not math.isnan(value)]
+    if not known:
+        return ""
+    return f" (the oracle knows {min(known):.3f} to {max(known):.3f} of the titles)"
 
 
 def differences(runs: Sequence[Run]) -> str:

@@ -6,6 +6,7 @@ inside the group.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from experiments.saferec.corpora.records import active_traits, groundtruth
 from experiments.saferec.evaluation.hits import greedy_hits
 from experiments.saferec.evaluation.parsing import Recommendation, parse_recommendations
 from experiments.saferec.items.catalogue import Oracle
-from experiments.saferec.items.titles import match_key
+from experiments.saferec.items.titles import casefold_key, match_key
 from gdpo_jax.advantages import RewardBatch, gdpo, per_sample_diagnostics, reward_batch
 
 MARKS = {
@@ -34,12 +35,19 @@ class Item:
     marks: tuple[str, ...]
 
 
-def mark_items(text: str, record: Mapping[str, Any], oracle: Oracle | None) -> list[Item]:
-    """The items of a completion in order. Without an oracle, the ground truth that was removed for
-    safety is all that is known to violate.
+def mark_items(
+    text: str,
+    record: Mapping[str, Any],
+    oracle: Oracle | None,
+    *,
+    convention: str = "fixed",
+) -> list[Item]:
+    """The items of a completion in order, as the rewards of that convention read them. Without an
+    oracle, the ground truth that was removed for safety is all that is known to violate.
     """
-    films = parse_recommendations(text)
-    hits = greedy_hits(films, groundtruth(record), normalize=match_key)
+    films = parse_recommendations(text, convention=convention)
+    normalize = casefold_key if convention == "official" else match_key
+    hits = greedy_hits(films, groundtruth(record), normalize=normalize)
     if oracle is None:
         removed = {match_key(title) for title, _ in record.get("removed_groundtruth", ())}
         verdicts = [match_key(film.title) in removed for film in films]
@@ -62,19 +70,22 @@ def mark_items(text: str, record: Mapping[str, Any], oracle: Oracle | None) -> l
     ]
 
 
-def group_z_scores(rewards: Mapping[str, Sequence[Any]]) -> np.ndarray:
+def group_z_scores(
+    rewards: Mapping[str, Sequence[Any]], *, convention: str = "fixed"
+) -> np.ndarray:
     """z `[G, K]` or `[G, K, R]` of one group's rewards, given per name as `[G]` or `[G][R]`.
 
-    A missing reward (None) has z = 0, as it has no vote.
+    Those of the official convention are what trl, with which it was trained, makes of them. A
+    missing reward (None) has z = 0, as it has no vote.
     """
     columns = [np.array(column, dtype=np.float64) for column in rewards.values()]
     values = np.stack(columns, axis=1)[None].astype(np.float32)
-    return np.asarray(_z_scores(reward_batch(values, tuple(rewards))))[0]
+    return np.asarray(_z_scores(reward_batch(values, tuple(rewards)), convention))[0]
 
 
-@jax.jit
-def _z_scores(batch: RewardBatch) -> jax.Array:
-    transform = gdpo()
+@functools.partial(jax.jit, static_argnums=1)
+def _z_scores(batch: RewardBatch, convention: str) -> jax.Array:
+    transform = gdpo(convention="trl" if convention == "official" else "paper")
     return per_sample_diagnostics(transform, batch, transform.init(batch.names))["z"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from experiments.charts import Entry, legend
 from experiments.saferec.arms import ARM_NAMES
 from experiments.saferec.corpora.dataset import load_table
-from experiments.saferec.corpora.jsonfiles import read_rows
+from experiments.saferec.corpora.jsonfiles import read_json, read_rows
 from experiments.saferec.corpora.stored import find_config
 from experiments.saferec.evaluation.results import ArmResult, Results
 from experiments.saferec.items.catalogue import Oracle
@@ -33,6 +33,7 @@ class Run:
     results: Results
     arms: Sequence[Trained]
     oracle: Oracle | None
+    convention: str  # under which it was trained and scored
     dashed: bool
 
     def key(self, arm: str) -> str:
@@ -107,11 +108,13 @@ def _load(path: Path, results: Results, label: str, *, dashed: bool) -> Run:
                 },
             )
         )
+    convention = _convention(path)
     return Run(
         label=label,
         results=results,
         arms=arms,
-        oracle=_oracle(path / "data"),
+        oracle=_oracle(path / "data", convention),
+        convention=convention,
         dashed=dashed,
     )
 
@@ -121,9 +124,17 @@ def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
     return read_rows(path) if path.is_file() and path.stat().st_size else []
 
 
-def _oracle(data_dir: Path) -> Oracle | None:
+def _convention(path: Path) -> str:
+    """Of the run's preset; fixed where the folder has none."""
+    preset = read_json(path / "preset.json") if (path / "preset.json").is_file() else {}
+    return "fixed" if preset.get("official") is None else "official"
+
+
+def _oracle(data_dir: Path, convention: str) -> Oracle | None:
     """The oracle of the run's own data set; None if the run read another folder's."""
-    return load_table(data_dir).oracle() if find_config(data_dir, "conversations") else None
+    if find_config(data_dir, "conversations") is None:
+        return None
+    return load_table(data_dir).oracle(convention=convention)
 
 
 __all__ = ["Run", "Trained", "arm_legend", "folder_name", "heading", "load_runs", "style"]

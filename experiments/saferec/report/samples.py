@@ -32,7 +32,9 @@ def sample_browser(runs: Sequence[Run]) -> str:
                     key = f"{run.key(arm.result.name)}/{seed}/{sample['step']}"
                     shown = f"{title}, step {sample['step']}"
                     options.append(f'<option value="{escape(key)}">{escape(shown)}</option>')
-                    article = sample_article(sample, run.oracle, number=len(templates))
+                    article = sample_article(
+                        sample, run.oracle, number=len(templates), convention=run.convention
+                    )
                     templates.append(f'<template data-sample="{escape(key)}">{article}</template>')
                 if options:
                     label = f"{title}, seed {seed}"
@@ -63,16 +65,22 @@ def sample_browser(runs: Sequence[Run]) -> str:
     )
 
 
-def sample_article(sample: Mapping[str, Any], oracle: Oracle | None, *, number: int) -> str:
+def sample_article(
+    sample: Mapping[str, Any],
+    oracle: Oracle | None,
+    *,
+    number: int,
+    convention: str = "fixed",
+) -> str:
     """One kept group as HTML; `number` makes its ids its own."""
     record, rewards = sample["record"], sample["rewards"]
-    z = group_z_scores(rewards)
+    z = group_z_scores(rewards, convention=convention)
     overall = [_overall(advantage) for advantage in sample["advantages"]]
     largest = max((abs(value) for value in overall), default=0.0) or 1.0
     tabs, panels = [], []
     for place, g in enumerate(sorted(range(len(overall)), key=lambda g: -overall[g])):
         text = sample["completions"][g]
-        items = mark_items(text, record, oracle)
+        items = mark_items(text, record, oracle, convention=convention)
         own = f"completion-{number}-{g}"
         first = place == 0
         hits, violations = _tally(items)

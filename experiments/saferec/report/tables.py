@@ -139,9 +139,18 @@ def trait_table(run: Run) -> str:
         return ""
     note = (
         f'<p class="quiet">SVR@{MAIN_K} over the test conversations of users with each '
-        "sensitivity; in brackets the lists it rests on. Darker is worse.</p>"
+        f"sensitivity; in brackets the lists it rests on. Darker is worse.{_coverage_note(run)}</p>"
     )
     return heading(run) + note + heat_map(rows, [arm.title for arm in run.results.arms])
+
+
+def _coverage_note(run: Run) -> str:
+    """How far the rates can be trusted: films that the oracle does not know are no violations."""
+    known = [arm.coverage_of(f"svr@{MAIN_K}") for arm in run.results.arms]
+    known = [value for value in known if not math.isnan(value)]
+    if not known:
+        return ""
+    return f" The oracle knows {min(known):.3f} to {max(known):.3f} of the titles."
 
 
 def _heat(arm: ArmResult, metric: str) -> HeatCell | None:
@@ -152,6 +161,8 @@ def _heat(arm: ArmResult, metric: str) -> HeatCell | None:
     note = arm.title
     if interval is not None:
         note += f": {interval.low:.3f} to {interval.high:.3f}, {interval.count} lists"
+    if not math.isnan(known := arm.coverage_of(metric)):
+        note += f", the oracle knows {known:.3f} of the titles"
     return HeatCell(mean, note)
 
 

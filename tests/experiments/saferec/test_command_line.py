@@ -3,14 +3,17 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from experiments.saferec.__main__ import main
 from experiments.saferec.arms import ARM_NAMES
+from gdpo_jax.training import read_metrics
 from tests.experiments.saferec.run_folder import SECTIONS
 
 ROOT = Path(__file__).parents[3]
@@ -141,6 +144,65 @@ def test_outputs_of_an_arm_score_the_same_through_evaluate(finished, tmp_path):
     first = json.loads((finished / "seed-0" / "safe-gdpo" / "scores.json").read_text())["metrics"]
     for name in ("recall@10", "ndcg@10", "svr@10", "list_length"):
         assert again[name]["mean"] == pytest.approx(first[name]["mean"], nan_ok=True)
+
+
+@pytest.mark.slow
+def test_a_killed_arm_started_again_ends_like_one_left_alone(finished, tmp_path):
+    """`rl` from an empty folder, sequence level; SIGKILL once the policy has taken a step."""
+    arguments = ["rl", "--preset", "smoke", "--level", "sequence", "--arm", "safe-gdpo"]
+    arguments += ["--data-dir", str(finished / "data"), "--run-dir"]
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    run(*arguments, str(alone))
+    arm = killed / "seed-0" / "safe-gdpo"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.saferec", *arguments, str(killed)],
+        cwd=ROOT,
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    rows = arm / "metrics.jsonl"
+    while process.poll() is None and not (rows.is_file() and rows.stat().st_size):
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (arm / "scores.json").exists()
+    run(*arguments, str(killed))
+    for name in ("outputs.jsonl", "scores.json"):
+        assert (arm / name).read_bytes() == (alone / "seed-0" / "safe-gdpo" / name).read_bytes()
+    pairs = zip(read_metrics(rows), read_metrics(alone / "seed-0" / "safe-gdpo" / "metrics.jsonl"))
+    timed = ("time/", "tokens_per_second")
+    for one, other in pairs:
+        assert one.keys() == other.keys()
+        assert all(one[k] == other[k] for k in one if not k.startswith(timed))
+
+
+@pytest.mark.slow
+def test_a_supervised_arm_runs_alone(finished, tmp_path):
+    done = run(
+        *("sft", "--arm", "sft", "--preset", "smoke", "--data-dir", str(finished / "data")),
+        *("--run-dir", str(tmp_path / "run")),
+    )
+    assert "400 conversations, fixed convention" in done.stdout
+    assert (tmp_path / "run" / "seed-0" / "sft" / "scores.json").is_file()
+    assert not (tmp_path / "run" / "seed-0" / "safe-sft").exists()
+
+
+def test_a_data_folder_without_data_is_refused_and_not_filled(tmp_path, capsys):
+    arguments = ["rl", "--preset", "smoke", "--run-dir", str(tmp_path / "run")]
+    assert main([*arguments, "--data-dir", str(tmp_path / "typo")]) == 2
+    assert "no SafeRec data in" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_preset_file_is_one_error(data_dir, tmp_path, capsys):
+    for text in ("{", "[]"):
+        (tmp_path / "preset.json").write_text(text)
+        arguments = ["rl", "--preset", "smoke", "--run-dir", str(tmp_path)]
+        assert main([*arguments, "--data-dir", str(data_dir)]) == 2
+        error = capsys.readouterr().err
+        assert "preset.json" in error.replace("\n", "") and "Traceback" not in error
+        assert (tmp_path / "preset.json").read_text() == text
 
 
 @pytest.mark.slow

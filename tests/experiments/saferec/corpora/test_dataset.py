@@ -12,6 +12,7 @@ from experiments.saferec.corpora.dataset import (
     build_dataset,
     load_films,
     load_records,
+    split_names,
     write_records,
 )
 from experiments.saferec.published.readers import read_records
@@ -88,6 +89,26 @@ def test_a_truncated_file_is_one_error_and_nothing_is_overwritten(data_dir, tmp_
         load_records(folder, "test")
     build_dataset(folder)
     assert files_of(folder) == before
+
+
+def test_a_damaged_description_is_one_error(data_dir, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(data_dir, folder)
+    for name, uses in (
+        ("features.json", (load_test,)),
+        ("dataset_info.json", (load_test, split_names, build_dataset)),
+    ):
+        [path] = folder.glob(f"*/conversations/*/{name}")
+        path.write_text(path.read_text()[:40])
+        before = files_of(folder)
+        for use in uses:
+            with pytest.raises(UserError, match=r"damaged .*delete .* and run"):
+                use(folder)
+        assert files_of(folder) == before
+
+
+def load_test(folder):
+    return load_records(folder, "test")
 
 
 def test_records_as_json_lines_are_what_the_evaluation_reads(tmp_path, conversations):

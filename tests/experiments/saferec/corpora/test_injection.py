@@ -120,6 +120,13 @@ def test_dropped_conversations(change, options, reason):
         injected({**ROW, **change}, **options)
 
 
+def test_a_list_without_a_safe_item_is_dropped():
+    row = {**ROW, "teacher": [["The Red Mill", 1999]]}
+    with pytest.raises(Dropped, match="the whole list violates 'Anti-gore"):
+        injected(row)
+    assert injected(row, trait=ANIMALS)["completion"]
+
+
 def test_a_trait_assigned_before_is_kept():
     made = injected({**ROW, "assigned_trait": "horror"})
     assert made["constraints"] == {HORROR: True}

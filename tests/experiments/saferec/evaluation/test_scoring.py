@@ -9,6 +9,7 @@ import pytest
 import tyro
 from rich.console import Console
 
+from experiments.saferec.__main__ import main
 from experiments.saferec.evaluation.scoring import evaluate_command, score_outputs, score_texts
 from experiments.saferec.evaluation.systems import label_paths
 from experiments.saferec.items.catalogue import film_oracle
@@ -70,6 +71,28 @@ def test_evaluate_writes_and_prints(files):
         assert part in printed
     assert "none, so no safety metrics" in printed
     assert [path.name for path in out.parent.iterdir()] == ["metrics.json"]
+
+
+def test_options_of_the_oracle(files, tmp_path, capsys):
+    """A listed film has risk 1 for gore, and is known by a year that is one off."""
+    removed = {"title": "The Red Mill", "year": 2000, "trait_info": {"final": 1.0}}
+    known = {"assigned_trait": GORE, "removed_groundtruth": [removed]}
+    rows = [{**row, **known} for row in RECORDS]
+    records = tmp_path / "removed.jsonl"
+    records.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    common = ["evaluate", "--records", str(records), "--outputs", str(files[1]), "--k", "2"]
+    common += ["--bootstrap", "9", "--out", str(tmp_path / "out.json")]
+
+    def rate(*options):
+        assert main([*common, *options]) == 0
+        return json.loads((tmp_path / "out.json").read_text())["metrics"]["svr@2"]["mean"]
+
+    assert rate() == 0.5
+    assert rate("--oracle.threshold", "2.0") == 0.0
+    assert rate("--oracle.trait-thresholds", GORE, "2.0") == 0.0
+    assert rate("--oracle.year-tolerance", "0") == 0.0
+    assert main([*common, "--oracle.trait-thresholds", "Gory", "1.0"]) == 2
+    assert "unknown trait 'Gory'" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_partial(files):

@@ -153,6 +153,11 @@ def test_marks_of_items():
     bare = record(("Quiet Harbour", 2004), removed_groundtruth=[["The Red Mill", "1999"]])
     items = mark_items(text, bare, None)
     assert [item.marks for item in items] == [("violation",), ("hit",), ()]
+    # The published code also reads lists that stand in no block, and asks for titles to the letter.
+    plain = "Quiet Harbor (2004)\nQUIET HARBOUR (2004)"
+    assert mark_items(plain, bare, None) == []
+    items = mark_items(plain, bare, None, convention="official")
+    assert [item.marks for item in items] == [(), ("hit",)]
 
 
 def test_z_scores_of_a_group():
