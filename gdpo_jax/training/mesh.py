@@ -128,6 +128,27 @@ def shardings_for(
     return jax.tree_util.tree_map_with_path(sharding, abstract, logical_axes)
 
 
+def spread_over_fsdp(sharding: NamedSharding, shape: Sequence[int]) -> NamedSharding:
+    """The same sharding, and `fsdp` on the longest dimension that it divides, unless it is in use.
+
+    For optimizer slots, which no forward pass gathers: those of biases, norms and adapters, whose
+    parameters are whole on every shard, need not be copied as well.
+    """
+    mesh, count = sharding.mesh, sharding.mesh.shape["fsdp"]
+    spec = [*sharding.spec, *[None] * (len(shape) - len(sharding.spec))]
+    axes = [() if part is None else (part,) if isinstance(part, str) else part for part in spec]
+    if count == 1 or any("fsdp" in part for part in axes):
+        return sharding
+    pieces = [math.prod(mesh.shape[axis] for axis in part) * count for part in axes]
+    legal = [d for d, size in enumerate(shape) if size and size % pieces[d] == 0]
+    if not legal:
+        return sharding
+    longest = max(legal, key=lambda d: shape[d])
+    axes[longest] = (*axes[longest], "fsdp")
+    parts = [None if not part else part[0] if len(part) == 1 else part for part in axes]
+    return NamedSharding(mesh, PartitionSpec(*parts))
+
+
 def check_batch(size: int, mesh: Mesh, *, parts: int = 1, what: str = "batch") -> None:
     """Check that `size` rows divide over the mesh after being cut into `parts` micro-batches.
 

@@ -12,7 +12,13 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Int, Key
 
 from gdpo_jax.policies import Policy, trained_part
-from gdpo_jax.training.mesh import DEFAULT_RULES, ShardingRules, replicated, shardings_for
+from gdpo_jax.training.mesh import (
+    DEFAULT_RULES,
+    ShardingRules,
+    replicated,
+    shardings_for,
+    spread_over_fsdp,
+)
 
 
 @chex.dataclass(frozen=True)
@@ -115,6 +121,8 @@ def state_shardings(
 ) -> TrainState:
     """The sharding of every array of a state; the advantage state is whole on every device.
 
+    Optimizer slots lie as their parameters do, and are cut over `fsdp` even where those are whole.
+
     Raises:
         UserError: a parameter does not divide over the mesh.
     """
@@ -125,8 +133,9 @@ def state_shardings(
     trained = trained_part(policy, params)
 
     def slot(leaf: Any, param: Any, sharding: Any) -> Any:
-        # Factored optimizers keep slots of other shapes; those are small and stay whole.
-        return sharding if leaf.shape == param.shape else everywhere
+        # Factored optimizers keep slots of other shapes.
+        like = sharding if leaf.shape == param.shape else everywhere
+        return spread_over_fsdp(like, leaf.shape)
 
     of_optimizer = optax.tree.map_params(
         optimizer,

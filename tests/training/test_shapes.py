@@ -7,9 +7,11 @@ import numpy as np
 import optax
 import pytest
 import toy
+from jax.sharding import AbstractMesh
 
 from gdpo_jax.advantages import RewardBatch, gdpo
 from gdpo_jax.objectives import ObjectiveConfig
+from gdpo_jax.policies import LoraConfig, decoder_policy, lora_policy, trained_part
 from gdpo_jax.training import (
     PolicyBatch,
     ShardingRules,
@@ -21,7 +23,8 @@ from gdpo_jax.training import (
     make_policy_step,
     to_global,
 )
-from gdpo_jax.training.state import named_leaves
+from gdpo_jax.training.mesh import AXES
+from gdpo_jax.training.state import named_leaves, state_shardings
 
 B, G, P, C, K = 16, 4, 6, 8, 3
 # Adam's first update is the sign of the gradient, and a gradient of rounding size has none: eps
@@ -102,6 +105,30 @@ def test_the_whole_step_is_that_of_one_device(on_one, shape):
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
     assert_no_copies_over_fsdp(state, fsdp)
+
+
+@pytest.mark.parametrize("optimizer", [OPTIMIZER, optax.adafactor(1e-3, min_dim_size_to_factor=8)])
+@pytest.mark.parametrize(
+    "changes",
+    [{"attention_bias": True}, {"qk_norm": True}, {}],
+    ids=["biases", "query and key norms", "adapters"],
+)
+def test_no_slot_is_copied_over_fsdp_even_of_parameters_that_are(changes, optimizer):
+    policy = decoder_policy(dataclasses.replace(toy.POLICY.config, head_dim=8, **changes))
+    if not changes:
+        policy = lora_policy(policy, LoraConfig(rank=4, alpha=8.0))
+    mesh = AbstractMesh((2, 2, 2), AXES)
+    rules = ShardingRules(kv_heads=None)
+    state = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
+    params = jax.eval_shape(policy.init, jax.random.key(0))
+    slots = jax.eval_shape(optimizer.init, trained_part(policy, params))
+    copied = [
+        name
+        for name, leaf in named_leaves(slots).items()
+        if any(size % 2 == 0 for size in leaf.shape)
+        and "fsdp" not in jax.tree.leaves(list(named_leaves(state.opt_state)[name].spec))
+    ]
+    assert copied == []
 
 
 def assert_no_copies_over_fsdp(state, fsdp):
