@@ -116,6 +116,27 @@ def test_a_plan_counts_optimizer_slots_and_the_copy_of_the_reference(planned):
     assert min(step.memory.temporary for step in planned) > 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "mesh"), [("qwen2.5-0.5b", "1x8x1"), ("llama-3.1-8b", "1x4x2")], ids=str
+)
+def test_the_plans_of_the_other_presets(name, mesh):
+    """Adapters alone have slots and need no copy as reference; `tensor` cuts parameters as well."""
+    preset = dataclasses.replace(shrunk(name), mesh=mesh_config(mesh))
+    decoder = planned_decoder(preset, None)
+    supervised, policy, sampler = plan(preset, decoder, make_mesh(preset.mesh))
+    whole = 4 * num_params(jax.eval_shape(decoder_policy(decoder).init, jax.random.key(0)))
+    # Biases are whole everywhere.
+    assert supervised.memory.parameters == pytest.approx(whole / 8, rel=0.05)
+    assert abs(supervised.memory.optimizer - 2 * supervised.memory.parameters) < 100
+    if preset.pretrained.rl_lora is None:
+        assert policy.reference == sampler.reference == policy.memory.parameters
+    else:
+        assert policy.reference == 0
+        assert policy.memory.parameters > supervised.memory.parameters
+    assert min(step.memory.temporary for step in (supervised, policy, sampler)) > 0
+
+
 @pytest.mark.parametrize("command", ["sft", "rl", "answer", "reproduce"])
 def test_a_dry_run_prints_the_steps_and_leaves_no_trace(
     command, planned, monkeypatch, tmp_path, capsys
