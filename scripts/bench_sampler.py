@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Tokens per second of the sampler, against a naive scanned decode in the same run.
 
-    python scripts/bench_sampler.py [--models tiny 30M 135M] [--batches 1 8 32 128] [--prompt 32]
+    python scripts/bench_sampler.py [--models tiny 30m 135m] [--batches 1 8 32 128] [--prompt 32]
                                     [--new-tokens 64] [--repeats 5] [--copy-megabytes 256]
 
 The naive decode is what one writes first: `lax.scan` over steps of the scanned decoder with one
@@ -29,34 +29,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from bench_models import MODELS, decoder_config
 
 from gdpo_jax.policies import DecoderConfig, Policy, decoder_policy, num_params
-from gdpo_jax.policies.families import smollm2
 from gdpo_jax.rollouts import SamplerConfig, sample
 
-MODELS = {
-    "tiny": DecoderConfig(
-        vocab_size=512,
-        d_model=64,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=4,
-        head_dim=16,
-        d_ff=192,
-        max_positions=2048,
-    ),
-    "30M": DecoderConfig(
-        vocab_size=8192,
-        d_model=512,
-        num_layers=8,
-        num_heads=8,
-        num_kv_heads=4,
-        head_dim=64,
-        d_ff=1408,
-        max_positions=2048,
-    ),
-    "135M": smollm2("135M"),
-}
 STOP, MEDIAN, DEVIATION = 1, 0.35, 0.5
 
 
@@ -114,12 +91,13 @@ def with_lengths(policy: Policy, *, prompt: int, limit: int) -> Policy:
         step = jnp.clip(positions - prompt + 1, 0, limit - 1)
         return jnp.concatenate([hidden, odds[step][..., None]], axis=-1), caches
 
-    def unembed(params, hidden):
+    def logits_of(params, hidden):
         logits = policy.unembed(params, hidden[..., :-1])
         others = jax.nn.logsumexp(logits.at[..., STOP].set(-jnp.inf), axis=-1)
         return logits.at[..., STOP].set(others + hidden[..., -1])
 
-    return policy._replace(forward=forward, unembed=unembed)
+    unembedding = functools.partial(functools.partial, logits_of)
+    return policy._replace(forward=forward, unembedding=unembedding)
 
 
 def bytes_a_step(config: DecoderConfig, params, rows: int, tokens: float) -> float:
@@ -150,8 +128,8 @@ def inputs(policy: Policy, batch: int, size: int):
 
 
 def compare_with_naive(name: str, batch: int, bandwidth: float | None, options) -> str:
-    policy = decoder_policy(MODELS[name])
     size, length = options.prompt, options.new_tokens
+    policy = decoder_policy(decoder_config(name, max_positions=size + length))
     params, prompts, lengths, key = inputs(policy, batch, size)
     config = SamplerConfig(max_new_tokens=length, stop_ids=(-1,), pad_id=0, halvings=0)
     ours = compiled_sample(policy, config, 1)
@@ -174,7 +152,7 @@ def compare_with_naive(name: str, batch: int, bandwidth: float | None, options) 
 def compare_lengths(name: str, batch: int, options) -> str:
     limit = options.new_tokens
     num_samples = 8 if batch % 8 == 0 else 1
-    plain = decoder_policy(MODELS[name])
+    plain = decoder_policy(decoder_config(name, max_positions=options.prompt + limit))
     given = inputs(plain, batch // num_samples, options.prompt)
     policy = with_lengths(plain, prompt=options.prompt, limit=limit)
     config = SamplerConfig(max_new_tokens=limit, stop_ids=(STOP,), pad_id=0)
@@ -196,7 +174,7 @@ def compare_lengths(name: str, batch: int, options) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=["tiny", "30M"])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=["tiny", "30m"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32, 128])
     sizes = {"prompt": 32, "new-tokens": 64, "repeats": 5, "copy-megabytes": 256}
     for name, default in sizes.items():

@@ -18,6 +18,7 @@ from gdpo_jax.policies.attention import KeyValues, cached, masked, within
 from gdpo_jax.policies.config import DecoderConfig
 from gdpo_jax.policies.layer import Layer, RMSNorm
 from gdpo_jax.policies.unrolling import unroll_layers
+from gdpo_jax.policies.vocabulary import vocabulary_logits
 
 Params = PyTree[Float[Array, "..."]]
 
@@ -40,7 +41,8 @@ class Policy(NamedTuple):
     forward(params, tokens, positions, attend, caches=None, pin=None) -> (hidden, caches): any
       attention layout; `caches` is a tree stacked over layers (a tuple of trees where layers are a
       tuple), or None; `pin` maps what flows between layers to itself, placed (`pin_rows`).
-    unembed(params, hidden [..., D]) -> float32 logits [..., V].
+    unembedding(params) -> the function hidden [..., D] -> float32 logits [..., V]; in two steps, so
+      that a loop over hidden states prepares the output table once, and its gradient too.
     init_cache(batch, length) -> an empty cache of `length` slots.
 
     unroll(params) -> the same parameters for a decoding loop: layers as a tuple, projections fused.
@@ -56,12 +58,16 @@ class Policy(NamedTuple):
     logical_axes: Callable[[], PyTree]
     apply: Callable[..., tuple[Array, Cache | None]]
     forward: Callable[..., tuple[Array, PyTree]]
-    unembed: Callable[[Params, Array], Array]
+    unembedding: Callable[[Params], Callable[[Array], Array]]
     init_cache: Callable[[int, int], Cache]
     unroll: Callable[[Params], Params]
     reference: Callable[[Params], Params] | None = None
     trained: str | None = None
     trained_config: Any = None
+
+    def unembed(self, params: Params, hidden: Array) -> Array:
+        """Float32 logits [..., V] of hidden states [..., D]."""
+        return self.unembedding(params)(hidden)
 
 
 def trained_part(policy: Policy, params: PyTree) -> PyTree:
@@ -192,10 +198,10 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         hidden, layers = forward(params, tokens, positions, attend, cache.layers)
         return hidden, Cache(layers, slots, cache.filled + tokens.shape[1])
 
-    def unembed(params: Params, hidden: Float[Array, "*N D"]) -> Float[Array, "*N V"]:
-        tied = config.tie_embeddings
-        table = params["embedding"].T if tied else params["head"]
-        return jnp.matmul(hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    def unembedding(params: Params) -> Callable[[Float[Array, "*N D"]], Float[Array, "*N V"]]:
+        table = params["embedding"].T if config.tie_embeddings else params["head"]
+        table = table.astype(dtype)
+        return lambda hidden: vocabulary_logits(hidden, table)
 
     def check_length(size: int) -> None:
         if size > config.max_positions:
@@ -213,7 +219,7 @@ def decoder_policy(config: DecoderConfig) -> Policy:
     def unroll(params: Params) -> Params:
         return unroll_layers(params, config)
 
-    return Policy(config, init, logical_axes, apply, forward, unembed, init_cache, unroll)
+    return Policy(config, init, logical_axes, apply, forward, unembedding, init_cache, unroll)
 
 
 def num_params(params: Any) -> int:

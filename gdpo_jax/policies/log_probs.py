@@ -27,6 +27,7 @@ def completion_log_probs(
     chunk: int | None = 16,
     temperature: float = 1.0,
     with_entropy: bool = True,
+    entropy_gradient: bool = True,
 ) -> tuple[Float[Array, "B G C"], Float[Array, "B G C"] | None]:
     """log p(token) of every completion token and the entropy of the distribution it came from.
 
@@ -34,6 +35,7 @@ def completion_log_probs(
       rows of prompt and completion. Values and gradients agree to float tolerance.
     chunk: completion positions whose logits exist at a time; None for all at once.
     temperature: logits are divided by it, as the sampler does.
+    entropy_gradient: whether the entropy is for more than to look at; without, it costs less.
 
     Both outputs are float32 and zero outside of `completion_mask`; the entropy is None unless asked
     for. Raises UserError for a temperature or chunk that is not positive, an unknown layout, or
@@ -60,6 +62,7 @@ def completion_log_probs(
         chunk=chunk,
         temperature=temperature,
         with_entropy=with_entropy,
+        entropy_gradient=entropy_gradient,
     )
     log_probs = jnp.where(completion_mask, log_probs, 0.0)
     return log_probs, jnp.where(completion_mask, entropy, 0.0) if with_entropy else None
@@ -132,6 +135,7 @@ def token_log_probs(
     chunk: int | None,
     temperature: float = 1.0,
     with_entropy: bool = True,
+    entropy_gradient: bool = True,
 ) -> tuple[Float[Array, "B G C"], Float[Array, "B G C"] | None]:
     """log softmax(logits / temperature) at `tokens`, and the entropy, `chunk` positions at a time.
 
@@ -139,10 +143,15 @@ def token_log_probs(
     so chunks need no gather across devices. Logits are computed again in the backward pass.
     """
 
+    unembed = policy.unembedding(params)
+
     def of_chunk(hidden, tokens):
-        logits = policy.unembed(params, hidden) / temperature
+        logits = unembed(hidden) / temperature
         log_probs, entropy = _of_logits(logits, tokens)
-        return log_probs, entropy if with_entropy else None
+        if not with_entropy:
+            return log_probs, None
+        # In here: a scan would carry the zeros of an unused gradient through its backward pass.
+        return log_probs, entropy if entropy_gradient else jax.lax.stop_gradient(entropy)
 
     length = tokens.shape[2]
     if chunk is None or chunk >= length:
@@ -173,24 +182,39 @@ def _of_logits(
 ) -> tuple[Float[Array, "*N"], Float[Array, "*N"]]:
     """log softmax(logits) at `tokens`, and the entropy.
 
-    The derivative is written out, because that of a gather is a scatter into zeros as large as the
-    logits; written so, all that the backward pass makes of them is one array.
+    One exponential a logit, which is what a large vocabulary costs. The derivative is written out,
+    because that of a gather is a scatter into zeros as large as the logits; written so, all that
+    the backward pass makes of them is one array.
     """
-    total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-    chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)
-    # Of normalised logits: large ones would cancel to a wrong, even negative entropy.
-    log_probs = logits - total
-    return (chosen - total)[..., 0], -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+    below, weights, total = _softmax_parts(logits)
+    return _chosen(below, tokens, total), _entropy(below, weights, total)
 
 
 @_of_logits.defjvp
 def _of_logits_jvp(primals, tangents):
     logits, tokens = primals
     change = tangents[0]
-    chosen, entropy = _of_logits(logits, tokens)
-    log_probs = jax.nn.log_softmax(logits, axis=-1)
-    probs = jnp.exp(log_probs)
+    below, weights, total = _softmax_parts(logits)
+    chosen, entropy = _chosen(below, tokens, total), _entropy(below, weights, total)
+    probs = weights / total[..., None]
     hot = jax.nn.one_hot(tokens, logits.shape[-1], dtype=logits.dtype)
+    log_probs = below - jnp.log(total)[..., None]
     of_entropy = probs * (log_probs + entropy[..., None])
     of_both = jnp.sum((hot - probs) * change, axis=-1), -jnp.sum(of_entropy * change, axis=-1)
     return (chosen, entropy), of_both
+
+
+def _softmax_parts(logits):
+    """Logits below the largest one [*N, V], their exponentials, and the sum of these [*N]."""
+    below = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    weights = jnp.exp(below)
+    return below, weights, jnp.sum(weights, axis=-1)
+
+
+def _chosen(below, tokens, total):
+    return jnp.take_along_axis(below, tokens[..., None], axis=-1)[..., 0] - jnp.log(total)
+
+
+def _entropy(below, weights, total):
+    # Two terms that are never negative: nothing cancels, however large the logits.
+    return jnp.log(total) - jnp.sum(weights * below, axis=-1) / total

@@ -127,7 +127,7 @@ def lora_policy(policy: Policy, config: LoraConfig) -> Policy:
         logical_axes=logical_axes,
         apply=apply,
         forward=forward,
-        unembed=lambda params, hidden: policy.unembed(params.get(BASE, params), hidden),
+        unembedding=lambda params: policy.unembedding(params.get(BASE, params)),
         unroll=unroll,
         reference=lambda params: params[BASE],
         trained=ADAPTERS,

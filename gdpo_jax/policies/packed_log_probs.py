@@ -22,6 +22,7 @@ def packed_log_probs(
     chunk: int | None = 16,
     temperature: float = 1.0,
     with_entropy: bool = True,
+    entropy_gradient: bool = True,
 ) -> tuple[Float[Array, "B G C"], Float[Array, "B G C"] | None]:
     """What `completion_log_probs` gives of the groups that were packed, with the same options.
 
@@ -50,6 +51,7 @@ def packed_log_probs(
         chunk=chunk,
         temperature=temperature,
         with_entropy=with_entropy,
+        entropy_gradient=entropy_gradient,
     )
 
     def unpacked(of_rows):

@@ -113,6 +113,7 @@ def make_policy_step(
                 layout=layout,
                 chunk=chunk,
                 temperature=temperature,
+                entropy_gradient=bool(objective.entropy_coef),
             )
             old = micro.old_log_probs
             value, metrics = policy_objective(

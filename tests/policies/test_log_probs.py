@@ -12,6 +12,7 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.policies import DecoderConfig, completion_log_probs, decoder_policy
 from gdpo_jax.policies.attention import causal_attention, causal_mask, masked_attention
 from gdpo_jax.policies.log_probs import token_log_probs
+from gdpo_jax.policies.vocabulary import vocabulary_logits
 
 CONFIG = DecoderConfig(
     vocab_size=97,
@@ -151,7 +152,7 @@ def test_the_derivative_is_that_of_log_softmax(batch, chunk, scale):
     weights = jax.random.normal(jax.random.key(9), (2, *tokens.shape))
 
     def plain(params, hidden):
-        logits = POLICY.unembed(params, hidden) / 0.7
+        logits = hidden @ params["embedding"].T / 0.7
         log_probs = jax.nn.log_softmax(logits, axis=-1)
         chosen = jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
         return chosen, -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
@@ -169,6 +170,46 @@ def test_the_derivative_is_that_of_log_softmax(batch, chunk, scale):
         have,
         want,
     )
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_gradients_of_the_vocabulary_product_are_those_of_a_matmul(dtype):
+    draw = np.random.default_rng(3).normal
+    hidden, table = (jnp.asarray(draw(size=s), dtype) for s in ((2, 3, 5, 8), (8, 40)))
+    weights = jnp.asarray(draw(size=(2, 3, 5, 40)), jnp.float32)
+
+    def plain(hidden, table):
+        return jnp.matmul(hidden, table, preferred_element_type=jnp.float32)
+
+    found = []
+    for product in (vocabulary_logits, plain):
+        weighed = jax.jit(jax.grad(lambda *a, f=product: jnp.sum(weights * f(*a)), (0, 1)))
+        found.append(weighed(hidden, table))
+    for ours, theirs in zip(*found):
+        assert ours.dtype == theirs.dtype == dtype
+        tolerance = 1e-5 if dtype == jnp.float32 else 2e-2
+        np.testing.assert_allclose(
+            ours.astype(jnp.float32), theirs.astype(jnp.float32), atol=tolerance, rtol=tolerance
+        )
+
+
+@pytest.mark.parametrize("chunk", [4, None])
+def test_an_entropy_to_look_at_has_no_gradient_and_changes_none(batch, chunk):
+    params, arrays = batch
+
+    def gradient(share, entropy_gradient):
+        def loss(params):
+            log_probs, entropy = completion_log_probs(
+                POLICY, params, *arrays, chunk=chunk, entropy_gradient=entropy_gradient
+            )
+            return jnp.sum(log_probs) + share * jnp.sum(entropy)
+
+        return jax.jit(jax.grad(loss))(params)
+
+    alone, looked_at, used = gradient(0.0, True), gradient(1.0, False), gradient(1.0, True)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), looked_at, alone)
+    changes = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), used, alone)
+    assert max(jax.tree.leaves(changes)) > 1e-2
 
 
 def test_tokens_outside_of_the_mask_count_nothing(batch):

@@ -15,6 +15,11 @@ from gdpo_jax.policies import completion_log_probs, decoder_policy
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_sampler.py"
 
 
+@pytest.fixture(autouse=True)
+def _scripts_on_the_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+
+
 @pytest.mark.slow
 def test_the_benchmark_prints_every_number(monkeypatch, capsys):
     sizes = "--models tiny --batches 16 --prompt 4 --new-tokens 12 --repeats 1"
@@ -28,7 +33,7 @@ def test_the_benchmark_prints_every_number(monkeypatch, capsys):
 
 def test_the_naive_decode_draws_from_the_same_policy():
     bench = runpy.run_path(str(SCRIPT))
-    policy = decoder_policy(bench["MODELS"]["tiny"])
+    policy = decoder_policy(bench["decoder_config"]("tiny", max_positions=16))
     params, prompts, lengths, key = bench["inputs"](policy, 3, 5)
 
     @jax.jit
@@ -43,7 +48,7 @@ def test_the_naive_decode_draws_from_the_same_policy():
 
 def test_the_bytes_of_a_step_are_matrices_and_what_the_cache_holds():
     bench = runpy.run_path(str(SCRIPT))
-    config = bench["MODELS"]["tiny"]
+    config = bench["decoder_config"]("tiny", max_positions=16)
     params = {"all": np.zeros(1000, np.float32)}
-    # Keys and values of 2 layers, 4 heads of 16, for 10 tokens of 3 rows, 4 bytes each.
-    assert bench["bytes_a_step"](config, params, 3, 10) == 4 * (1000 + 2 * 2 * 4 * 16 * 10 * 3)
+    # Keys and values of 2 layers, 2 heads of 16, for 10 tokens of 3 rows, 4 bytes each.
+    assert bench["bytes_a_step"](config, params, 3, 10) == 4 * (1000 + 2 * 2 * 2 * 16 * 10 * 3)
