@@ -1,7 +1,9 @@
 """Open model families as tables of sizes: one constructor a family, `qwen3("0.6B")`.
 
 Each row gives the published config of one size; keyword arguments of a constructor override fields,
-for instance `dtype`, `remat` or a smaller `num_layers`.
+for instance `dtype`, `remat` or a smaller `num_layers`. Where a base checkpoint differs from the
+Instruct one (some of Qwen2.5, in `norm_eps` or `max_positions`), the row is the latter's;
+`open_pretrained` reads what the folder itself says.
 """
 
 from collections.abc import Mapping

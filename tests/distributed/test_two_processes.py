@@ -60,12 +60,16 @@ def test_two_processes_stop_together_and_then_end_like_one(tmp_path, worker_envi
 
     config = toy.config(steps=3, accumulation_steps=2, prompts_per_step=16)
     mesh = toy.mesh_of(8, data=4, fsdp=2)
-    one = jax.tree.leaves(toy.as_numpy(toy.run(tmp_path / "one", mesh, config=config).params))
+    optimised = toy.run(tmp_path / "one", mesh, config=config).params
+    imitating = toy.sft(tmp_path / "one" / "sft", mesh, config=toy.sft_config(steps=3)).params
+    one = jax.tree.leaves(toy.as_numpy((optimised, imitating)))
     for index in range(2):
         with np.load(tmp_path / "two" / f"final{index}.npz") as arrays:
             two = [arrays[name] for name in arrays.files]
-        difference = optax.tree.norm(jax.tree.map(np.subtract, one, two))
+        difference = optax.tree.norm(list(map(np.subtract, one, two)))
         assert difference / optax.tree.norm(one) < 1e-5
+    losses = [read_metrics(tmp_path / name / "sft" / "metrics.jsonl") for name in ("one", "two")]
+    np.testing.assert_allclose(*[[row["loss"] for row in run] for run in losses], rtol=1e-5)
     rows = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two")]
     for name in ("reward/cs/mean", "reward/brevity/mean", "completions/length_mean"):
         np.testing.assert_allclose(*[[row[name] for row in run] for run in rows], rtol=1e-6)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies import completion_log_probs, decoder_policy, families
+from gdpo_jax.policies import RopeScaling, completion_log_probs, decoder_policy, families
 from gdpo_jax.policies.families import gemma3, llama3, qwen3, qwen25, smollm2
 
 CONSTRUCTORS = {
@@ -51,6 +51,62 @@ def test_parameter_counts_are_the_published_ones(config, published):
 def test_every_size_holds_about_the_parameters_in_its_name(build, size):
     billions = float(size.split("-")[-1][:-1]) / (1000 if size.endswith("M") else 1)
     assert 0.85 * billions < count(build(size)) / 1e9 < 1.3 * billions
+
+
+# Vocabulary, positions, base of the angles, epsilon of the norms, and the rest that no count of
+# parameters shows, as in the published config.json files of the Instruct checkpoints.
+_STRETCHED = {factor: RopeScaling(kind="llama3", factor=factor) for factor in (8.0, 32.0)}
+_LINEAR = {"window": 1024, "rope_scaling": RopeScaling(kind="linear", factor=8.0)}
+PUBLISHED = {
+    (smollm2, "135M"): (49_152, 8192, 1e5, 1e-5, {}),
+    (smollm2, "360M"): (49_152, 8192, 1e5, 1e-5, {}),
+    (smollm2, "1.7B"): (49_152, 8192, 1.3e5, 1e-5, {}),
+    (llama3, "3-8B"): (128_256, 8192, 5e5, 1e-5, {}),
+    (llama3, "3-70B"): (128_256, 8192, 5e5, 1e-5, {}),
+    (llama3, "3.2-1B"): (128_256, 131_072, 5e5, 1e-5, {"rope_scaling": _STRETCHED[32.0]}),
+    (llama3, "3.2-3B"): (128_256, 131_072, 5e5, 1e-5, {"rope_scaling": _STRETCHED[32.0]}),
+    (llama3, "3.1-8B"): (128_256, 131_072, 5e5, 1e-5, {"rope_scaling": _STRETCHED[8.0]}),
+    (llama3, "3.1-70B"): (128_256, 131_072, 5e5, 1e-5, {"rope_scaling": _STRETCHED[8.0]}),
+    (llama3, "3.1-405B"): (128_256, 131_072, 5e5, 1e-5, {"rope_scaling": _STRETCHED[8.0]}),
+    (llama3, "3.3-70B"): (128_256, 131_072, 5e5, 1e-5, {"rope_scaling": _STRETCHED[8.0]}),
+    (qwen25, "0.5B"): (151_936, 32_768, 1e6, 1e-6, {}),
+    (qwen25, "1.5B"): (151_936, 32_768, 1e6, 1e-6, {}),
+    (qwen25, "3B"): (151_936, 32_768, 1e6, 1e-6, {}),
+    (qwen25, "7B"): (152_064, 32_768, 1e6, 1e-6, {}),
+    (qwen25, "14B"): (152_064, 32_768, 1e6, 1e-6, {}),
+    (qwen25, "32B"): (152_064, 32_768, 1e6, 1e-6, {}),
+    (qwen25, "72B"): (152_064, 32_768, 1e6, 1e-6, {}),
+    (qwen3, "0.6B"): (151_936, 40_960, 1e6, 1e-6, {}),
+    (qwen3, "1.7B"): (151_936, 40_960, 1e6, 1e-6, {}),
+    (qwen3, "4B"): (151_936, 40_960, 1e6, 1e-6, {}),
+    (qwen3, "8B"): (151_936, 40_960, 1e6, 1e-6, {}),
+    (qwen3, "14B"): (151_936, 40_960, 1e6, 1e-6, {}),
+    (qwen3, "32B"): (151_936, 40_960, 1e6, 1e-6, {}),
+    (gemma3, "270M"): (262_144, 32_768, 1e6, 1e-6, {"query_scalar": 256, "window": 512}),
+    (gemma3, "1B"): (262_144, 32_768, 1e6, 1e-6, {"query_scalar": 256, "window": 512}),
+    (gemma3, "4B"): (262_208, 131_072, 1e6, 1e-6, {"query_scalar": 256, **_LINEAR}),
+    (gemma3, "12B"): (262_208, 131_072, 1e6, 1e-6, {"query_scalar": 256, **_LINEAR}),
+    (gemma3, "27B"): (262_208, 131_072, 1e6, 1e-6, {"query_scalar": 168, **_LINEAR}),
+}
+
+
+@pytest.mark.parametrize(("build", "size"), EVERY, ids=lambda x: getattr(x, "__name__", x))
+def test_what_no_count_shows_is_as_published(build, size):
+    vocab, positions, theta, epsilon, others = PUBLISHED[build, size]
+    wanted = {
+        "vocab_size": vocab,
+        "max_positions": positions,
+        "rope_theta": theta,
+        "norm_eps": epsilon,
+        "rope_scaling": None,
+        "window": None,
+        "query_scalar": None,
+        "local_rope_theta": 1e4,
+        "global_every": 6,
+        **others,
+    }
+    config = build(size)
+    assert {name: getattr(config, name) for name in wanted} == wanted
 
 
 @pytest.mark.parametrize(

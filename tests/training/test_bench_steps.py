@@ -47,6 +47,31 @@ def test_chunked_and_full_log_probs_are_compared(monkeypatch, capsys):
         assert ratio(output, f"time {name} / chunked") > 0
 
 
+def test_attention_without_hidden_blocks_is_compared_with_a_dense_mask(monkeypatch, capsys):
+    sizes = "--prompts 16 24 --num-samples 3 --completion-length 4 --heads 2 --head-dim 8"
+    output = printed(monkeypatch, capsys, "bench_attention.py", f"{sizes} --repeats 1")
+    rows = re.findall(r"^ +(\d+) +[\d.]+ +[\d.]+ +[\d.]+x +([\d.]+)x$", output, re.MULTILINE)
+    assert [size for size, _ in rows] == ["16", "24"]
+    assert all(float(memory) > 0 for _, memory in rows)
+
+
+@pytest.mark.slow
+def test_the_memory_table_counts_what_each_device_holds():
+    """Of 1.2 billion float32 parameters on two devices, and AdamW's two slots of each."""
+    sizes = "--prompt-length 64 --completion-length 32 --num-samples 2"
+    command = [sys.executable, str(SCRIPTS / "memory_table.py"), *sizes.split()]
+    command += ["--model", "3.2-1B", "--meshes", "1x2x1", "2x1x1"]
+    clean = {"PYTHONPATH": str(SCRIPTS.parent), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, **clean}
+    environment.pop("JAX_NUM_CPU_DEVICES", None)
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    rows = dict(re.findall(r"(\dx\dx\d) +\S +([\d.]+ +\S +[\d.]+)", run.stdout))
+    gib = {mesh: [float(x) for x in re.findall(r"[\d.]+", cells)] for mesh, cells in rows.items()}
+    whole = 1_235_814_400 * 4 / 2**30
+    assert gib["2x1x1"] == pytest.approx([whole, 2 * whole], abs=0.01)
+    assert gib["1x2x1"] == pytest.approx([whole / 2, whole], abs=0.01)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="needs the extra [bench]")
 def test_both_sides_run_and_score_the_same_weights_alike():

@@ -17,11 +17,9 @@ from gdpo_jax.rollouts.rewards import RewardError
 from gdpo_jax.training import (
     Checkpoints,
     NonFiniteLossError,
-    SFTConfig,
     create_state,
     make_optimizer,
     read_metrics,
-    run_sft,
 )
 from gdpo_jax.training.loop import _columns
 
@@ -320,43 +318,19 @@ def test_records_that_do_not_fit_are_named(mesh, tmp_path, changes, message):
         toy.run(tmp_path, mesh, config=toy.config(steps=2), **changes)
 
 
-def sft(workdir, mesh, *, config, **changes):
-    optimizer = make_optimizer(toy.OPTIMIZER)
-    return run_sft(
-        toy.POLICY,
-        changes.pop("state", None)
-        or create_state(toy.POLICY, optimizer, key=jax.random.key(0), mesh=mesh),
-        config=config,
-        workdir=workdir,
-        mesh=mesh,
-        **{
-            "optimizer": optimizer,
-            "records": toy.records_for(mesh, 8),
-            "encode": lambda r: (r["prompt"], [*r["prompt"][::-1], toy.STOP]),
-            "pad_id": toy.PAD,
-        }
-        | changes,
-    )
-
-
-def sft_config(**changes):
-    fields = {"steps": 6, "batch_size": 8, "prompt_buckets": (4,), "completion_buckets": (4,)}
-    return SFTConfig(**(fields | {"chunk": None, "checkpoint_every": 2} | changes))
-
-
 def test_sft_learns_and_resumes_bit_for_bit(mesh, tmp_path):
     seen = []
-    whole = sft(
-        tmp_path / "a", mesh, config=sft_config(), on_step=lambda step, row: seen.append(step)
+    whole = toy.sft(
+        tmp_path / "a", mesh, config=toy.sft_config(), on_step=lambda step, row: seen.append(step)
     )
     rows = read_metrics(tmp_path / "a" / "metrics.jsonl")
     assert seen == [row["step"] for row in rows] == [0, 1, 2, 3, 4, 5]
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert rows[0]["tokens"] > 0 and rows[0]["tokens_per_second"] > 0
-    sft(tmp_path / "b", mesh, config=sft_config(steps=3))
-    assert_same_params(sft(tmp_path / "b", mesh, config=sft_config()), whole)
+    toy.sft(tmp_path / "b", mesh, config=toy.sft_config(steps=3))
+    assert_same_params(toy.sft(tmp_path / "b", mesh, config=toy.sft_config()), whole)
     with pytest.raises(UserError, match=r"run\.chunk: None"):
-        sft(tmp_path / "b", mesh, config=sft_config(chunk=2))
+        toy.sft(tmp_path / "b", mesh, config=toy.sft_config(chunk=2))
 
 
 def test_sft_that_diverges_stops_with_the_last_good_state(mesh, tmp_path):
@@ -364,8 +338,8 @@ def test_sft_that_diverges_stops_with_the_last_good_state(mesh, tmp_path):
         dataclasses.replace(toy.OPTIMIZER, learning_rate=1e38, warmup_updates=0)
     )
     state = create_state(toy.POLICY, optimizer, key=jax.random.key(0), mesh=mesh)
-    config = sft_config(checkpoint_every=100)
+    config = toy.sft_config(checkpoint_every=100)
     with pytest.raises(NonFiniteLossError, match=r"step 1: .* gradient norm nan"):
-        sft(tmp_path, mesh, config=config, optimizer=optimizer, state=state)
+        toy.sft(tmp_path, mesh, config=config, optimizer=optimizer, state=state)
     (step,) = steps_stored(tmp_path)
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == step

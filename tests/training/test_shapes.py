@@ -34,6 +34,7 @@ OBJECTIVE = ObjectiveConfig(kl="k3", kl_coef=0.1, entropy_coef=0.01, aggregation
 # data x fsdp x tensor. One key-value head cannot be split over `tensor`: the table keeps it whole.
 SHAPES = [(8, 1, 1), (2, 4, 1), (2, 2, 2)]
 RULES = {1: ShardingRules(), 2: ShardingRules(kv_heads=None)}
+TWO_HEADS = decoder_policy(dataclasses.replace(toy.DECODER, num_kv_heads=2))
 
 
 def rollout():
@@ -53,17 +54,17 @@ def rollout():
     }
 
 
-def whole_step(mesh, rules, accumulation_steps=1):
+def whole_step(mesh, rules, accumulation_steps=1, policy=toy.POLICY):
     """Advantages, reference log-probs and two updates; the state and all metrics."""
     options = {"mesh": mesh, "chunk": 3, "accumulation_steps": accumulation_steps}
-    state = create_state(toy.POLICY, OPTIMIZER, key=jax.random.key(5), mesh=mesh, rules=rules)
+    state = create_state(policy, OPTIMIZER, key=jax.random.key(5), mesh=mesh, rules=rules)
     rewards, sequences = to_global(rollout(), mesh)
     mask = sequences["mask"]
     transform = gdpo()
     token_advantages, _, _, reported = make_advantage_step(transform, mesh=mesh)(
         transform.init(rewards.names), rewards, mask, mask[..., -1], None
     )
-    reference = make_log_prob_step(toy.POLICY, **options)(state.params, **sequences)
+    reference = make_log_prob_step(policy, **options)(state.params, **sequences)
     batch = PolicyBatch(
         **sequences,
         advantages=token_advantages,
@@ -73,16 +74,20 @@ def whole_step(mesh, rules, accumulation_steps=1):
     )
     for leaf in jax.tree.leaves(batch):
         assert leaf.sharding.is_equivalent_to(batch_sharding(mesh), leaf.ndim)
-    step = make_policy_step(toy.POLICY, OPTIMIZER, OBJECTIVE, rules=rules, **options)
+    step = make_policy_step(policy, OPTIMIZER, OBJECTIVE, rules=rules, **options)
     for _ in range(2):
         state, metrics = step(state, batch)
     return state, toy.as_numpy({**reported, **metrics})
 
 
+def on_one_device(policy):
+    state, metrics = whole_step(toy.mesh_of(1), ShardingRules(), policy=policy)
+    return toy.as_numpy((state.params, state.opt_state)), metrics
+
+
 @pytest.fixture(scope="module")
 def on_one():
-    state, metrics = whole_step(toy.mesh_of(1), ShardingRules())
-    return toy.as_numpy((state.params, state.opt_state)), metrics
+    return on_one_device(toy.POLICY)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -90,8 +95,24 @@ def test_the_whole_step_is_that_of_one_device(on_one, shape):
     data, fsdp, tensor = shape
     mesh, rules = toy.mesh_of(8, data=data, fsdp=fsdp, tensor=tensor), RULES[tensor]
     state, metrics = whole_step(mesh, rules, accumulation_steps=2 if tensor > 1 else 1)
+    assert_same(state, metrics, on_one, toy.POLICY)
+    assert_no_copies_over_fsdp(state, fsdp)
+
+
+def test_key_value_heads_are_split_over_tensor_where_they_divide():
+    mesh = toy.mesh_of(8, data=2, fsdp=2, tensor=2)
+    state, metrics = whole_step(mesh, ShardingRules(), policy=TWO_HEADS)
+    split = [name for name, leaf in named_leaves(state.params).items() if "key" in name]
+    assert split
+    for name in split:
+        assert "tensor" in named_leaves(state.params)[name].sharding.spec, name
+    assert_same(state, metrics, on_one_device(TWO_HEADS), TWO_HEADS)
+
+
+def assert_same(state, metrics, on_one, policy):
+    """Parameters, slots and metrics are those of one device."""
     (params, slots), expected = on_one
-    fresh = create_state(toy.POLICY, OPTIMIZER, key=jax.random.key(5), mesh=toy.mesh_of(1)).params
+    fresh = create_state(policy, OPTIMIZER, key=jax.random.key(5), mesh=toy.mesh_of(1)).params
     for ours, theirs, start in (
         (state.params, params, toy.as_numpy(fresh)),
         (state.opt_state[1][0].mu, slots[1][0].mu, None),
@@ -104,7 +125,6 @@ def test_the_whole_step_is_that_of_one_device(on_one, shape):
     assert metrics.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
-    assert_no_copies_over_fsdp(state, fsdp)
 
 
 @pytest.mark.parametrize("optimizer", [OPTIMIZER, optax.adafactor(1e-3, min_dim_size_to_factor=8)])

@@ -208,16 +208,17 @@ def test_sft_minimises_the_token_mean_of_the_negative_log_likelihood():
         chunk=None,
     )
     expected = -np.sum(np.asarray(log_probs)) / np.sum(batch.mask[:, 1])
-    results = {}
-    for parts in (1, 4):
-        step = make_sft_step(toy.POLICY, OPTIMIZER, mesh=mesh, accumulation_steps=parts, chunk=3)
-        state, metrics = step(state_on(mesh), to_global(rows, mesh))
+    results = []
+    for on, parts in ((mesh, 1), (mesh, 4), (toy.mesh_of(1), 1), (toy.mesh_of(8, fsdp=4), 1)):
+        step = make_sft_step(toy.POLICY, OPTIMIZER, mesh=on, accumulation_steps=parts, chunk=3)
+        state, metrics = step(state_on(on), to_global(rows, on))
         np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
         assert float(metrics["tokens"]) == np.sum(batch.mask[:, 1])
-        results[parts] = toy.as_numpy(state.params), toy.as_numpy(metrics)
-        _, later = step(state, to_global(rows, mesh))
+        results.append((toy.as_numpy(state.params), toy.as_numpy(metrics)))
+        _, later = step(state, to_global(rows, on))
         assert later["loss"] < metrics["loss"]
-    assert_same_update(results[1], results[4])
+    for other in results[1:]:
+        assert_same_update(results[0], other)
 
 
 def test_advantages_are_global_and_reach_the_tokens_of_their_rank():

@@ -15,6 +15,7 @@ from gdpo_jax.training import (
     MeshConfig,
     OptimizerConfig,
     PolicyOptimizationConfig,
+    SFTConfig,
     ShardingRules,
     batch_sharding,
     create_state,
@@ -22,6 +23,7 @@ from gdpo_jax.training import (
     make_optimizer,
     process_share,
     run_policy_optimization,
+    run_sft,
 )
 
 STOP, PAD = 14, 15
@@ -122,6 +124,24 @@ def config(**changes) -> PolicyOptimizationConfig:
             **changes,
         }
     )
+
+
+def sft(workdir, mesh, *, config: SFTConfig, **changes):
+    """`run_sft`: every completion is its prompt backwards; `changes` replace its arguments."""
+    optimizer = make_optimizer(OPTIMIZER)
+    arguments = {
+        "state": create_state(POLICY, optimizer, key=jax.random.key(0), mesh=mesh),
+        "optimizer": optimizer,
+        "records": records_for(mesh, config.batch_size),
+        "encode": lambda record: (record["prompt"], [*record["prompt"][::-1], STOP]),
+        "pad_id": PAD,
+    } | changes
+    return run_sft(POLICY, config=config, workdir=workdir, mesh=mesh, **arguments)
+
+
+def sft_config(**changes) -> SFTConfig:
+    fields = {"steps": 6, "batch_size": 8, "prompt_buckets": (4,), "completion_buckets": (4,)}
+    return SFTConfig(**(fields | {"chunk": None, "checkpoint_every": 2} | changes))
 
 
 def as_numpy(tree):
