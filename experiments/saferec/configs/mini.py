@@ -55,12 +55,13 @@ PRESET = Preset(
         head_dim=16,
         d_ff=192,
         max_positions=160,
+        remat="dots",
     ),
     base=_imitation(steps=1500, learning_rate=1e-2, batch_size=32),
     sft=_imitation(steps=1000, learning_rate=1e-2),
     safe_sft=_imitation(steps=1600, learning_rate=1e-2),
     rl=PolicyOptimizationConfig(
-        steps=260,
+        steps=340,
         prompts_per_step=16,
         num_samples=8,
         prompt_buckets=(72,),
@@ -71,14 +72,14 @@ PRESET = Preset(
         learning_rate=4e-3,
         warmup_updates=5,
         schedule="cosine",
-        total_updates=260,
+        total_updates=340,
         b2=0.98,
     ),
     level="rank",
     # Strong enough that the policy keeps reading the wishes: safe films that suit nobody are the
     # short way to few violations.
     objective=ObjectiveConfig(level="segment", kl="k3", kl_coef=0.25, aggregation="dapo"),
-    relevance_weight=1.25,
+    relevance_weight=1.5,
     safety_weight=1.5,
     count_weight=0.75,
 )
