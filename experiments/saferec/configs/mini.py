@@ -5,9 +5,9 @@ the paper's Qwen2.5-0.5B and Llama 3 runs: their stages, rewards and arms, not t
 
     python -m experiments.saferec reproduce --preset mini [--seeds 5]
 
-Cost: about 13 minutes a seed on two CPU cores.
-Expect (mean of 5 seeds, test): Safe-GDPO Recall@10 0.125, NDCG@10 0.104, SVR@10 0.010;
-    Safe-SFT 0.121, 0.087, 0.135; relevance-only RL's SVR@10 0.437. README.md has the spread.
+Cost: about 14 minutes a seed on two CPU cores.
+Expect (mean of 5 seeds, test): Safe-GDPO Recall@10 0.131, NDCG@10 0.116, SVR@10 0.010;
+    Safe-SFT 0.118, 0.084, 0.137; relevance-only RL's SVR@10 0.434. README.md has the spread.
 Variations: `--level sequence` for one advantage an answer; `rl --arm NAME` for one arm alone.
 """
 
