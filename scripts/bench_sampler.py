@@ -91,12 +91,16 @@ def with_lengths(policy: Policy, *, prompt: int, limit: int) -> Policy:
         step = jnp.clip(positions - prompt + 1, 0, limit - 1)
         return jnp.concatenate([hidden, odds[step][..., None]], axis=-1), caches
 
-    def logits_of(params, hidden):
-        logits = policy.unembed(params, hidden[..., :-1])
-        others = jax.nn.logsumexp(logits.at[..., STOP].set(-jnp.inf), axis=-1)
-        return logits.at[..., STOP].set(others + hidden[..., -1])
+    def unembedding(params):
+        plain = policy.unembedding(params)
 
-    unembedding = functools.partial(functools.partial, logits_of)
+        def logits_of(hidden):
+            logits = plain(hidden[..., :-1])
+            others = jax.nn.logsumexp(logits.at[..., STOP].set(-jnp.inf), axis=-1)
+            return logits.at[..., STOP].set(others + hidden[..., -1])
+
+        return logits_of
+
     return policy._replace(forward=forward, unembedding=unembedding)
 
 

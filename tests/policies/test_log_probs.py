@@ -12,7 +12,6 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.policies import DecoderConfig, completion_log_probs, decoder_policy
 from gdpo_jax.policies.attention import causal_attention, causal_mask, masked_attention
 from gdpo_jax.policies.log_probs import token_log_probs
-from gdpo_jax.policies.vocabulary import vocabulary_logits
 
 CONFIG = DecoderConfig(
     vocab_size=97,
@@ -170,27 +169,6 @@ def test_the_derivative_is_that_of_log_softmax(batch, chunk, scale):
         have,
         want,
     )
-
-
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_the_gradients_of_the_vocabulary_product_are_those_of_a_matmul(dtype):
-    draw = np.random.default_rng(3).normal
-    hidden, table = (jnp.asarray(draw(size=s), dtype) for s in ((2, 3, 5, 8), (8, 40)))
-    weights = jnp.asarray(draw(size=(2, 3, 5, 40)), jnp.float32)
-
-    def plain(hidden, table):
-        return jnp.matmul(hidden, table, preferred_element_type=jnp.float32)
-
-    found = []
-    for product in (vocabulary_logits, plain):
-        weighed = jax.jit(jax.grad(lambda *a, f=product: jnp.sum(weights * f(*a)), (0, 1)))
-        found.append(weighed(hidden, table))
-    for ours, theirs in zip(*found):
-        assert ours.dtype == theirs.dtype == dtype
-        tolerance = 1e-5 if dtype == jnp.float32 else 2e-2
-        np.testing.assert_allclose(
-            ours.astype(jnp.float32), theirs.astype(jnp.float32), atol=tolerance, rtol=tolerance
-        )
 
 
 @pytest.mark.parametrize("chunk", [4, None])
