@@ -8,7 +8,7 @@ in one process; temporary memory is the compiler's plan:
 
     chunked    `completion_log_probs` with a chunk
     full       the same with chunk=None: all logits at once, derivative written out
-    autodiff   `jax.nn.log_softmax` of all logits and a gather, as it is usually written
+    autodiff   a matmul, `jax.nn.log_softmax` of all logits and a gather, as it is usually written
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,9 @@ def autodiff_log_probs(
 ):
     """In place of `completion_log_probs`: what a trainer without chunks computes."""
     hidden = shared_hidden(policy, params, prompts, prompt_lengths, completions)
-    every = jax.nn.log_softmax(policy.unembed(params, hidden) / temperature, axis=-1)
+    table = params.get("base", params)["embedding"].T.astype(hidden.dtype)
+    logits = jnp.matmul(hidden, table, preferred_element_type=jnp.float32)
+    every = jax.nn.log_softmax(logits / temperature, axis=-1)
     chosen = jnp.take_along_axis(every, completions[..., None], axis=-1)[..., 0]
     entropy = -jnp.sum(jnp.exp(every) * every, axis=-1)
     return jnp.where(mask, chosen, 0.0), jnp.where(mask, entropy, 0.0)

@@ -2,7 +2,8 @@
 
 The gradients are written out. Left to automatic differentiation, that of the table is a product
 whose first factor is the gradient of the logits, transposed, and XLA's CPU backend computes this
-array, the largest of all, column by column: twenty times slower than the same numbers row by row.
+array, the largest of all, column by column, far slower than the same numbers row by row
+(`scripts/bench_vocabulary.py`).
 """
 
 import jax

@@ -55,6 +55,14 @@ def test_attention_without_hidden_blocks_is_compared_with_a_dense_mask(monkeypat
     assert all(float(memory) > 0 for _, memory in rows)
 
 
+def test_written_out_gradients_of_the_vocabulary_are_compared_with_autodiff(monkeypatch, capsys):
+    sizes = "--vocabularies 40 56 --d-model 8 --rows 3 --length 10 --chunk 4 --repeats 1"
+    output = printed(monkeypatch, capsys, "bench_vocabulary.py", sizes)
+    rows = re.findall(r"^ +(\d+) +[\d.]+ +[\d.]+ +([\d.]+) x$", output, re.MULTILINE)
+    assert [size for size, _ in rows] == ["40", "56"]
+    assert all(float(faster) > 0 for _, faster in rows)
+
+
 @pytest.mark.slow
 def test_the_memory_table_counts_what_each_device_holds():
     """Of 1.2 billion float32 parameters on two devices, and AdamW's two slots of each."""
