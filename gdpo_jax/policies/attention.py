@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
-HIDDEN = -1e30  # finite, so that a padding query's softmax has no NaN to leak into gradients
+from gdpo_jax.policies.softmax_attention import HIDDEN, KeySet, softmax_attention
+
 # Queries: products of fewer are no faster, and products of more compute more scores in vain.
 CAUSAL_BLOCK = 256
 
@@ -81,12 +82,8 @@ def masked_attention(
 ) -> Float[Array, "N T H K"]:
     """softmax(q k / sqrt(K)) v over the slots that `mask` shows; R = H / J queries share a key."""
     rows, size, num_heads, head_dim = queries.shape
-    kv_heads, slots = keys.shape[1], keys.shape[2]
-    grouped = heads_first(queries).reshape(rows, kv_heads, -1, head_dim)
-    scores = products(grouped, keys).reshape(rows, kv_heads, -1, size, slots)
-    scores = jnp.where(mask[:, None, None], scores * head_dim**-0.5, HIDDEN)
-    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    mixed = weights.reshape(rows, kv_heads, -1, slots) @ values
+    grouped = heads_first(queries).reshape(rows, keys.shape[1], -1, size, head_dim)
+    mixed = softmax_attention(grouped, (KeySet(keys, values, mask[:, None, None]),))
     return heads_first(mixed.reshape(rows, num_heads, size, head_dim))
 
 

@@ -17,6 +17,8 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.policies.attention import KeyValues, cached, masked, within
 from gdpo_jax.policies.config import DecoderConfig
 from gdpo_jax.policies.layer import Layer, RMSNorm
+from gdpo_jax.policies.rotary import rotary_turns
+from gdpo_jax.policies.softmax_attention import MIXED
 from gdpo_jax.policies.unrolling import unroll_layers
 from gdpo_jax.policies.vocabulary import vocabulary_logits
 
@@ -99,8 +101,13 @@ def checkpointed(body: Callable, remat: str) -> Callable:
     """The scanned body under the config's rematerialisation."""
     if remat == "none":
         return body
-    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
-    return jax.checkpoint(body, policy=policy, prevent_cse=False)
+    kept = None
+    if remat == "dots":
+        policies = jax.checkpoint_policies
+        kept = policies.save_from_both_policies(
+            policies.dots_with_no_batch_dims_saveable, policies.save_only_these_names(MIXED)
+        )
+    return jax.checkpoint(body, policy=kept, prevent_cse=False)
 
 
 def decoder_policy(config: DecoderConfig) -> Policy:
@@ -116,9 +123,9 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         row = jnp.zeros((1, 1, config.d_model), dtype)
 
         def init_layer(layer_key):
-            position = jnp.zeros((1, 1), jnp.int32)
+            rotary = rotary_turns(config, jnp.zeros((1, 1), jnp.int32))
             see = masked(jnp.ones((1, 1, 1), bool))
-            return layer.init(layer_key, row, position, see, None)["params"]
+            return layer.init(layer_key, row, rotary, see, None)["params"]
 
         shape = (config.vocab_size, config.d_model)
         boxed = {
@@ -150,9 +157,9 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         )
         return {**axes, "layers": layers}
 
-    def run_layer(layer_params, x, positions, attend, cache, local):
+    def run_layer(layer_params, x, rotary, attend, cache, local):
         with jax.named_scope("layer"):
-            return layer.apply({"params": layer_params}, x, positions, attend, cache, local)
+            return layer.apply({"params": layer_params}, x, rotary, attend, cache, local)
 
     def forward(params, tokens, positions, attend, caches=None, pin=None):
         pin = pin or (lambda x: x)
@@ -160,13 +167,13 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         if config.scale_embeddings:
             x = x * jnp.asarray(config.d_model**0.5, dtype)
         x = pin(x)
-        local = config.local_layers
+        local, rotary = config.local_layers, rotary_turns(config, positions)
         if isinstance(params["layers"], tuple):
             renewed = []
             for i, layer_params in enumerate(params["layers"]):
                 cache = None if caches is None else caches[i]
                 own = None if local is None else local[i]
-                x, cache = run_layer(layer_params, x, positions, attend, cache, own)
+                x, cache = run_layer(layer_params, x, rotary, attend, cache, own)
                 x = pin(x)
                 renewed.append(cache)
             caches = tuple(renewed)
@@ -174,7 +181,7 @@ def decoder_policy(config: DecoderConfig) -> Policy:
 
             def body(x, of_layer):
                 layer_params, cache, own = of_layer
-                x, cache = run_layer(layer_params, x, positions, attend, cache, own)
+                x, cache = run_layer(layer_params, x, rotary, attend, cache, own)
                 return pin(x), cache
 
             xs = (params["layers"], caches, None if local is None else jnp.array(local))

@@ -12,15 +12,14 @@ from jaxtyping import Array, Bool, Int
 
 from gdpo_jax.policies.attention import (
     Attend,
-    KeyValues,
     causal_attention,
     causal_mask,
     heads_first,
-    joint_attention,
     shown,
     within,
 )
 from gdpo_jax.policies.packing import PackedGroups
+from gdpo_jax.policies.softmax_attention import KeySet, softmax_attention
 
 
 def grouped(
@@ -72,23 +71,20 @@ def blocks_behind_prompts(
         prompt_to_prompt, to_prompt, to_own = see(length, local)
 
         def behind(x):
-            return x[:, prompt_size:].reshape(batch, num_blocks, length, kv_heads, -1, head_dim)
+            # [B, G, C, heads, K] with the heads in front of the blocks
+            blocks = x[:, prompt_size:].reshape(batch, num_blocks, length, *x.shape[2:])
+            return jnp.transpose(blocks, (0, 3, 1, 2, 4))
 
-        def own(x):
-            return jnp.transpose(behind(x)[..., 0, :], (0, 3, 1, 2, 4))
-
-        prompt = KeyValues(heads_first(keys[:, :prompt_size]), heads_first(values[:, :prompt_size]))
+        prompt = [heads_first(x[:, :prompt_size]) for x in (keys, values)]
         from_prompt = causal_attention(queries[:, :prompt_size], *prompt, prompt_to_prompt)
-        split = jnp.transpose(behind(queries), (0, 3, 1, 4, 2, 5))
-        per_key = split.shape[3]
-        mixed = joint_attention(
-            split.reshape(batch, kv_heads, num_blocks, per_key * length, head_dim),
-            prompt,
-            KeyValues(jnp.swapaxes(own(keys), -1, -2), own(values)),
-            jnp.tile(to_prompt, (1, 1, per_key, 1)) if to_prompt.shape[2] > 1 else to_prompt,
-            jnp.tile(to_own, (1, 1, per_key, 1)),
+        split = behind(queries).reshape(batch, kv_heads, -1, num_blocks, length, head_dim)
+        split = jnp.swapaxes(split, 2, 3)
+        sets = (
+            KeySet(*prompt, to_prompt[:, None, :, None]),
+            KeySet(behind(keys), behind(values), to_own[:, None, :, None]),
         )
-        mixed = jnp.transpose(mixed.reshape(split.shape), (0, 2, 4, 1, 3, 5))
+        mixed = softmax_attention(split, sets)
+        mixed = jnp.transpose(mixed, (0, 2, 4, 1, 3, 5))
         mixed = mixed.reshape(batch, size, *queries.shape[2:])
         return jnp.concatenate([from_prompt, mixed], axis=1), cache
 

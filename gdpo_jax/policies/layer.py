@@ -1,4 +1,4 @@
-"""One layer of the decoder, with its norms and rotary positions, as linen modules."""
+"""One layer of the decoder, with its norms, as linen modules."""
 
 import functools
 import math
@@ -7,51 +7,12 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from gdpo_jax.policies.attention import Attend
-from gdpo_jax.policies.config import DecoderConfig, RopeScaling
+from gdpo_jax.policies.config import DecoderConfig
+from gdpo_jax.policies.rotary import Rotary, rotate
 from gdpo_jax.policies.unrolling import ATTENTION_INPUTS, MLP_INPUTS
-
-
-def rotary_frequencies(
-    config: DecoderConfig, local: bool | Bool[Array, ""] | None = None
-) -> Float[Array, "F"]:
-    """Radians a position of each of the K/2 rotary pairs: theta^(-2i/K), then any scaling.
-
-    local: whether the layer sees its window only, on angles of its own.
-    """
-    half = config.head_dim // 2
-    exponent = -jnp.arange(half, dtype=jnp.float32) / half
-    stretched = stretch(config.rope_theta**exponent, config.rope_scaling)
-    return (
-        stretched
-        if local is None
-        else jnp.where(local, config.local_rope_theta**exponent, stretched)
-    )
-
-
-def stretch(frequency: Float[Array, "F"], scaling: RopeScaling | None) -> Float[Array, "F"]:
-    """Rotary frequencies under `scaling`."""
-    if scaling is None:
-        return frequency
-    if scaling.kind == "linear":
-        return frequency / scaling.factor
-    turns = scaling.original_positions * frequency / (2 * math.pi)
-    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
-    kept = jnp.clip((turns - low) / (high - low), min=0.0, max=1.0)
-    return frequency * (kept + (1 - kept) / scaling.factor)
-
-
-def rotate(
-    x: Float[Array, "N T H K"], positions: Int[Array, "N T"], frequency: Float[Array, "F"]
-) -> Float[Array, "N T H K"]:
-    """Rotary positions by half rotation: pair (i, i + K/2) turns by position * frequency_i."""
-    angle = (positions.astype(jnp.float32)[..., None] * frequency[None, None])[:, :, None]
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(x.dtype)
 
 
 def scaled(names: tuple[str, ...], *, fan_in: int) -> Callable:
@@ -99,7 +60,7 @@ class Layer(nn.Module):
     def __call__(
         self,
         x: Float[Array, "N T D"],
-        positions: Int[Array, "N T"],
+        rotary: Rotary,
         attend: Attend,
         cache: PyTree,
         local: bool | Bool[Array, ""] | None = None,
@@ -159,7 +120,7 @@ class Layer(nn.Module):
         def place(x, name):
             if c.qk_norm:
                 x = norm(f"{name}_norm", "head_dim")(x)
-            return rotate(x, positions, rotary_frequencies(c, local))
+            return rotate(x, rotary.of_layer(local))
 
         def added(x, name):
             return norm(name)(x) if c.post_norms else x
