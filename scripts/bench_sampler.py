@@ -91,17 +91,12 @@ def with_lengths(policy: Policy, *, prompt: int, limit: int) -> Policy:
         step = jnp.clip(positions - prompt + 1, 0, limit - 1)
         return jnp.concatenate([hidden, odds[step][..., None]], axis=-1), caches
 
-    def unembedding(params):
-        plain = policy.unembedding(params)
+    def logits_of(hidden, table):
+        logits = policy.logits_of(hidden[..., :-1], table)
+        others = jax.nn.logsumexp(logits.at[..., STOP].set(-jnp.inf), axis=-1)
+        return logits.at[..., STOP].set(others + hidden[..., -1])
 
-        def logits_of(hidden):
-            logits = plain(hidden[..., :-1])
-            others = jax.nn.logsumexp(logits.at[..., STOP].set(-jnp.inf), axis=-1)
-            return logits.at[..., STOP].set(others + hidden[..., -1])
-
-        return logits_of
-
-    return policy._replace(forward=forward, unembedding=unembedding)
+    return policy._replace(forward=forward, logits_of=logits_of)
 
 
 def bytes_a_step(config: DecoderConfig, params, rows: int, tokens: float) -> float:

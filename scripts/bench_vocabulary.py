@@ -19,7 +19,7 @@ from bench_models import decoder_config
 from bench_steps import best_seconds
 
 from gdpo_jax.policies import decoder_policy
-from gdpo_jax.policies.log_probs import token_log_probs
+from gdpo_jax.policies.token_log_probs import token_log_probs
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,10 @@ class Options:
 def plain(policy):
     """The policy with a product that automatic differentiation takes apart."""
 
-    def unembedding(params):
-        table = params["embedding"].T
-        return lambda hidden: jnp.matmul(hidden, table, preferred_element_type=jnp.float32)
+    def logits_of(hidden, table):
+        return jnp.matmul(hidden, table, preferred_element_type=jnp.float32)
 
-    return policy._replace(unembedding=unembedding)
+    return policy._replace(logits_of=logits_of)
 
 
 def measure(vocab: int, options: Options) -> list[float]:

@@ -43,8 +43,9 @@ class Policy(NamedTuple):
     forward(params, tokens, positions, attend, caches=None, pin=None) -> (hidden, caches): any
       attention layout; `caches` is a tree stacked over layers (a tuple of trees where layers are a
       tuple), or None; `pin` maps what flows between layers to itself, placed (`pin_rows`).
-    unembedding(params) -> the function hidden [..., D] -> float32 logits [..., V]; in two steps, so
-      that a loop over hidden states prepares the output table once, and its gradient too.
+    output_table(params) -> what turns hidden states into logits (the decoder's: [D, V]); apart, so
+      that a loop over hidden states prepares it once, and its gradient too.
+    logits_of(hidden [..., D], table) -> float32 logits [..., V].
     init_cache(batch, length) -> an empty cache of `length` slots.
 
     unroll(params) -> the same parameters for a decoding loop: layers as a tuple, projections fused.
@@ -60,7 +61,8 @@ class Policy(NamedTuple):
     logical_axes: Callable[[], PyTree]
     apply: Callable[..., tuple[Array, Cache | None]]
     forward: Callable[..., tuple[Array, PyTree]]
-    unembedding: Callable[[Params], Callable[[Array], Array]]
+    output_table: Callable[[Params], PyTree]
+    logits_of: Callable[[Array, PyTree], Array]
     init_cache: Callable[[int, int], Cache]
     unroll: Callable[[Params], Params]
     reference: Callable[[Params], Params] | None = None
@@ -69,7 +71,7 @@ class Policy(NamedTuple):
 
     def unembed(self, params: Params, hidden: Array) -> Array:
         """Float32 logits [..., V] of hidden states [..., D]."""
-        return self.unembedding(params)(hidden)
+        return self.logits_of(hidden, self.output_table(params))
 
 
 def trained_part(policy: Policy, params: PyTree) -> PyTree:
@@ -205,10 +207,9 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         hidden, layers = forward(params, tokens, positions, attend, cache.layers)
         return hidden, Cache(layers, slots, cache.filled + tokens.shape[1])
 
-    def unembedding(params: Params) -> Callable[[Float[Array, "*N D"]], Float[Array, "*N V"]]:
+    def output_table(params: Params) -> Float[Array, "D V"]:
         table = params["embedding"].T if config.tie_embeddings else params["head"]
-        table = table.astype(dtype)
-        return lambda hidden: vocabulary_logits(hidden, table)
+        return table.astype(dtype)
 
     def check_length(size: int) -> None:
         if size > config.max_positions:
@@ -226,7 +227,17 @@ def decoder_policy(config: DecoderConfig) -> Policy:
     def unroll(params: Params) -> Params:
         return unroll_layers(params, config)
 
-    return Policy(config, init, logical_axes, apply, forward, unembedding, init_cache, unroll)
+    return Policy(
+        config,
+        init,
+        logical_axes,
+        apply,
+        forward,
+        output_table,
+        vocabulary_logits,
+        init_cache,
+        unroll,
+    )
 
 
 def num_params(params: Any) -> int:

@@ -5,7 +5,6 @@ position prompt_length + t and is predicted by the hidden state before it; token
 the prompt.
 """
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -13,6 +12,7 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.policies.attention import causal, within
 from gdpo_jax.policies.decoder import Params, Policy
 from gdpo_jax.policies.group_attention import grouped
+from gdpo_jax.policies.token_log_probs import token_log_probs
 
 
 def completion_log_probs(
@@ -124,97 +124,3 @@ def shared_hidden(
     last = jnp.broadcast_to(last[:, None], (batch, samples, 1, hidden.shape[-1]))
     own = hidden[:, size:].reshape(batch, samples, length, -1)
     return jnp.concatenate([last, own[:, :, :-1]], axis=2)
-
-
-def token_log_probs(
-    policy: Policy,
-    params: Params,
-    hidden: Float[Array, "B G C D"],
-    tokens: Int[Array, "B G C"],
-    *,
-    chunk: int | None,
-    temperature: float = 1.0,
-    with_entropy: bool = True,
-    entropy_gradient: bool = True,
-) -> tuple[Float[Array, "B G C"], Float[Array, "B G C"] | None]:
-    """log softmax(logits / temperature) at `tokens`, and the entropy, `chunk` positions at a time.
-
-    The scan runs over completion positions, not over flattened tokens: that axis is never sharded,
-    so chunks need no gather across devices. Logits are computed again in the backward pass.
-    """
-
-    unembed = policy.unembedding(params)
-
-    def of_chunk(hidden, tokens):
-        logits = unembed(hidden) / temperature
-        log_probs, entropy = _of_logits(logits, tokens)
-        if not with_entropy:
-            return log_probs, None
-        # In here: a scan would carry the zeros of an unused gradient through its backward pass.
-        return log_probs, entropy if entropy_gradient else jax.lax.stop_gradient(entropy)
-
-    length = tokens.shape[2]
-    if chunk is None or chunk >= length:
-        return of_chunk(hidden, tokens)
-    extra = -length % chunk
-    hidden = jnp.pad(hidden, ((0, 0), (0, 0), (0, extra), (0, 0)))
-    tokens = jnp.pad(tokens, ((0, 0), (0, 0), (0, extra)))
-
-    def split(x):
-        x = x.reshape(*x.shape[:2], -1, chunk, *x.shape[3:])
-        return jnp.moveaxis(x, 2, 0)
-
-    def join(x):
-        x = jnp.moveaxis(x, 0, 2)
-        return x.reshape(*x.shape[:2], -1)[:, :, :length]
-
-    def body(carry, hidden_and_tokens):
-        return carry, of_chunk(*hidden_and_tokens)
-
-    body = jax.checkpoint(body, prevent_cse=False)
-    _, outputs = jax.lax.scan(body, (), (split(hidden), split(tokens)))
-    return jax.tree.map(join, outputs)
-
-
-@jax.custom_jvp
-def _of_logits(
-    logits: Float[Array, "*N V"], tokens: Int[Array, "*N"]
-) -> tuple[Float[Array, "*N"], Float[Array, "*N"]]:
-    """log softmax(logits) at `tokens`, and the entropy.
-
-    One exponential a logit, which is what a large vocabulary costs. The derivative is written out,
-    because that of a gather is a scatter into zeros as large as the logits; written so, all that
-    the backward pass makes of them is one array.
-    """
-    below, weights, total = _softmax_parts(logits)
-    return _chosen(below, tokens, total), _entropy(below, weights, total)
-
-
-@_of_logits.defjvp
-def _of_logits_jvp(primals, tangents):
-    logits, tokens = primals
-    change = tangents[0]
-    below, weights, total = _softmax_parts(logits)
-    chosen, entropy = _chosen(below, tokens, total), _entropy(below, weights, total)
-    probs = weights / total[..., None]
-    hot = jax.nn.one_hot(tokens, logits.shape[-1], dtype=logits.dtype)
-    log_probs = below - jnp.log(total)[..., None]
-    of_entropy = probs * (log_probs + entropy[..., None])
-    of_both = jnp.sum((hot - probs) * change, axis=-1), -jnp.sum(of_entropy * change, axis=-1)
-    return (chosen, entropy), of_both
-
-
-def _softmax_parts(logits):
-    """Logits below the largest one [*N, V], their exponentials, and the sum of these [*N]."""
-    below = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    weights = jnp.exp(below)
-    return below, weights, jnp.sum(weights, axis=-1)
-
-
-def _chosen(below, tokens, total):
-    return jnp.take_along_axis(below, tokens[..., None], axis=-1)[..., 0] - jnp.log(total)
-
-
-def _entropy(below, weights, total):
-    # Two terms that are never negative: nothing cancels, however large the logits.
-    return jnp.log(total) - jnp.sum(weights * below, axis=-1) / total

@@ -127,7 +127,7 @@ def lora_policy(policy: Policy, config: LoraConfig) -> Policy:
         logical_axes=logical_axes,
         apply=apply,
         forward=forward,
-        unembedding=lambda params: policy.unembedding(params.get(BASE, params)),
+        output_table=lambda params: policy.output_table(params.get(BASE, params)),
         unroll=unroll,
         reference=lambda params: params[BASE],
         trained=ADAPTERS,

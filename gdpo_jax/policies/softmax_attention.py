@@ -60,8 +60,10 @@ def _backward(kept, change):
     queries, sets, mixed, top, total = kept
     scale = queries.shape[-1] ** -0.5
     change = change.astype(jnp.float32) / total[..., None]
-    common = jnp.sum(change * mixed.astype(jnp.float32), axis=-1)
-    change = change.astype(queries.dtype)
+    # Scores that are hidden have no gradient, not even of a query that sees nothing.
+    seeing = jnp.where(top[..., None] > HIDDEN, change, 0.0)
+    common = jnp.sum(seeing * mixed.astype(jnp.float32), axis=-1)
+    change, seeing = change.astype(queries.dtype), seeing.astype(queries.dtype)
     of_queries, of_sets = jnp.zeros(queries.shape, jnp.float32), []
     for one in sets:
         lead, slots = _lead(one), one.keys.shape[-2]
@@ -76,7 +78,7 @@ def _backward(kept, change):
         scores = _product(one.keys, _transposed(flat(queries))).reshape(shape) * scale
         mask = jnp.moveaxis(one.mask, -1, len(lead))
         weights = jnp.exp(jnp.where(mask, scores, HIDDEN) - keys_first(top))
-        of_weights = _product(one.values, _transposed(flat(change))).reshape(shape)
+        of_weights = _product(one.values, _transposed(flat(seeing))).reshape(shape)
         of_scores = weights * (of_weights - keys_first(common)) * scale
         weights = weights.reshape(*lead, slots, -1).astype(one.values.dtype)
         of_scores = of_scores.reshape(*lead, slots, -1).astype(one.keys.dtype)

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.interpreters import partial_eval
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import DecoderConfig, completion_log_probs, decoder_policy
 from gdpo_jax.policies.attention import causal_attention, causal_mask, masked_attention
-from gdpo_jax.policies.log_probs import token_log_probs
+from gdpo_jax.policies.token_log_probs import token_log_probs
 
 CONFIG = DecoderConfig(
     vocab_size=97,
@@ -162,13 +163,52 @@ def test_the_derivative_is_that_of_log_softmax(batch, chunk, scale):
     def weighed(values):
         return jax.jit(jax.grad(lambda *a: jnp.sum(weights * jnp.stack(values(*a))), (0, 1)))
 
-    want, have = (weighed(values)(params, hidden) for values in (plain, ours))
-    jax.tree.map(
+    def close(a, b):
         # exp makes relative errors of what are absolute ones of the logits, up to 100 here.
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max(), rtol=1e-3),
-        have,
-        want,
-    )
+        np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max(), rtol=1e-3)
+
+    want, have = (weighed(values)(params, hidden) for values in (plain, ours))
+    jax.tree.map(close, have, want)
+    # With the parameters fixed the gradient comes out of the forward pass.
+    fixed = jax.jit(jax.grad(lambda hidden: jnp.sum(weights * jnp.stack(ours(params, hidden)))))
+    close(fixed(hidden), want[1])
+
+
+def vocabulary_products(jaxpr, size):
+    """How many matrix products have the vocabulary as an axis, a scan's body counted once."""
+    found = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            shapes = [var.aval.shape for var in (*equation.invars, *equation.outvars)]
+            found += any(size in shape for shape in shapes)
+        for inner in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
+        ):
+            inner = getattr(inner, "jaxpr", inner)
+            found += vocabulary_products(inner, size) if hasattr(inner, "eqns") else 0
+    return found
+
+
+def test_a_fixed_table_needs_half_the_products_of_a_trained_one(batch):
+    params, (_, _, tokens, _) = batch
+    hidden = jax.random.normal(jax.random.key(8), (*tokens.shape, CONFIG.d_model))
+
+    def loss(params, hidden, **options):
+        values = token_log_probs(POLICY, params, hidden, tokens, chunk=2, **options)
+        return sum(jnp.sum(x) for x in values if x is not None)
+
+    def count(argnums, **options):
+        gradient = jax.value_and_grad(functools.partial(loss, **options), argnums=argnums)
+        jaxpr = jax.make_jaxpr(gradient)(params, hidden).jaxpr
+        needed, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+        return vocabulary_products(needed, CONFIG.vocab_size)
+
+    for looks in ({"with_entropy": False}, {"entropy_gradient": False}):
+        assert count(1, **looks) == 2  # logits, and the gradient of the hidden states
+        assert count((0, 1), **looks) == 4  # logits twice, and both gradients
+    assert count(1) == 3  # that of the entropy is a product of its own
+    plain = jax.make_jaxpr(loss)(params, hidden).jaxpr
+    assert vocabulary_products(plain, CONFIG.vocab_size) == 1
 
 
 @pytest.mark.parametrize("chunk", [4, None])

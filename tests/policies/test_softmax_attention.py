@@ -1,0 +1,195 @@
+"""Attention with its gradients written out, against softmax as it is usually written."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.test_util import check_grads
+
+from gdpo_jax.policies import DecoderConfig, decoder_policy
+from gdpo_jax.policies.attention import masked
+from gdpo_jax.policies.softmax_attention import KeySet, softmax_attention
+
+
+def make(seed=0, *, shape=(2, 3, 4, 2, 5), own=6, shared=7, size=8, dtype=jnp.float32):
+    """Queries [B,J,G,R,T,K], keys of their own [B,J,G,S,K], and keys that G, R and T share."""
+    draw = np.random.default_rng(seed)
+
+    def normal(*sizes):
+        return jnp.asarray(draw.normal(size=sizes), dtype)
+
+    b, j, g, _, t = shape
+    queries = normal(*shape, size)
+    common = KeySet(
+        normal(b, j, shared, size),
+        normal(b, j, shared, size),
+        jnp.asarray(draw.random((b, 1, 1, 1, 1, shared)) < 0.6),
+    )
+    apart = KeySet(
+        normal(b, j, g, own, size),
+        normal(b, j, g, own, size),
+        jnp.asarray(draw.random((1, 1, g, 1, t, own)) < 0.6),
+    )
+    return queries, (common, apart)
+
+
+def plain(queries, sets):
+    """One joined array of keys for every query, and `jax.nn.softmax`."""
+    keys, values, masks = [], [], []
+    for one in sets:
+        between = queries.ndim - one.keys.ndim
+        lead = one.keys.ndim - 2
+        for found, array in ((keys, one.keys), (values, one.values)):
+            array = jnp.expand_dims(array, tuple(range(lead, lead + between + 1)))
+            found.append(jnp.broadcast_to(array, (*queries.shape[:-1], *array.shape[-2:])))
+        masks.append(jnp.broadcast_to(one.mask, (*queries.shape[:-1], one.mask.shape[-1])))
+    keys, values = jnp.concatenate(keys, axis=-2), jnp.concatenate(values, axis=-2)
+    scores = jnp.sum(queries[..., None, :] * keys, axis=-1) * queries.shape[-1] ** -0.5
+    weights = jax.nn.softmax(jnp.where(jnp.concatenate(masks, axis=-1), scores, -1e30), axis=-1)
+    return jnp.sum(weights[..., None] * values, axis=-2)
+
+
+def weighed(attention, weights):
+    """Gradients of a weighted sum of the outputs to queries, keys and values."""
+
+    def loss(queries, arrays, masks):
+        sets = tuple(KeySet(*pair, mask) for pair, mask in zip(arrays, masks))
+        return jnp.sum(weights * attention(queries, sets).astype(jnp.float32))
+
+    return jax.jit(jax.grad(loss, argnums=(0, 1)))
+
+
+def apart(sets):
+    return [one[:2] for one in sets], [one.mask for one in sets]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_values_and_gradients_are_those_of_softmax(count):
+    queries, sets = make()
+    sets = sets[-count:]
+    weights = jnp.asarray(np.random.default_rng(1).normal(size=queries.shape), jnp.float32)
+    np.testing.assert_allclose(softmax_attention(queries, sets), plain(queries, sets), atol=1e-6)
+    found = [weighed(f, weights)(queries, *apart(sets)) for f in (softmax_attention, plain)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *found)
+
+
+def test_by_hand():
+    """Scores 0 and log 3 give weights 1/4 and 3/4."""
+    queries = jnp.array([[2 * jnp.log(3.0), 0.0, 0.0, 0.0]])
+    keys = jnp.array([[0.0, 1, 0, 0], [1, 0, 0, 0], [9, 9, 9, 9]])
+    values = jnp.array([[4.0, 0, 0, 0], [0, 4, 0, 0], [7, 7, 7, 7]])
+    sets = (KeySet(keys, values, jnp.array([[True, True, False]])),)
+    np.testing.assert_allclose(softmax_attention(queries, sets), [[1, 3, 0, 0]], atol=1e-6)
+
+
+def test_gradients_against_finite_differences():
+    queries, sets = make(shape=(1, 2, 2, 1, 2), own=3, shared=2, size=4)
+    arrays, masks = apart(sets)
+
+    def attention(queries, arrays):
+        return softmax_attention(
+            queries, tuple(KeySet(*pair, mask) for pair, mask in zip(arrays, masks))
+        )
+
+    check_grads(attention, (queries, arrays), order=1, modes=["rev"], atol=2e-2, rtol=2e-2)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 1000), scale=st.sampled_from([1e-3, 1.0, 30.0]), shift=st.floats(-5, 5))
+def test_a_mean_of_the_values_that_are_seen(seed, scale, shift):
+    queries, sets = make(seed, shape=(1, 1, 2, 1, 3), own=4, shared=3, size=4)
+    queries = queries * scale
+    mixed = softmax_attention(queries, sets)
+    moved = [one._replace(values=one.values + shift) for one in sets]
+    np.testing.assert_allclose(softmax_attention(queries, tuple(moved)), mixed + shift, atol=1e-4)
+
+
+def test_a_query_that_sees_nothing_has_finite_values_and_gradients():
+    queries, sets = make()
+    sets = tuple(one._replace(mask=jnp.zeros_like(one.mask)) for one in sets)
+    weights = jnp.ones(queries.shape)
+    np.testing.assert_allclose(softmax_attention(queries, sets), plain(queries, sets), atol=1e-6)
+    found = [weighed(f, weights)(queries, *apart(sets)) for f in (softmax_attention, plain)]
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(found[0]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *found)
+
+
+def test_what_is_hidden_changes_nothing():
+    queries, sets = make()
+    sets = tuple(
+        one._replace(
+            mask=one.mask & (jnp.arange(one.mask.shape[-1]) > 1).reshape(1, 1, 1, 1, 1, -1)
+        )
+        for one in sets
+    )
+    other = tuple(
+        one._replace(
+            keys=one.keys.at[..., :2, :].set(99.0), values=one.values.at[..., :2, :].set(99.0)
+        )
+        for one in sets
+    )
+    np.testing.assert_allclose(softmax_attention(queries, other), softmax_attention(queries, sets))
+
+
+def test_bfloat16_stays_close_and_gives_its_dtype_back():
+    queries, sets = make(dtype=jnp.bfloat16)
+    exact, exact_sets = make()
+    weights = jnp.asarray(np.random.default_rng(1).normal(size=queries.shape), jnp.float32)
+    assert softmax_attention(queries, sets).dtype == jnp.bfloat16
+    ours = weighed(softmax_attention, weights)(queries, *apart(sets))
+    theirs = weighed(softmax_attention, weights)(exact, *apart(exact_sets))
+
+    def close(a, b):
+        assert a.dtype == jnp.bfloat16
+        np.testing.assert_allclose(a.astype(jnp.float32), b, atol=0.03 * float(jnp.abs(b).max()))
+
+    jax.tree.map(close, ours, theirs)
+
+
+def test_nothing_of_the_size_of_the_scores_is_kept():
+    queries, sets = make(shape=(1, 1, 2, 1, 40), own=50, shared=60, size=4)
+    _, pull = jax.vjp(lambda q: softmax_attention(q, sets), queries)
+    kept = [leaf.size for leaf in jax.tree.leaves(pull) if leaf.dtype == jnp.float32]
+    assert kept
+    assert max(kept) == sets[1].keys.size < 80 * 50
+
+
+def exponentials(remat):
+    """How many exponentials of scores the gradient of one layer takes."""
+    config = DecoderConfig(
+        vocab_size=11,
+        d_model=8,
+        num_layers=1,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=4,
+        d_ff=12,
+        max_positions=32,
+        remat=remat,
+    )
+    policy = decoder_policy(config)
+    params = jax.eval_shape(policy.init, jax.random.key(0))
+    rows = jnp.zeros((1, 32), jnp.int32)
+    attend = masked(jnp.tril(jnp.ones((1, 32, 32), bool)))
+
+    def loss(params):
+        return jnp.sum(policy.forward(params, rows, rows, attend)[0])
+
+    def count(jaxpr):
+        found = 0
+        for equation in jaxpr.eqns:
+            found += equation.primitive.name == "exp" and equation.outvars[0].aval.size >= 32 * 32
+            for inner in jax.tree.leaves(
+                list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
+            ):
+                inner = getattr(inner, "jaxpr", inner)
+                found += count(inner) if hasattr(inner, "eqns") else 0
+        return found
+
+    return count(jax.make_jaxpr(jax.grad(loss))(params).jaxpr)
+
+
+def test_scores_are_computed_twice_and_a_third_time_where_whole_layers_are():
+    assert [exponentials(remat) for remat in ("none", "dots", "layer")] == [2, 2, 3]
