@@ -49,6 +49,18 @@ class KeyValues(NamedTuple):
     values: Shaped[Array, "..."]
 
 
+class Mask(NamedTuple):
+    """Which slots `[.., S]` each query sees, and the same with the slots in front."""
+
+    shown: Bool[Array, "*N T S"]
+    turned: Bool[Array, "*N S T"]
+
+
+def both_ways(mask: Bool[Array, "*N T S"] | None) -> Mask | None:
+    """The mask and its copy for the backward pass; made before the layers, which all share it."""
+    return None if mask is None else Mask(mask, jnp.swapaxes(mask, -1, -2))
+
+
 def within(
     queries: Int[Array, "*#N T"], keys: Int[Array, "*#N S"], window: int | None
 ) -> Bool[Array, "*N T S"] | None:
@@ -69,6 +81,11 @@ def shown(
     return mask & near if local is True else mask & (near | ~local)
 
 
+def shown_both_ways(mask: Mask, near: Mask | None, local: bool | Bool[Array, ""] | None) -> Mask:
+    """`shown`, of the mask and of its copy."""
+    return Mask(*(shown(*pair, local) for pair in zip(mask, near or (None, None))))
+
+
 def heads_first(x: Shaped[Array, "N T J K"]) -> Shaped[Array, "N J T K"]:
     """The slots behind the heads, as batched matmuls want them."""
     return jnp.swapaxes(x, 1, 2)
@@ -78,12 +95,14 @@ def masked_attention(
     queries: Float[Array, "N T H K"],
     keys: Float[Array, "N J S K"],
     values: Float[Array, "N J S K"],
-    mask: Bool[Array, "N T S"],
+    mask: Mask,
 ) -> Float[Array, "N T H K"]:
     """softmax(q k / sqrt(K)) v over the slots that `mask` shows; R = H / J queries share a key."""
     rows, size, num_heads, head_dim = queries.shape
     grouped = heads_first(queries).reshape(rows, keys.shape[1], -1, size, head_dim)
-    mixed = softmax_attention(grouped, (KeySet(keys, values, mask[:, None, None]),))
+    turned = mask.turned[:, None, :, None]
+    keys_of_all = KeySet(keys, values, mask.shown[:, None, None], turned)
+    mixed = softmax_attention(grouped, (keys_of_all,))
     return heads_first(mixed.reshape(rows, num_heads, size, head_dim))
 
 
@@ -91,7 +110,7 @@ def causal_attention(
     queries: Float[Array, "N T H K"],
     keys: Float[Array, "N J T K"],
     values: Float[Array, "N J T K"],
-    mask: Bool[Array, "N T T"],
+    mask: Mask,
     *,
     block: int = CAUSAL_BLOCK,
 ) -> Float[Array, "N T H K"]:
@@ -105,7 +124,7 @@ def causal_attention(
             queries[:, start:end],
             keys[:, :, :end],
             values[:, :, :end],
-            mask[:, start:end, :end],
+            Mask(mask.shown[:, start:end, :end], mask.turned[:, :end, start:end]),
         )
         for start, end in zip([0, *ends], ends)
     ]
@@ -122,11 +141,11 @@ def products(
 def masked(mask: Bool[Array, "N T S"], near: Bool[Array, "#N T S"] | None = None) -> Attend:
     """Every row alone: query t sees the keys of its own row that `mask` shows (S = T)."""
 
+    both, near = both_ways(mask), both_ways(near)
+
     def attend(queries, keys, values, cache, local):
-        mixed = masked_attention(
-            queries, heads_first(keys), heads_first(values), shown(mask, near, local)
-        )
-        return mixed, cache
+        see = shown_both_ways(both, near, local)
+        return masked_attention(queries, heads_first(keys), heads_first(values), see), cache
 
     return attend
 
@@ -134,11 +153,11 @@ def masked(mask: Bool[Array, "N T S"], near: Bool[Array, "#N T S"] | None = None
 def causal(mask: Bool[Array, "N T T"], near: Bool[Array, "#N T T"] | None = None) -> Attend:
     """As `masked`, for masks that show no query a later slot."""
 
+    both, near = both_ways(mask), both_ways(near)
+
     def attend(queries, keys, values, cache, local):
-        mixed = causal_attention(
-            queries, heads_first(keys), heads_first(values), shown(mask, near, local)
-        )
-        return mixed, cache
+        see = shown_both_ways(both, near, local)
+        return causal_attention(queries, heads_first(keys), heads_first(values), see), cache
 
     return attend
 
@@ -146,9 +165,11 @@ def causal(mask: Bool[Array, "N T T"], near: Bool[Array, "#N T T"] | None = None
 def remembering(mask: Bool[Array, "N T T"], near: Bool[Array, "#N T T"] | None = None) -> Attend:
     """As `causal`, and the keys and values [N,J,T,K] come back as the layer's cache (prefill)."""
 
+    both, near = both_ways(mask), both_ways(near)
+
     def attend(queries, keys, values, cache, local):
         cache = KeyValues(heads_first(keys), heads_first(values))
-        return causal_attention(queries, *cache, shown(mask, near, local)), cache
+        return causal_attention(queries, *cache, shown_both_ways(both, near, local)), cache
 
     return attend
 
@@ -165,7 +186,8 @@ def cached(
             jax.lax.dynamic_update_slice(cache.keys, heads_first(keys), at),
             jax.lax.dynamic_update_slice(cache.values, heads_first(values), at),
         )
-        return masked_attention(queries, *cache, shown(mask, near, local)), cache
+        see = both_ways(shown(mask, near, local))
+        return masked_attention(queries, *cache, see), cache
 
     return attend
 

@@ -12,10 +12,13 @@ from jaxtyping import Array, Bool, Int
 
 from gdpo_jax.policies.attention import (
     Attend,
+    Mask,
+    both_ways,
     causal_attention,
     causal_mask,
     heads_first,
     shown,
+    shown_both_ways,
     within,
 )
 from gdpo_jax.policies.packing import PackedGroups
@@ -34,10 +37,10 @@ def grouped(
     The prompt sees itself causally; a completion sees the prompt and itself, never another one.
     The blocks that a dense mask would hide are not computed.
     """
-    prompt_causal = causal_mask(prompt_lengths, prompt_size)
+    prompt_causal = both_ways(causal_mask(prompt_lengths, prompt_size))
     before = jnp.arange(prompt_size)
     prompt_mask = (before[None, :] < prompt_lengths[:, None])[:, None]
-    prompt_near = within(before[None], before[None], window)
+    prompt_near = both_ways(within(before[None], before[None], window))
 
     def see(length, local):
         slots = jnp.arange(length)
@@ -45,7 +48,7 @@ def grouped(
         see_prompt = shown(prompt_mask, within(after, before[None], window), local)
         see_own = shown(slots[:, None] >= slots[None, :], within(slots, slots, window), local)
         return (
-            shown(prompt_causal, prompt_near, local),
+            shown_both_ways(prompt_causal, prompt_near, local),
             see_prompt[:, None],
             see_own[None, None],
         )
@@ -54,7 +57,7 @@ def grouped(
 
 
 def blocks_behind_prompts(
-    see: Callable[[int, Any], tuple[Array, Array, Array]], *, prompt_size: int, num_blocks: int
+    see: Callable[[int, Any], tuple[Mask, Array, Array]], *, prompt_size: int, num_blocks: int
 ) -> Attend:
     """Rows of P prompt tokens and G blocks of C tokens behind them; blocks never see each other.
 
@@ -103,8 +106,8 @@ def packed_attention(rows: PackedGroups, *, window: int | None = None) -> Attend
         return queries[..., :, None] == keys[..., None, :]
 
     # Slots of one prompt, or of one completion, follow each other: causal slots are causal tokens.
-    prompts = same(rows.prompt_group, rows.prompt_group) & causal_slots(size)[None]
-    prompts_near = within(before, before, window)
+    prompts = both_ways(same(rows.prompt_group, rows.prompt_group) & causal_slots(size)[None])
+    prompts_near = both_ways(within(before, before, window))
     to_prompt = same(rows.completion_group, rows.prompt_group[:, None])
     to_prompt_near = within(after, before[:, None], window)
     to_own = same(rows.completion_start, rows.completion_start) & causal_slots(length)[None, None]
@@ -112,7 +115,7 @@ def packed_attention(rows: PackedGroups, *, window: int | None = None) -> Attend
 
     def see(_, local):
         return (
-            shown(prompts, prompts_near, local),
+            shown_both_ways(prompts, prompts_near, local),
             shown(to_prompt, to_prompt_near, local),
             shown(to_own, to_own_near, local),
         )

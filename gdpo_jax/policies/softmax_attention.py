@@ -22,11 +22,14 @@ class KeySet(NamedTuple):
     """Keys and values `[*L, S, K]` that queries `[*L, *M, K]` look at where `mask` shows them.
 
     Queries share the keys along the axes that these lack, `*M`. mask: broadcasts to `[*L, *M, S]`.
+    turned: the same with the slots behind `*L`, as the backward pass reads it; of a large mask that
+    many layers share, a copy made once is cheaper than a strided read in each.
     """
 
     keys: Float[Array, "*L S K"]
     values: Float[Array, "*L S K"]
     mask: Bool[Array, "*LM S"]
+    turned: Bool[Array, "..."] | None = None
 
 
 @jax.custom_vjp
@@ -76,8 +79,8 @@ def _backward(kept, change):
 
         shape = (*lead, slots, *queries.shape[len(lead) : -1])
         scores = _product(one.keys, _transposed(flat(queries))).reshape(shape) * scale
-        mask = jnp.moveaxis(one.mask, -1, len(lead))
-        weights = jnp.exp(jnp.where(mask, scores, HIDDEN) - keys_first(top))
+        mask = jnp.moveaxis(one.mask, -1, len(lead)) if one.turned is None else one.turned
+        weights = jnp.exp(scores + _hiding(mask) - keys_first(top))
         of_weights = _product(one.values, _transposed(flat(seeing))).reshape(shape)
         of_scores = weights * (of_weights - keys_first(common)) * scale
         weights = weights.reshape(*lead, slots, -1).astype(one.values.dtype)
@@ -87,7 +90,7 @@ def _backward(kept, change):
         # The barrier keeps the compiler from turning the large factor over instead of the result.
         turned = jax.lax.optimization_barrier(_product(_transposed(one.keys), of_scores))
         of_queries = of_queries + _transposed(turned).reshape(queries.shape)
-        of_sets.append(KeySet(of_keys, of_values, None))
+        of_sets.append(KeySet(of_keys, of_values, None, None))
     return of_queries.astype(queries.dtype), tuple(of_sets)
 
 
@@ -101,7 +104,12 @@ def _lead(one: KeySet) -> tuple[int, ...]:
 def _scores(queries, one):
     flat = queries.reshape(*_lead(one), -1, queries.shape[-1])
     scores = _product(flat, _transposed(one.keys)) * queries.shape[-1] ** -0.5
-    return jnp.where(one.mask, scores.reshape(*queries.shape[:-1], -1), HIDDEN)
+    return scores.reshape(*queries.shape[:-1], -1) + _hiding(one.mask)
+
+
+def _hiding(mask):
+    # Added, not selected: a selection needs an array of `HIDDEN` as large as the scores.
+    return jnp.where(mask, 0.0, HIDDEN)
 
 
 def _product(one, other):

@@ -11,7 +11,12 @@ from jax.interpreters import partial_eval
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import DecoderConfig, completion_log_probs, decoder_policy
-from gdpo_jax.policies.attention import causal_attention, causal_mask, masked_attention
+from gdpo_jax.policies.attention import (
+    both_ways,
+    causal_attention,
+    causal_mask,
+    masked_attention,
+)
 from gdpo_jax.policies.token_log_probs import token_log_probs
 
 CONFIG = DecoderConfig(
@@ -128,7 +133,7 @@ def test_causal_attention_in_blocks_is_that_of_one_product(block):
     draw = np.random.default_rng(0)
     queries = jnp.asarray(draw.normal(size=(2, 7, 4, 6)), jnp.float32)
     keys, values = jnp.asarray(draw.normal(size=(2, 2, 2, 7, 6)), jnp.float32)
-    mask = causal_mask(jnp.array([7, 4]), 7)
+    mask = both_ways(causal_mask(jnp.array([7, 4]), 7))
     whole = masked_attention(queries, keys, values, mask)
     parts = causal_attention(queries, keys, values, mask, block=block)
     np.testing.assert_allclose(parts[0], whole[0], atol=1e-6)
