@@ -17,9 +17,9 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.policies.attention import KeyValues, cached, masked, within
 from gdpo_jax.policies.config import DecoderConfig
 from gdpo_jax.policies.layer import Layer, RMSNorm
-from gdpo_jax.policies.rotary import rotary_turns
+from gdpo_jax.policies.rotary import looked_up, rotary_turns
 from gdpo_jax.policies.softmax_attention import MIXED
-from gdpo_jax.policies.unrolling import unroll_layers
+from gdpo_jax.policies.unrolling import TURNS, unroll_layers
 from gdpo_jax.policies.vocabulary import vocabulary_logits
 
 Params = PyTree[Float[Array, "..."]]
@@ -48,7 +48,8 @@ class Policy(NamedTuple):
     logits_of(hidden [..., D], table) -> float32 logits [..., V].
     init_cache(batch, length) -> an empty cache of `length` slots.
 
-    unroll(params) -> the same parameters for a decoding loop: layers as a tuple, projections fused.
+    unroll(params, num_positions) -> the same parameters for a decoding loop that reaches so many
+      positions: layers as a tuple, projections fused.
     reference(params) -> those of the policy before training, where `params` hold them, or None.
     trained: the branch of `params` that training changes; None for all of them.
     trained_config: what that branch is (a LoraConfig), which a continuation of a run must share.
@@ -64,7 +65,7 @@ class Policy(NamedTuple):
     output_table: Callable[[Params], PyTree]
     logits_of: Callable[[Array, PyTree], Array]
     init_cache: Callable[[int, int], Cache]
-    unroll: Callable[[Params], Params]
+    unroll: Callable[[Params, int], Params]
     reference: Callable[[Params], Params] | None = None
     trained: str | None = None
     trained_config: Any = None
@@ -169,7 +170,11 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         if config.scale_embeddings:
             x = x * jnp.asarray(config.d_model**0.5, dtype)
         x = pin(x)
-        local, rotary = config.local_layers, rotary_turns(config, positions)
+        local = config.local_layers
+        if TURNS in params:
+            rotary = looked_up(params[TURNS], positions)
+        else:
+            rotary = rotary_turns(config, positions)
         if isinstance(params["layers"], tuple):
             renewed = []
             for i, layer_params in enumerate(params["layers"]):
@@ -224,8 +229,8 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         positions = jnp.zeros((batch, length), jnp.int32)
         return Cache(empty, positions, jnp.zeros((), jnp.int32))
 
-    def unroll(params: Params) -> Params:
-        return unroll_layers(params, config)
+    def unroll(params: Params, num_positions: int) -> Params:
+        return unroll_layers(params, config, num_positions)
 
     return Policy(
         config,

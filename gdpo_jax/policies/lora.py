@@ -110,11 +110,12 @@ def lora_policy(policy: Policy, config: LoraConfig) -> Policy:
         axes = policy.logical_axes()
         return {BASE: axes, ADAPTERS: lora_axes(axes, config)}
 
-    def unroll(params: Params) -> Params:
+    def unroll(params: Params, num_positions: int) -> Params:
         if ADAPTERS in params and policy.config.dtype == "float32":
-            return policy.unroll(lora_merge(params[BASE], params[ADAPTERS], config))
+            merged = lora_merge(params[BASE], params[ADAPTERS], config)
+            return policy.unroll(merged, num_positions)
         # In bfloat16 a sum with W would round the small A B away, unlike in training.
-        return policy.unroll(joined(params))
+        return policy.unroll(joined(params), num_positions)
 
     def apply(params: Params, *arguments: Any, **options: Any) -> Any:
         return policy.apply(joined(params), *arguments, **options)

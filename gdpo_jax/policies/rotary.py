@@ -45,6 +45,20 @@ def rotary_turns(config: DecoderConfig, positions: Int[Array, "N T"]) -> Rotary:
     return Rotary(everywhere, turns(config.local_rope_theta**exponent))
 
 
+def rotary_table(config: DecoderConfig, size: int) -> Rotary:
+    """The turns of positions 0 to size - 1, for `looked_up`."""
+    return rotary_turns(config, jnp.arange(size)[:, None])
+
+
+def looked_up(table: Rotary, positions: Int[Array, "N T"]) -> Rotary:
+    """`rotary_turns` of positions below the table's size.
+
+    In a decoding loop compilers compute a cosine anew wherever it is used: in every layer's queries
+    and keys.
+    """
+    return jax.tree.map(lambda turns: jnp.take(turns[:, 0], positions, axis=0, mode="clip"), table)
+
+
 def stretch(frequency: Float[Array, "F"], scaling: RopeScaling | None) -> Float[Array, "F"]:
     """Rotary frequencies under `scaling`."""
     if scaling is None:
@@ -64,4 +78,4 @@ def rotate(x: Float[Array, "N T H K"], turns: Turns) -> Float[Array, "N T H K"]:
     return jnp.concatenate(turned, axis=-1).astype(x.dtype)
 
 
-__all__ = ["Rotary", "Turns", "rotary_turns", "rotate"]
+__all__ = ["Rotary", "Turns", "looked_up", "rotary_table", "rotary_turns", "rotate"]

@@ -9,19 +9,28 @@ import jax
 import jax.numpy as jnp
 
 from gdpo_jax.policies.config import DecoderConfig
+from gdpo_jax.policies.rotary import rotary_table
 
-ATTENTION_INPUTS, MLP_INPUTS = "query_key_value", "gate_up"
+ATTENTION_INPUTS, MLP_INPUTS, TURNS = "query_key_value", "gate_up", "turns"
 MATRICES = ("query", "key", "value", "out", "gate", "up", "down")
 
 
-def unroll_layers(params: Any, config: DecoderConfig) -> Any:
-    """The parameters of a decoder with `layers` as a tuple, each as `fuse_projections` makes it."""
+def unroll_layers(params: Any, config: DecoderConfig, num_positions: int) -> Any:
+    """The parameters of a decoder with `layers` as a tuple, each as `fuse_projections` makes it.
+
+    num_positions: how many positions the loop can reach; their turns come with the parameters.
+    """
     depth = config.num_layers
     layers = [jax.tree.map(lambda p: p[i], params["layers"]) for i in range(depth)]  # noqa: B023
     tables = {
         name: params[name].astype(config.dtype) for name in ("embedding", "head") if name in params
     }
-    return {**params, **tables, "layers": tuple(fuse_projections(x, config) for x in layers)}
+    return {
+        **params,
+        **tables,
+        "layers": tuple(fuse_projections(x, config) for x in layers),
+        TURNS: rotary_table(config, num_positions),
+    }
 
 
 def fuse_projections(params: Any, config: DecoderConfig) -> Any:

@@ -52,13 +52,17 @@ def _first_above(
 ) -> tuple[Int[Array, "N"], Float[Array, "N"]]:
     """The first index of positive weight whose cumulative sum exceeds the target, and what is left.
 
-    Rounding can leave no such index when the target is the whole sum; then the largest weight is
-    taken, so that a token of weight zero is never drawn.
+    Rounding can leave no such index when the target is the whole sum; then the last positive weight
+    is taken, so that a token of weight zero is never drawn.
     """
     cumulative = jnp.cumsum(weights, axis=-1)
+    # Extremes of numbers, since a CPU takes several times as long for an argmax.
+    size = weights.shape[-1]
+    slots = jnp.arange(size)[None]
     above = (cumulative > target[:, None]) & (weights > 0)
-    largest = jnp.argmax(weights, axis=-1)
-    index = jnp.where(above.any(axis=-1), jnp.argmax(above, axis=-1), largest)
+    first = jnp.where(above, slots, size).min(axis=-1)
+    last = jnp.where(weights > 0, slots, 0).max(axis=-1)
+    index = jnp.minimum(first, last)
     before = jnp.take_along_axis(cumulative - weights, index[:, None], axis=-1)[:, 0]
     return index, target - before
 

@@ -63,7 +63,7 @@ def sample(
     if batch % pieces:
         raise UserError(f"{batch} prompts do not divide into {pieces} pieces over devices")
     last, prompt_cache = prefill(policy, params, prompts, prompt_lengths)
-    params = policy.unroll(params)
+    params = policy.unroll(params, size + length)
     depth = range(policy.config.num_layers)
     slots = Slots(
         prompt_lengths=prompt_lengths,

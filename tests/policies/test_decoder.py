@@ -16,6 +16,7 @@ from gdpo_jax.policies import (
     num_params,
 )
 from gdpo_jax.policies.attention import masked
+from gdpo_jax.policies.rotary import looked_up, rotary_table, rotary_turns
 
 TINY = DecoderConfig(
     vocab_size=41,
@@ -196,6 +197,16 @@ def test_cached_steps_equal_one_full_forward(family):
     np.testing.assert_allclose(np.concatenate(pieces, axis=1), full, rtol=1e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("family", [{"rope_scaling": STRETCH}, GEMMA], ids=["llama", "gemma3"])
+def test_turns_looked_up_in_a_table_are_those_of_the_positions(family):
+    config = dataclasses.replace(TINY, **family)
+    positions = jnp.array([[0, 3, 7], [5, 5, 1]])
+    exact = rotary_turns(config, positions)
+    found = looked_up(rotary_table(config, 8), positions)
+    assert len(jax.tree.leaves(found)) == (4 if config.window else 2)
+    jax.tree.map(np.testing.assert_array_equal, found, exact)
+
+
 @pytest.mark.parametrize(
     "family",
     [{}, {"attention_bias": True}, {"qk_norm": True}, GEMMA, {"dtype": "bfloat16"}],
@@ -205,7 +216,7 @@ def test_unrolled_layers_with_fused_projections_equal_scanned_layers(family):
     config = dataclasses.replace(TINY, **family)
     params, tokens = random_params(config), random_tokens(2, 6)
     scanned = logits_of(config, params, tokens)
-    unrolled = decoder_policy(config).unroll(params)
+    unrolled = decoder_policy(config).unroll(params, tokens.shape[1])
     shapes = {name: x.shape for name, x in unrolled["layers"][0].items() if hasattr(x, "shape")}
     # 4 query heads and 2 of keys, 6 wide: two queries, the key and the value behind each key head.
     assert shapes["query_key_value"] == (16, 2, 4, 6) and shapes["gate_up"] == (16, 2, 20)

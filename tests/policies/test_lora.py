@@ -122,7 +122,7 @@ def test_the_sampler_draws_from_the_adapted_policy(dtype):
     np.testing.assert_allclose(sampled, trained, atol=tolerance)
     assert np.abs(reference - sampled).max() > 3 * tolerance
     # In bfloat16 the adapters stay apart, or rounding would lose a part of them.
-    apart = "query_lora" in policy.unroll(params)["layers"][0]
+    apart = "query_lora" in policy.unroll(params, 8)["layers"][0]
     assert apart == (dtype == "bfloat16")
 
 
@@ -132,7 +132,7 @@ def test_a_lora_policy_takes_plain_parameters_as_its_reference(model):
     both = {"base": params, "adapters": random_adapters(params)}
     assert adapted.reference(both) is params
     np.testing.assert_array_equal(log_probs_of(adapted, params), log_probs_of(policy, params))
-    jax.tree.map(np.testing.assert_array_equal, adapted.unroll(params), policy.unroll(params))
+    jax.tree.map(np.testing.assert_array_equal, adapted.unroll(params, 8), policy.unroll(params, 8))
 
 
 def test_gradients_of_adapters_need_none_of_the_matrices(model):

@@ -320,7 +320,7 @@ def test_a_decoder_that_nobody_else_computes_is_not_saved(change, message, tmp_p
     with pytest.raises(UserError, match=r"\['head'\] differ.* adapters merged"):
         save_pretrained(tmp_path / "out", config, params | {"head": params["embedding"].T})
     with pytest.raises(UserError, match=r"Layers must be stacked"):
-        save_pretrained(tmp_path / "out", config, decoder_policy(config).unroll(params))
+        save_pretrained(tmp_path / "out", config, decoder_policy(config).unroll(params, 8))
     with pytest.raises(UserError, match="dtype 'int8' is unknown; legal: float32, bfloat16"):
         save_pretrained(tmp_path / "out", config, params, dtype="int8")
 

@@ -49,6 +49,15 @@ def top_p_by_sorting(probs, top_p):
     return kept
 
 
+@pytest.mark.parametrize("size", [5, 300])
+def test_a_target_that_rounding_puts_at_the_sum_takes_the_last_positive_weight(size):
+    weights = np.zeros((2, size), np.float32)
+    weights[0, [1, 3]] = 0.3, 0.1
+    weights[1, size - 2] = 2.0
+    drawn = inverse_cdf(jnp.asarray(weights), jnp.ones(2))
+    np.testing.assert_array_equal(drawn, [3, size - 2])
+
+
 @pytest.mark.parametrize("top_p", [0.05, 0.5, 0.999])
 def test_the_top_p_set_is_the_one_that_sorting_finds(top_p):
     draw = np.random.default_rng(4)

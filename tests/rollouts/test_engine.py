@@ -91,9 +91,9 @@ def test_every_prompt_length_needs_three_programs_in_all(inputs, getkey):
     params, _, _ = inputs
     traces = []
 
-    def unroll(params):
+    def unroll(params, num_positions):
         traces.append(1)
-        return POLICY.unroll(params)
+        return POLICY.unroll(params, num_positions)
 
     short = dataclasses.replace(SAMPLER, max_new_tokens=2)
     engine = jax_engine(POLICY._replace(unroll=unroll), short, bucket=8)
