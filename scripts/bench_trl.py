@@ -13,6 +13,7 @@ with weights, both without a reference model and with one update a batch. Before
 side scores the same tokens, and the difference is printed.
 """
 
+import dataclasses
 import json
 import os
 import resource
@@ -45,6 +46,7 @@ class Options:
     steps: int = 4  # a round, the first of which only warms up
     rounds: int = 2  # each runs both sides
     remat: str = "dots"  # of the JAX side; the fastest on a CPU
+    chunk: int = 16  # of the JAX side; as many tokens as there are: all logits at once, as in TRL
     side: str | None = None  # jax or trl: run that side on `folder` and print one line of JSON
     folder: Path | None = None  # with the model
 
@@ -158,6 +160,7 @@ def run_jax(folder: Path, options: Options) -> dict:
                 num_samples=options.num_samples,
                 prompt_buckets=(options.prompt_length,),
                 checkpoint_every=options.steps,
+                chunk=options.chunk,
             ),
             workdir=workdir,
             mesh=mesh,
@@ -238,10 +241,10 @@ def cores() -> int:
 
 def run_side(side: str, folder: Path, options: Options) -> dict:
     """One round of one side in a process of its own."""
-    sizes = ("prompts", "num_samples", "prompt_length", "completion_length", "steps", "remat")
     command = [sys.executable, __file__, "--side", side, "--folder", str(folder)]
-    for name in sizes:
-        command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    for field in dataclasses.fields(options):
+        if field.name not in ("models", "rounds", "side", "folder"):
+            command += [f"--{field.name.replace('_', '-')}", str(getattr(options, field.name))]
     root = str(Path(__file__).parents[1])
     found = subprocess.run(
         command,
@@ -288,7 +291,8 @@ def main(options: Options) -> None:
         return
     print(
         f"{options.prompts} prompts, P={options.prompt_length}, C={options.completion_length}, "
-        f"G={options.num_samples}, float32, {cores()} cores, remat {options.remat}"
+        f"G={options.num_samples}, float32, {cores()} cores, remat {options.remat}, "
+        f"chunk {options.chunk}"
     )
     for model in options.models:
         compare(model, options)

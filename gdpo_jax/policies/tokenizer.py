@@ -237,6 +237,8 @@ def _byte_of_char() -> dict[str, int]:
 
 def _char_of_byte(data: bytes) -> list[int]:
     """For each byte, the index of its character in the decoded text; one more entry for the end."""
+    if data.isascii():
+        return list(range(len(data) + 1))
     owners: list[int] = []
     start = count = 0
     while start < len(data):

@@ -73,7 +73,7 @@ def decode_completions(
     """Decode sampled ids; `mask` is true up to and including the stop token, if there is one."""
     completions = []
     for row, length, done in zip(token_ids, mask.sum(axis=1), finished):
-        ids = [int(token) for token in row[:length]]
+        ids = row[:length].tolist()
         written = ids[:-1] if done and ids else ids
         text = tokenizer.decode(written)
         spans = [(int(start), int(end)) for start, end in tokenizer.token_spans(written)]

@@ -176,6 +176,8 @@ class Run:
 def fetch(updates: Sequence[Mapping[str, jax.Array]]) -> dict[str, float]:
     """Metrics of one step's updates on the host: extremes where the name says so, else means."""
     rows = jax.device_get(list(updates))
+    if len(rows) == 1:
+        return {name: float(value) for name, value in rows[0].items()}
 
     def merge(name: str) -> float:
         reduce = {"min": np.min, "max": np.max}.get(name[-3:], np.mean)
