@@ -32,8 +32,9 @@ class DecoderConfig:
 
     `num_heads` query heads share `num_kv_heads` key and value heads. Parameters are float32 always;
     `dtype` ("float32" or "bfloat16") is that of the matrix products, while norms, softmax, logits
-    and angles stay float32. `remat` says what the backward pass recomputes: "none", all of a
-    "layer" but its input, or all but its "dots", the matrix products.
+    and angles stay float32. `remat` says what the backward pass recomputes: "none" (but scores of
+    attention, always), all of a "layer" but its input, or all but its "dots", the products with
+    weights and what attention mixed.
 
     What families differ in: `attention_bias` adds a bias to queries, keys and values (Qwen2.5);
     `qk_norm` normalises each query and key head (Qwen3); `rope_scaling` stretches rotary angles

@@ -43,8 +43,9 @@ class Policy(NamedTuple):
     forward(params, tokens, positions, attend, caches=None, pin=None) -> (hidden, caches): any
       attention layout; `caches` is a tree stacked over layers (a tuple of trees where layers are a
       tuple), or None; `pin` maps what flows between layers to itself, placed (`pin_rows`).
-    output_table(params) -> what turns hidden states into logits (the decoder's: [D, V]); apart, so
-      that a loop over hidden states prepares it once, and its gradient too.
+    output(params) -> the parameters that make logits of hidden states: embedding [V, D] or head.
+    output_table(output) -> the same as the product reads them [D, V]; apart, so that a loop over
+      hidden states can make the copy once, where gradients want one, or not at all.
     logits_of(hidden [..., D], table) -> float32 logits [..., V].
     init_cache(batch, length) -> an empty cache of `length` slots.
 
@@ -62,7 +63,8 @@ class Policy(NamedTuple):
     logical_axes: Callable[[], PyTree]
     apply: Callable[..., tuple[Array, Cache | None]]
     forward: Callable[..., tuple[Array, PyTree]]
-    output_table: Callable[[Params], PyTree]
+    output: Callable[[Params], PyTree]
+    output_table: Callable[[PyTree], PyTree]
     logits_of: Callable[[Array, PyTree], Array]
     init_cache: Callable[[int, int], Cache]
     unroll: Callable[[Params, int], Params]
@@ -72,7 +74,7 @@ class Policy(NamedTuple):
 
     def unembed(self, params: Params, hidden: Array) -> Array:
         """Float32 logits [..., V] of hidden states [..., D]."""
-        return self.logits_of(hidden, self.output_table(params))
+        return self.logits_of(hidden, self.output_table(self.output(params)))
 
 
 def trained_part(policy: Policy, params: PyTree) -> PyTree:
@@ -212,9 +214,11 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         hidden, layers = forward(params, tokens, positions, attend, cache.layers)
         return hidden, Cache(layers, slots, cache.filled + tokens.shape[1])
 
-    def output_table(params: Params) -> Float[Array, "D V"]:
-        table = params["embedding"].T if config.tie_embeddings else params["head"]
-        return table.astype(dtype)
+    def output(params: Params) -> Float[Array, "..."]:
+        return params["embedding" if config.tie_embeddings else "head"]
+
+    def output_table(output: Float[Array, "..."]) -> Float[Array, "D V"]:
+        return (output.T if config.tie_embeddings else output).astype(dtype)
 
     def check_length(size: int) -> None:
         if size > config.max_positions:
@@ -238,6 +242,7 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         logical_axes,
         apply,
         forward,
+        output,
         output_table,
         vocabulary_logits,
         init_cache,

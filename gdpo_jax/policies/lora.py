@@ -128,7 +128,7 @@ def lora_policy(policy: Policy, config: LoraConfig) -> Policy:
         logical_axes=logical_axes,
         apply=apply,
         forward=forward,
-        output_table=lambda params: policy.output_table(params.get(BASE, params)),
+        output=lambda params: policy.output(params.get(BASE, params)),
         unroll=unroll,
         reference=lambda params: params[BASE],
         trained=ADAPTERS,

@@ -7,12 +7,13 @@ computes each chunk's logits again.
 """
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
-from jaxtyping import Array, Float, Int
+from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
+from jaxtyping import Array, Float, Int, PyTree
 
 from gdpo_jax.policies.decoder import Params, Policy
 
@@ -40,16 +41,16 @@ def token_log_probs(
             return (log_probs,)
         return log_probs, entropy if entropy_gradient else jax.lax.stop_gradient(entropy)
 
-    table = policy.output_table(params)
+    output = policy.output(params)
     length = tokens.shape[2]
     if chunk is None or chunk >= length:
-        outputs = of_chunk(hidden, table, tokens)
+        outputs = of_chunk(hidden, policy.output_table(output), tokens)
     else:
         extra = -length % chunk
         hidden = jnp.pad(hidden, ((0, 0), (0, 0), (0, extra), (0, 0)))
         tokens = jnp.pad(tokens, ((0, 0), (0, 0), (0, extra)))
-        sloped = with_entropy and entropy_gradient
-        stacked = _scanned(of_chunk, sloped, _split(hidden, chunk), table, _split(tokens, chunk))
+        functions = _Functions(of_chunk, policy.output_table, with_entropy and entropy_gradient)
+        stacked = _scanned(functions, _split(hidden, chunk), output, _split(tokens, chunk))
         outputs = [_join(x)[:, :, :length] for x in stacked]
     return outputs[0], outputs[1] if with_entropy else None
 
@@ -63,41 +64,51 @@ def _join(x):
     return x.reshape(*x.shape[:2], -1)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _scanned(of_chunk, sloped, hidden, table, tokens):
-    """Outputs of all chunks, stacked; sloped: whether the second has a gradient too."""
+class _Functions(NamedTuple):
+    """of_chunk(hidden, table, tokens) -> outputs. sloped: whether the second has a gradient too."""
+
+    of_chunk: Callable[..., tuple[Array, ...]]
+    table_of: Callable[[PyTree], PyTree]
+    sloped: bool
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _scanned(functions, hidden, output, tokens):
+    """Outputs of all chunks, stacked."""
 
     def body(carry, chunk):
         hidden, tokens = chunk
-        return carry, of_chunk(hidden, table, tokens)
+        # Of a table made in here a product needs no copy; outside it would be one for the loop.
+        return carry, functions.of_chunk(hidden, functions.table_of(output), tokens)
 
     return jax.lax.scan(body, (), (hidden, tokens))[1]
 
 
-def _forward(of_chunk, sloped, hidden, table, tokens):
-    trained = any(leaf.perturbed for leaf in jax.tree.leaves(table, is_leaf=_is_primal))
-    hidden, table, tokens = jax.tree.map(
-        lambda x: x.value, (hidden, table, tokens), is_leaf=_is_primal
+def _forward(functions, hidden, output, tokens):
+    trained = any(leaf.perturbed for leaf in jax.tree.leaves(output, is_leaf=_is_primal))
+    hidden, output, tokens = jax.tree.map(
+        lambda x: x.value, (hidden, output, tokens), is_leaf=_is_primal
     )
     if trained:
-        return _scanned(of_chunk, sloped, hidden, table, tokens), (hidden, table, tokens)
+        return _scanned(functions, hidden, output, tokens), (hidden, output, tokens)
 
     def body(carry, chunk):
         hidden, tokens = chunk
-        outputs, pull = jax.vjp(lambda hidden: of_chunk(hidden, table, tokens), hidden)
+        table = functions.table_of(output)
+        outputs, pull = jax.vjp(lambda hidden: functions.of_chunk(hidden, table, tokens), hidden)
 
         def slopes(index):
             # A token's outputs depend on its own hidden state alone: ones give every gradient.
             ones = [jnp.full_like(x, i == index) for i, x in enumerate(outputs)]
             return pull(tuple(ones))[0]
 
-        return carry, (outputs, [slopes(0), slopes(1)] if sloped else [slopes(0)])
+        return carry, (outputs, [slopes(0), slopes(1)] if functions.sloped else [slopes(0)])
 
     outputs, slopes = jax.lax.scan(body, (), (hidden, tokens))[1]
     return outputs, (slopes,)
 
 
-def _backward(of_chunk, sloped, kept, changes):
+def _backward(functions, kept, changes):
     if len(kept) == 1:
         (slopes,) = kept
         of_hidden = jnp.zeros(slopes[0].shape, jnp.float32)
@@ -105,27 +116,29 @@ def _backward(of_chunk, sloped, kept, changes):
             if not isinstance(change, SymbolicZero):
                 of_hidden = of_hidden + slope.astype(jnp.float32) * change[..., None]
         return of_hidden.astype(slopes[0].dtype), None, None
-    hidden, table, tokens = kept
+    hidden, output, tokens = kept
     changes = tuple(
         jnp.zeros(x.shape, x.dtype) if isinstance(x, SymbolicZero) else x for x in changes
     )
+    table, pull_table = jax.vjp(functions.table_of, output)
 
     def body(of_table, chunk):
         hidden, tokens, changes = chunk
-        _, pull = jax.vjp(lambda *factors: of_chunk(*factors, tokens), hidden, table)
+        _, pull = jax.vjp(lambda *factors: functions.of_chunk(*factors, tokens), hidden, table)
         of_hidden, added = pull(changes)
         return jax.tree.map(lambda a, b: a + b.astype(a.dtype), of_table, added), of_hidden
 
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), table)
     of_table, of_hidden = jax.lax.scan(body, zeros, (hidden, tokens, changes))
-    return of_hidden, jax.tree.map(lambda a, b: a.astype(b.dtype), of_table, table), None
+    of_table = jax.tree.map(lambda a, b: a.astype(b.dtype), of_table, table)
+    return of_hidden, *pull_table(of_table), None
 
 
 _scanned.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _is_primal(x: Any) -> bool:
-    return hasattr(x, "perturbed")
+    return isinstance(x, CustomVJPPrimal)
 
 
 @jax.custom_jvp

@@ -8,6 +8,7 @@ both round pg_risk to four digits as the released values are, so that they agree
 """
 
 import dataclasses
+import reprlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -138,7 +139,7 @@ def check_severities(severities: Sequence[int]) -> tuple[int, ...]:
         value not in range(len(SEVERITIES)) for value in values
     ):
         raise UserError(
-            f"severities {values!r}: give {len(SEVERITY_CATEGORIES)} integers from 0 "
+            f"severities {reprlib.repr(values)}: give {len(SEVERITY_CATEGORIES)} integers from 0 "
             f"({SEVERITIES[0]}) to {_WORST} ({SEVERITIES[-1]}) for {', '.join(SEVERITY_CATEGORIES)}"
         )
     return tuple(int(value) for value in values)
