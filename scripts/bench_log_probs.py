@@ -39,7 +39,7 @@ class Options:
     chunk: int = 8  # completion positions whose logits exist at a time
     dtype: str = "float32"  # of the products
     remat: str = "layer"  # what the backward pass computes again: none, layer or dots
-    repeats: int = 2  # turns of each, of which the best counts
+    repeats: int = 2  # turns of each, of which the best counts; 0 compiles alone, for the memory
     ceiling_size: int = 2048  # rows and columns of the product that sets the ceiling
 
 
@@ -89,9 +89,6 @@ def main(options: Options) -> None:
         options.completion_length,
     )
     programs = make_programs(options, shape, config)
-    seconds = best_seconds([program.run for program in programs.values()], options.repeats)
-    times = dict(zip(programs, seconds))
-    ceiling = matmul_flops(options.dtype, options.ceiling_size, options.repeats)
     trained = f"LoRA of rank {options.lora_rank}" if options.lora_rank else "all parameters"
     print(
         f"{jax.devices()[0].device_kind}, {options.layers} layers, {trained}, "
@@ -99,14 +96,20 @@ def main(options: Options) -> None:
         f"C={options.completion_length}, G={options.num_samples}, {options.dtype}, "
         f"remat {options.remat}"
     )
-    print(f"ceiling of products {ceiling / 1e9:11.1f} GFLOP/s")
-    for name, program in programs.items():
-        print(
-            f"{name:9} {times[name]:9.3f} s, {program.temporary_bytes / 2**20:9.1f} MiB temporary"
-        )
-    chunked = programs["chunked"].temporary_bytes
+    memory = {name: program.temporary_bytes for name, program in programs.items()}
+    for name, size in memory.items():
+        print(f"{name:9} {size / 2**20:9.1f} MiB temporary")
     for name in ("full", "autodiff"):
-        print(f"memory {name} / chunked {programs[name].temporary_bytes / chunked:9.2f} x")
+        print(f"memory {name} / chunked {memory[name] / memory['chunked']:9.2f} x")
+    if not options.repeats:
+        return
+    seconds = best_seconds([program.run for program in programs.values()], options.repeats)
+    times = dict(zip(programs, seconds))
+    ceiling = matmul_flops(options.dtype, options.ceiling_size, options.repeats)
+    print(f"ceiling of products {ceiling / 1e9:11.1f} GFLOP/s")
+    for name, took in times.items():
+        print(f"{name:9} {took:9.3f} s")
+    for name in ("full", "autodiff"):
         print(f"time {name} / chunked {times[name] / times['chunked']:9.2f} x")
 
 

@@ -6,8 +6,17 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from gdpo_jax.errors import UserError
 
-# Fields that may change between a run and its continuation, because no number depends on them.
-FREE_FIELDS = ("steps", "checkpoint_every", "keep_checkpoints", "log_every")
+# What may change between a run and its continuation: how far it goes, what it writes, and what it
+# pays in memory or time for the same update.
+FREE_FIELDS = (
+    "steps",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "log_every",
+    "accumulation_steps",
+    "chunk",
+    "remat",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,18 +101,12 @@ def json_tree(tree: Any) -> Any:
     return json.loads(json.dumps(tree, default=plain))
 
 
-def run_fields(config: SFTConfig | PolicyOptimizationConfig) -> dict[str, Any]:
-    """The fields of a run that its continuation must share."""
-    fields = json_tree(config)
-    return {name: value for name, value in fields.items() if name not in FREE_FIELDS}
-
-
 def differing_fields(stored: Any, current: Any, name: str = "") -> list[str]:
-    """One line per field of two JSON trees that differs."""
+    """One line per field of two JSON trees that differs, and that a continuation must share."""
     if isinstance(stored, dict) and isinstance(current, dict):
         # A field that is new since the record was stored, and unused, is no difference.
         new = [key for key in current if key not in stored and current[key] is not None]
-        names = [*stored, *new]
+        names = [key for key in (*stored, *new) if key not in FREE_FIELDS]
         return [
             line
             for key in names

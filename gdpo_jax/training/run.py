@@ -15,12 +15,7 @@ from gdpo_jax.data import RecordIterator
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import Policy, trained_part, with_trained_part
 from gdpo_jax.training.checkpoints import Checkpoints
-from gdpo_jax.training.config import (
-    PolicyOptimizationConfig,
-    SFTConfig,
-    json_tree,
-    run_fields,
-)
+from gdpo_jax.training.config import PolicyOptimizationConfig, SFTConfig, json_tree
 from gdpo_jax.training.metrics import MetricWriter
 from gdpo_jax.training.progress import Progress
 from gdpo_jax.training.state import TrainState
@@ -69,7 +64,7 @@ class Run:
         workdir = Path(workdir)
         self._config, self._policy, self._records = config, policy, records
         described = {
-            "run": run_fields(config),
+            "run": json_tree(config),
             "policy": json_tree(policy.config),
             "lora": json_tree(policy.trained_config),
             **identity,

@@ -13,6 +13,7 @@ from gdpo_jax.advantages import AdvantageTransform, chain, gdpo
 from gdpo_jax.data import record_batches
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import ObjectiveConfig
+from gdpo_jax.policies import decoder_policy
 from gdpo_jax.rollouts.rewards import RewardError
 from gdpo_jax.training import (
     Checkpoints,
@@ -117,6 +118,20 @@ def test_a_changed_option_is_refused_and_nothing_is_touched(mesh, finished):
     with pytest.raises(UserError, match=r"advantages: .*1.0, 1.0.* \(stored\), .*2.0"):
         toy.run(workdir, mesh, config=toy.config(), transform=gdpo([2.0, 1.0]))
     assert ((workdir / "metrics.jsonl").read_text(), steps_stored(workdir)) == before
+
+
+def test_a_continuation_may_pay_in_time_instead_of_memory(mesh, finished, tmp_path):
+    _, state, _ = finished
+    toy.run(tmp_path, mesh, config=toy.config(steps=2))
+    cheaper = toy.config(chunk=2, accumulation_steps=2)
+    policy = decoder_policy(dataclasses.replace(toy.DECODER, remat="layer"))
+    resumed = toy.run(tmp_path, mesh, config=cheaper, policy=policy)
+    assert int(resumed.step) == 4
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5),
+        toy.as_numpy(resumed.params),
+        toy.as_numpy(state.params),
+    )
 
 
 def test_metrics_of_a_step_arrive_after_the_next_one_has_been_dispatched(mesh, tmp_path):
