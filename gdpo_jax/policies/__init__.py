@@ -8,7 +8,6 @@ from gdpo_jax.policies.decoder import (
     Policy,
     decoder_policy,
     num_params,
-    pin_rows,
     trained_part,
     with_trained_part,
 )
@@ -16,6 +15,7 @@ from gdpo_jax.policies.families import gemma3, llama3, qwen3, qwen25, smollm2
 from gdpo_jax.policies.gguf_files import smollm2_path
 from gdpo_jax.policies.log_probs import completion_log_probs
 from gdpo_jax.policies.lora import LoraConfig, lora_apply, lora_init, lora_merge, lora_policy
+from gdpo_jax.policies.placement import pin_rows, split_vocabulary
 from gdpo_jax.policies.pretrained import (
     Pretrained,
     load_pretrained,
@@ -53,6 +53,7 @@ __all__ = [
     "save_pretrained",
     "smollm2",
     "smollm2_path",
+    "split_vocabulary",
     "train_tokenizer",
     "trained_part",
     "with_trained_part",

@@ -40,13 +40,16 @@ class Policy(NamedTuple):
     logical_axes() -> the tree of params with a tuple of axis names for each leaf.
     apply(params, tokens [N,T], positions [N,T], mask [N,T,S], cache=None)
       -> (hidden [N,T,D], cache).
-    forward(params, tokens, positions, attend, caches=None, pin=None) -> (hidden, caches): any
-      attention layout; `caches` is a tree stacked over layers (a tuple of trees where layers are a
-      tuple), or None; `pin` maps what flows between layers to itself, placed (`pin_rows`).
+    forward(params, tokens, positions, attend, caches=None, pin=None, pin_lookup=None)
+      -> (hidden, caches): any attention layout; `caches` is a tree stacked over layers (a tuple of
+      trees where layers are a tuple), or None; `pin` and `pin_lookup` map what flows between layers
+      and what comes out of the embedding table to itself, placed (placement.py).
     output(params) -> the parameters that make logits of hidden states: embedding [V, D] or head.
     output_table(output) -> the same as the product reads them [D, V]; apart, so that a loop over
       hidden states can make the copy once, where gradients want one, or not at all.
     logits_of(hidden [..., D], table) -> float32 logits [..., V].
+    map_rows(f) -> f, a function of (hidden, output, tokens) whose outputs are a tuple with the same
+      rows, done by the groups of rows that devices hold (placement.py).
     init_cache(batch, length) -> an empty cache of `length` slots.
 
     unroll(params, num_positions) -> the same parameters for a decoding loop that reaches so many
@@ -68,6 +71,7 @@ class Policy(NamedTuple):
     logits_of: Callable[[Array, PyTree], Array]
     init_cache: Callable[[int, int], Cache]
     unroll: Callable[[Params, int], Params]
+    map_rows: Callable[[Callable], Callable] = lambda of_rows: of_rows
     reference: Callable[[Params], Params] | None = None
     trained: str | None = None
     trained_config: Any = None
@@ -85,21 +89,6 @@ def trained_part(policy: Policy, params: PyTree) -> PyTree:
 def with_trained_part(policy: Policy, params: PyTree, part: PyTree) -> PyTree:
     """`params` with the trained part replaced."""
     return part if policy.trained is None else {**params, policy.trained: part}
-
-
-def pin_rows(policy: Policy, sharding: jax.NamedSharding) -> Policy:
-    """The policy whose activations lie as `sharding` says, rows first; for use inside `jax.jit`.
-
-    Without it the compiler may follow the parameters, cut activations along the embedding, and give
-    every device all rows.
-    """
-    if sharding.mesh.size == 1:
-        return policy
-
-    def pin(x):
-        return jax.lax.with_sharding_constraint(x, sharding)
-
-    return policy._replace(forward=functools.partial(policy.forward, pin=pin))
 
 
 def checkpointed(body: Callable, remat: str) -> Callable:
@@ -166,12 +155,12 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         with jax.named_scope("layer"):
             return layer.apply({"params": layer_params}, x, rotary, attend, cache, local)
 
-    def forward(params, tokens, positions, attend, caches=None, pin=None):
+    def forward(params, tokens, positions, attend, caches=None, pin=None, pin_lookup=None):
         pin = pin or (lambda x: x)
         x = jnp.take(params["embedding"], tokens, axis=0, mode="clip").astype(dtype)
+        x = (pin_lookup or pin)(x)
         if config.scale_embeddings:
             x = x * jnp.asarray(config.d_model**0.5, dtype)
-        x = pin(x)
         local = config.local_layers
         if TURNS in params:
             rotary = looked_up(params[TURNS], positions)

@@ -41,17 +41,18 @@ def token_log_probs(
             return (log_probs,)
         return log_probs, entropy if entropy_gradient else jax.lax.stop_gradient(entropy)
 
-    output = policy.output(params)
-    length = tokens.shape[2]
-    if chunk is None or chunk >= length:
-        outputs = of_chunk(hidden, policy.output_table(output), tokens)
-    else:
+    def of_rows(hidden, output, tokens):
+        length = tokens.shape[2]
+        if chunk is None or chunk >= length:
+            return of_chunk(hidden, policy.output_table(output), tokens)
         extra = -length % chunk
         hidden = jnp.pad(hidden, ((0, 0), (0, 0), (0, extra), (0, 0)))
         tokens = jnp.pad(tokens, ((0, 0), (0, 0), (0, extra)))
         functions = _Functions(of_chunk, policy.output_table, with_entropy and entropy_gradient)
         stacked = _scanned(functions, _split(hidden, chunk), output, _split(tokens, chunk))
-        outputs = [_join(x)[:, :, :length] for x in stacked]
+        return tuple(_join(x)[:, :, :length] for x in stacked)
+
+    outputs = policy.map_rows(of_rows)(hidden, policy.output(params), tokens)
     return outputs[0], outputs[1] if with_entropy else None
 
 
@@ -177,7 +178,9 @@ def _softmax_parts(logits):
 
 
 def _chosen(below, tokens, total):
-    return jnp.take_along_axis(below, tokens[..., None], axis=-1)[..., 0] - jnp.log(total)
+    # No gather: where devices cut the vocabulary it would move the logits.
+    entries = jax.lax.broadcasted_iota(tokens.dtype, below.shape, below.ndim - 1)
+    return jnp.sum(jnp.where(entries == tokens[..., None], below, 0.0), axis=-1) - jnp.log(total)
 
 
 def _entropy(below, weights, total):

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from gdpo_jax.objectives import ObjectiveConfig, count_denominators, policy_objective
-from gdpo_jax.policies import Policy, completion_log_probs, pin_rows
+from gdpo_jax.policies import Policy, completion_log_probs
 from gdpo_jax.policies.packed_log_probs import packed_log_probs
 from gdpo_jax.policies.packing import PackedGroups
 from gdpo_jax.training.mesh import (
@@ -24,7 +24,7 @@ from gdpo_jax.training.mesh import (
     replicated,
 )
 from gdpo_jax.training.packing import computed_tokens, packed_parts
-from gdpo_jax.training.state import TrainState, state_shardings
+from gdpo_jax.training.state import TrainState, placed, state_shardings
 from gdpo_jax.training.update import (
     Metrics,
     accumulated_gradients,
@@ -92,7 +92,7 @@ def make_policy_step(
     Raises (when called): UserError if the batch does not divide.
     """
     shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
-    policy = pin_rows(policy, batch_sharding(mesh))
+    policy = placed(policy, mesh, rules, params=shardings.params)
 
     def step(state: TrainState, batch: PolicyBatch) -> tuple[TrainState, Metrics]:
         denominators = count_denominators(
@@ -187,7 +187,7 @@ def make_log_prob_step(
 
     For the reference policy, and for the trainer's own log-probs before several inner updates.
     """
-    policy = pin_rows(policy, batch_sharding(mesh))
+    policy = placed(policy, mesh)
 
     def log_probs(params, prompts, prompt_lengths, completions, mask, packed=None):
         def of(rows):

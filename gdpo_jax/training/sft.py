@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int
 
-from gdpo_jax.policies import Policy, completion_log_probs, pin_rows
+from gdpo_jax.policies import Policy, completion_log_probs
 from gdpo_jax.training.mesh import (
     DEFAULT_RULES,
     ShardingRules,
@@ -19,7 +19,7 @@ from gdpo_jax.training.mesh import (
     check_batch,
     replicated,
 )
-from gdpo_jax.training.state import TrainState, state_shardings
+from gdpo_jax.training.state import TrainState, placed, state_shardings
 from gdpo_jax.training.update import Metrics, accumulated_gradients, guarded_update
 
 AnyArray = Array | np.ndarray
@@ -60,7 +60,7 @@ def make_sft_step(
     Raises (when called): UserError if the batch does not divide.
     """
     shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
-    policy = pin_rows(policy, batch_sharding(mesh))
+    policy = placed(policy, mesh, rules, params=shardings.params)
 
     def step(state: TrainState, batch: SFTBatch) -> tuple[TrainState, Metrics]:
         tokens = jnp.sum(batch.completion_mask, dtype=jnp.float32)

@@ -32,7 +32,7 @@ B, G, P, C, K = 16, 4, 6, 8, 3
 OPTIMIZER = make_optimizer(dataclasses.replace(toy.OPTIMIZER, weight_decay=0.1, eps=1e-4))
 OBJECTIVE = ObjectiveConfig(kl="k3", kl_coef=0.1, entropy_coef=0.01, aggregation="grpo")
 # data x fsdp x tensor. One key-value head cannot be split over `tensor`: the table keeps it whole.
-SHAPES = [(8, 1, 1), (2, 4, 1), (2, 2, 2)]
+SHAPES = [(8, 1, 1), (1, 8, 1), (2, 4, 1), (2, 2, 2)]
 RULES = {1: ShardingRules(), 2: ShardingRules(kv_heads=None)}
 TWO_HEADS = decoder_policy(dataclasses.replace(toy.DECODER, num_kv_heads=2))
 
@@ -107,6 +107,12 @@ def test_key_value_heads_are_split_over_tensor_where_they_divide():
     for name in split:
         assert "tensor" in named_leaves(state.params)[name].sharding.spec, name
     assert_same(state, metrics, on_one_device(TWO_HEADS), TWO_HEADS)
+
+
+def test_a_vocabulary_that_the_mesh_does_not_divide_stays_whole():
+    policy = decoder_policy(dataclasses.replace(toy.DECODER, vocab_size=18))
+    state, metrics = whole_step(toy.mesh_of(8, data=2, fsdp=4), ShardingRules(), policy=policy)
+    assert_same(state, metrics, on_one_device(policy), policy)
 
 
 def assert_same(state, metrics, on_one, policy):

@@ -1,0 +1,123 @@
+"""How a policy's arrays lie on a mesh while it trains or samples; for use inside of `jax.jit`.
+
+Parameters come with shardings of their own; what is computed from them does not, and left to
+itself the compiler may give every device all rows of a batch, or add up the gradient of the output
+table over all devices once for every chunk of log-probs. Three places decide about memory and
+traffic: rows between layers, embeddings as they are looked up, and logits.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from gdpo_jax.policies.decoder import Policy
+
+
+def pin_rows(policy: Policy, sharding: NamedSharding, *, embed: str | None = "fsdp") -> Policy:
+    """The policy whose activations lie as `sharding` says, rows first.
+
+    embed: the mesh axis that cuts the embedding table along the embedding, if one does. Devices of
+      that axis look up their part of the embedding for the rows of all of them, and then exchange
+      parts for rows.
+    """
+    mesh = sharding.mesh
+    if mesh.size == 1:
+        return policy
+    pins = [_pin(sharding)]
+    pieces = mesh.shape.get(embed, 1)
+    if pieces > 1 and policy.config.d_model % pieces == 0:
+        others = tuple(axis for axis in _axes_of_rows(sharding) if axis != embed)
+        pins.insert(0, _pin(NamedSharding(mesh, PartitionSpec(others, None, embed))))
+
+    def pin_lookup(x):
+        return functools.reduce(lambda x, pin: pin(x), pins, x)
+
+    forward = functools.partial(policy.forward, pin=pins[-1], pin_lookup=pin_lookup)
+    return policy._replace(forward=forward)
+
+
+def split_vocabulary(
+    policy: Policy, sharding: NamedSharding, *, axes: Sequence[str], stored: Any = None
+) -> Policy:
+    """The policy whose logits are cut along the vocabulary over `axes` of the mesh.
+
+    sharding: of the rows. Devices that differ along `axes` alone share their rows of a chunk, each
+      for its slice of the vocabulary, so that none holds the output table whole. The gradient of
+      the table stays apart on the others until all chunks are done, and is added up once.
+    axes: of the mesh; a vocabulary that they do not divide is not cut.
+    stored: shardings of `policy.output(params)`, to which gradients return; left out where there
+      are none. Those of a table that is looked up in as well would else lie as its logits do.
+    """
+    mesh = sharding.mesh
+    if mesh.size == 1:
+        return policy
+    axes = tuple(axis for axis in axes if mesh.shape[axis] > 1)
+    if policy.config.vocab_size % math.prod(mesh.shape[axis] for axis in axes):
+        axes = ()
+    rows = _axes_of_rows(sharding)
+    apart = tuple(axis for axis in rows if axis not in axes)
+    groups = math.prod(mesh.shape[axis] for axis in apart)
+    shared = tuple(axis for axis in rows if axis in axes)
+    gathered = _gathered(mesh, shared)
+
+    cut_table = _pin(NamedSharding(mesh, PartitionSpec(None, axes)))
+
+    def output_table(output):
+        return cut_table(policy.output_table(output))
+
+    def logits_of(hidden, table):
+        logits = policy.logits_of(gathered(hidden), table)
+        cut = PartitionSpec(*[None] * (logits.ndim - 1), axes)
+        return _pin(NamedSharding(mesh, cut))(logits)
+
+    def map_rows(of_rows):
+        # The table has no axis of groups, so its gradients are added up after the loop.
+        of_groups = jax.vmap(of_rows, in_axes=(0, None, 0), spmd_axis_name=apart)
+
+        def mapped(hidden, output, tokens):
+            if stored is not None:
+                output = jax.tree.map(jax.lax.with_sharding_constraint, output, stored)
+            if groups == 1:
+                return of_rows(hidden, output, tokens)
+            hidden, tokens = (x.reshape(groups, -1, *x.shape[1:]) for x in (hidden, tokens))
+            return tuple(x.reshape(-1, *x.shape[2:]) for x in of_groups(hidden, output, tokens))
+
+        return mapped
+
+    return policy._replace(output_table=output_table, logits_of=logits_of, map_rows=map_rows)
+
+
+def _axes_of_rows(sharding: NamedSharding) -> tuple[str, ...]:
+    first = sharding.spec[0] if sharding.spec else None
+    return () if first is None else (first,) if isinstance(first, str) else tuple(first)
+
+
+def _pin(sharding: NamedSharding) -> Callable[[jax.Array], jax.Array]:
+    return functools.partial(jax.lax.with_sharding_constraint, shardings=sharding)
+
+
+def _gathered(mesh: Mesh, axes: tuple[str, ...]) -> Callable[[jax.Array], jax.Array]:
+    """Rows that `axes` cut, whole on all their devices; gradients go back to where rows came from.
+
+    The transpose of a constraint is the same constraint: gradients would be added up for all rows
+    on every device.
+    """
+    if not axes:
+        return lambda rows: rows
+
+    @jax.custom_vjp
+    def gathered(rows):
+        return _pin(NamedSharding(mesh, PartitionSpec()))(rows)
+
+    def backward(_, change):
+        return (_pin(NamedSharding(mesh, PartitionSpec(axes)))(change),)
+
+    gathered.defvjp(lambda rows: (gathered(rows), None), backward)
+    return gathered
+
+
+__all__ = ["pin_rows", "split_vocabulary"]

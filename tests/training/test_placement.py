@@ -1,0 +1,84 @@
+"""What travels between devices in a training step, read from the compiled program."""
+
+import dataclasses
+import math
+import re
+
+import pytest
+import toy
+
+from gdpo_jax.objectives import ObjectiveConfig
+from gdpo_jax.policies import LoraConfig, decoder_policy, lora_policy
+from gdpo_jax.training import make_optimizer, make_policy_step
+from gdpo_jax.training.dry_run import abstract_batch
+from gdpo_jax.training.state import abstract_state
+
+# Sizes that no other axis has, nor any piece of one.
+VOCAB, PROMPTS, SAMPLES, PROMPT, COMPLETION = 8 * 67, 16, 2, 7, 12
+WIDTH, LENGTH = toy.DECODER.d_model, PROMPT + SAMPLES * COMPLETION
+OPTIMIZER = make_optimizer(toy.OPTIMIZER)
+COLLECTIVES = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
+
+
+def collectives(shape, *, adapters=False, tied=True):
+    """(in a loop, name, sizes of its arrays) of each collective of the policy step."""
+    policy = decoder_policy(
+        dataclasses.replace(
+            toy.DECODER, num_kv_heads=2, vocab_size=VOCAB, tie_embeddings=tied, remat="layer"
+        )
+    )
+    if adapters:
+        policy = lora_policy(policy, LoraConfig(rank=2))
+    data, fsdp, tensor = shape
+    mesh = toy.mesh_of(8, data=data, fsdp=fsdp, tensor=tensor)
+    batch = abstract_batch(
+        prompts=PROMPTS,
+        num_samples=SAMPLES,
+        prompt_length=PROMPT,
+        completion_length=COMPLETION,
+        mesh=mesh,
+    )
+    step = make_policy_step(policy, OPTIMIZER, ObjectiveConfig(), mesh=mesh, chunk=4)
+    hlo = step.lower(abstract_state(policy, OPTIMIZER, mesh=mesh), batch).compile().as_text()
+    computations = dict(
+        re.findall(r"^(?:ENTRY )?%?([\w.\-]+) \([^\n]*\{\n(.*?)^\}", hlo, re.M | re.S)
+    )
+    inside, found = set(), set(re.findall(r"body=%?([\w.\-]+)", hlo))
+    while found - inside:
+        inside |= found
+        names = {n for name in found for n in re.findall(r"%([\w.\-]+)", computations[name])}
+        found = names & computations.keys()
+    pattern = re.compile(rf"= (\([^)]*\)|\S+) ({COLLECTIVES})(?:-start)?\(")
+    return [
+        (name in inside, op, [tuple(map(int, dims.split(","))) for dims in sizes])
+        for name, text in computations.items()
+        for arrays, op in pattern.findall(text)
+        if (sizes := re.findall(r"\[([\d,]+)\]", arrays))
+    ]
+
+
+@pytest.mark.parametrize("adapters", [False, True], ids=["all parameters", "adapters"])
+@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 4, 1), (2, 2, 2)], ids=str)
+def test_neither_the_vocabulary_nor_all_rows_travel_in_a_step(shape, adapters):
+    found = collectives(shape, adapters=adapters)
+    assert any(in_loop for in_loop, _, _ in found) or adapters
+    slices = {VOCAB // pieces for pieces in (1, 2, 4, 8)}
+    for in_loop, op, sizes in found:
+        assert not (in_loop and any(slices & set(dims) for dims in sizes)), (op, sizes)
+        whole = PROMPTS * LENGTH * WIDTH
+        assert sum(math.prod(dims) for dims in sizes if LENGTH in dims) < whole, (op, sizes)
+    summed = [
+        dims
+        for _, op, sizes in found
+        for dims in sizes
+        if op in ("all-reduce", "reduce-scatter") and slices & set(dims)
+    ]
+    # One sum over the copies of the table for all chunks of logits, and one for the lookup.
+    assert len(summed) == (2 if shape[0] > 1 and not adapters else 0)
+
+
+def test_a_head_of_its_own_is_summed_once_too():
+    found = collectives((8, 1, 1), tied=False)
+    tables = [dims for _, _, sizes in found for dims in sizes if VOCAB in dims]
+    assert sorted(tables) == [(WIDTH, VOCAB), (VOCAB, WIDTH)]
+    assert not any(in_loop and (WIDTH, VOCAB) in sizes for in_loop, _, sizes in found)
