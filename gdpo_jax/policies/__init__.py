@@ -15,7 +15,7 @@ from gdpo_jax.policies.families import gemma3, llama3, qwen3, qwen25, smollm2
 from gdpo_jax.policies.gguf_files import smollm2_path
 from gdpo_jax.policies.log_probs import completion_log_probs
 from gdpo_jax.policies.lora import LoraConfig, lora_apply, lora_init, lora_merge, lora_policy
-from gdpo_jax.policies.placement import pin_rows, split_vocabulary
+from gdpo_jax.policies.placement import gather_weights, pin_rows, split_vocabulary
 from gdpo_jax.policies.pretrained import (
     Pretrained,
     load_pretrained,
@@ -34,6 +34,7 @@ __all__ = [
     "Tokenizer",
     "completion_log_probs",
     "decoder_policy",
+    "gather_weights",
     "gemma3",
     "llama3",
     "load_adapters",

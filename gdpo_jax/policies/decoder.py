@@ -158,7 +158,9 @@ def decoder_policy(config: DecoderConfig) -> Policy:
     def forward(params, tokens, positions, attend, caches=None, pin=None, pin_lookup=None):
         pin = pin or (lambda x: x)
         x = jnp.take(params["embedding"], tokens, axis=0, mode="clip").astype(dtype)
-        x = (pin_lookup or pin)(x)
+        # Decoding has the whole table.
+        unrolled = isinstance(params["layers"], tuple)
+        x = pin(x) if unrolled or pin_lookup is None else pin_lookup(x)
         if config.scale_embeddings:
             x = x * jnp.asarray(config.d_model**0.5, dtype)
         local = config.local_layers
@@ -166,7 +168,7 @@ def decoder_policy(config: DecoderConfig) -> Policy:
             rotary = looked_up(params[TURNS], positions)
         else:
             rotary = rotary_turns(config, positions)
-        if isinstance(params["layers"], tuple):
+        if unrolled:
             renewed = []
             for i, layer_params in enumerate(params["layers"]):
                 cache = None if caches is None else caches[i]

@@ -2,8 +2,8 @@
 
 Parameters come with shardings of their own; what is computed from them does not, and left to
 itself the compiler may give every device all rows of a batch, or add up the gradient of the output
-table over all devices once for every chunk of log-probs. Three places decide about memory and
-traffic: rows between layers, embeddings as they are looked up, and logits.
+table over all devices once for every chunk of log-probs. Four places decide about memory and
+traffic: rows between layers, embeddings as they are looked up, logits, and weights for decoding.
 """
 
 import functools
@@ -15,6 +15,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gdpo_jax.policies.decoder import Policy
+from gdpo_jax.policies.unrolling import SHARED_AXES
 
 
 def pin_rows(policy: Policy, sharding: NamedSharding, *, embed: str | None = "fsdp") -> Policy:
@@ -40,6 +41,29 @@ def pin_rows(policy: Policy, sharding: NamedSharding, *, embed: str | None = "fs
     return policy._replace(forward=forward)
 
 
+def gather_weights(policy: Policy, mesh: Mesh, *, axis: str = "tensor") -> Policy:
+    """The policy whose weights for decoding (`unroll`) are whole on every device but for `axis`.
+
+    They are gathered once, in the compute dtype, for all loops that decode with them; the compiler
+    gathers them for each loop anew, and keeps all copies.
+    """
+    if mesh.size == 1:
+        return policy
+    pieces = mesh.shape.get(axis, 1)
+
+    def pin(path, leaf):
+        spec = [None] * leaf.ndim
+        shared = SHARED_AXES.get(getattr(path[-1], "key", None))
+        if shared is not None and pieces > 1 and leaf.shape[shared] % pieces == 0:
+            spec[shared] = axis
+        return _pin(NamedSharding(mesh, PartitionSpec(*spec)))(leaf)
+
+    def unroll(params, num_positions):
+        return jax.tree_util.tree_map_with_path(pin, policy.unroll(params, num_positions))
+
+    return policy._replace(unroll=unroll)
+
+
 def split_vocabulary(
     policy: Policy, sharding: NamedSharding, *, axes: Sequence[str], stored: Any = None
 ) -> Policy:
@@ -48,7 +72,7 @@ def split_vocabulary(
     sharding: of the rows. Devices that differ along `axes` alone share their rows of a chunk, each
       for its slice of the vocabulary, so that none holds the output table whole. The gradient of
       the table stays apart on the others until all chunks are done, and is added up once.
-    axes: of the mesh; a vocabulary that they do not divide is not cut.
+    axes: of the mesh; of those that do not divide the vocabulary together, the first ones count.
     stored: shardings of `policy.output(params)`, to which gradients return; left out where there
       are none. Those of a table that is looked up in as well would else lie as its logits do.
     """
@@ -56,14 +80,13 @@ def split_vocabulary(
     if mesh.size == 1:
         return policy
     axes = tuple(axis for axis in axes if mesh.shape[axis] > 1)
-    if policy.config.vocab_size % math.prod(mesh.shape[axis] for axis in axes):
-        axes = ()
+    while policy.config.vocab_size % math.prod(mesh.shape[axis] for axis in axes):
+        axes = axes[:-1]
     rows = _axes_of_rows(sharding)
     apart = tuple(axis for axis in rows if axis not in axes)
     groups = math.prod(mesh.shape[axis] for axis in apart)
     shared = tuple(axis for axis in rows if axis in axes)
     gathered = _gathered(mesh, shared)
-
     cut_table = _pin(NamedSharding(mesh, PartitionSpec(None, axes)))
 
     def output_table(output):
@@ -120,4 +143,4 @@ def _gathered(mesh: Mesh, axes: tuple[str, ...]) -> Callable[[jax.Array], jax.Ar
     return gathered
 
 
-__all__ = ["pin_rows", "split_vocabulary"]
+__all__ = ["gather_weights", "pin_rows", "split_vocabulary"]

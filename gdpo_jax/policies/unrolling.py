@@ -13,6 +13,8 @@ from gdpo_jax.policies.rotary import rotary_table
 
 ATTENTION_INPUTS, MLP_INPUTS, TURNS = "query_key_value", "gate_up", "turns"
 MATRICES = ("query", "key", "value", "out", "gate", "up", "down")
+# The axis of heads, features or vocabulary of everything large here: what devices may share out.
+SHARED_AXES = {ATTENTION_INPUTS: 1, MLP_INPUTS: 2, "out": 0, "down": 0, "embedding": 0, "head": 1}
 
 
 def unroll_layers(params: Any, config: DecoderConfig, num_positions: int) -> Any:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies import Params, Policy, pin_rows
+from gdpo_jax.policies import Params, Policy, gather_weights, pin_rows
 from gdpo_jax.rollouts.records import Rollout, SamplerConfig
 from gdpo_jax.rollouts.sampler import sample
 
@@ -58,7 +59,7 @@ class JaxEngine:
         prompts = pad(prompts, ((0, 0), (0, extra)), constant_values=self.config.pad_id)
         if self.batch_sharding is not None:
             prompts, prompt_lengths = jax.device_put((prompts, prompt_lengths), self.batch_sharding)
-        return _jitted(self.policy, self.config, num_samples, self.batch_sharding)(
+        return sampler_program(self.policy, self.config, num_samples, self.batch_sharding)(
             params, prompts, prompt_lengths, key
         )
 
@@ -101,13 +102,20 @@ def padded_size(size: int, bucket: int) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _jitted(policy, config, num_samples, batch_sharding):
+def sampler_program(
+    policy: Policy,
+    config: SamplerConfig,
+    num_samples: int,
+    batch_sharding: jax.NamedSharding | None,
+) -> Callable[..., Rollout]:
+    """`f(params, prompts, prompt_lengths, key) -> Rollout` under `jax.jit`."""
     options = {"num_samples": num_samples, "config": config}
     if batch_sharding is None:
         return jax.jit(functools.partial(sample, policy, **options))
-    devices = batch_sharding.mesh.size
-    pieces = devices // batch_sharding.shard_shape((devices,))[0]
+    mesh = batch_sharding.mesh
+    pieces = mesh.size // batch_sharding.shard_shape((mesh.size,))[0]
+    placed = gather_weights(pin_rows(policy, batch_sharding), mesh)
     return jax.jit(
-        functools.partial(sample, pin_rows(policy, batch_sharding), pieces=pieces, **options),
+        functools.partial(sample, placed, pieces=pieces, **options),
         out_shardings=batch_sharding,
     )

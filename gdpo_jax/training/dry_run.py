@@ -5,7 +5,6 @@ Sizes of parameters, optimizer slots and batches are exact; temporary memory is 
 compiler plans, and another backend's may differ.
 """
 
-import functools
 import math
 from typing import Any, NamedTuple
 
@@ -16,9 +15,9 @@ from jax.sharding import Mesh
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import ObjectiveConfig
-from gdpo_jax.policies import Policy, pin_rows
+from gdpo_jax.policies import Policy
 from gdpo_jax.rollouts import SamplerConfig
-from gdpo_jax.rollouts.sampler import sample
+from gdpo_jax.rollouts.engine import sampler_program
 from gdpo_jax.training.mesh import DEFAULT_RULES, ShardingRules, batch_sharding
 from gdpo_jax.training.policy_step import PolicyBatch, make_policy_step
 from gdpo_jax.training.sft import SFTBatch, make_sft_step
@@ -125,11 +124,7 @@ def sampler_memory(
         jax.ShapeDtypeStruct((prompts, prompt_length), jnp.int32, sharding=sharding),
         jax.ShapeDtypeStruct((prompts,), jnp.int32, sharding=sharding),
     )
-    pinned = pin_rows(policy, sharding)
-    program = jax.jit(
-        functools.partial(sample, pinned, num_samples=num_samples, config=config),
-        out_shardings=sharding,
-    )
+    program = sampler_program(policy, config, num_samples, sharding)
     key = jax.eval_shape(jax.random.key, 0)
     return _memory(program.lower(state.params, *rows, key), state, rows)
 

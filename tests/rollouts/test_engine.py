@@ -11,7 +11,7 @@ import pytest
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import DecoderConfig, decoder_policy
 from gdpo_jax.rollouts import SamplerConfig, jax_engine
-from gdpo_jax.rollouts.engine import _jitted, padded_size
+from gdpo_jax.rollouts.engine import padded_size, sampler_program
 from gdpo_jax.training import MeshConfig, batch_sharding, make_mesh, replicated, shardings_for
 
 CONFIG = DecoderConfig(
@@ -58,7 +58,7 @@ def test_rollouts_on_a_mesh_are_those_of_one_device_and_nothing_is_whole(alone, 
         *jax.device_put(given, rows),
         jax.device_put(jax.random.key(0), whole),
     )
-    program = _jitted(POLICY, LONG, 4, rows).lower(*arguments).compile()
+    program = sampler_program(POLICY, LONG, 4, rows).lower(*arguments).compile()
     rollout = program(*arguments)
     for name in ("completions", "mask", "finished"):
         np.testing.assert_array_equal(rollout[name], expected[name])
@@ -72,6 +72,10 @@ def test_rollouts_on_a_mesh_are_those_of_one_device_and_nothing_is_whole(alone, 
     cut = {tuple(map(int, shape)) for shape in re.findall(r"f32\[(\d+),(\d+),(\d+),8,13\]", hlo)}
     pieces = sizes[0] * sizes[1]
     assert cut == {(8 // pieces, 2 // sizes[2], samples) for samples in (4, 2, 1)}
+    # The widest matrix of each layer [embedding, 2, features] comes together once for all loops.
+    gathered = re.findall(r"= f32\[(\d+),2,(\d+)\]\S* all-gather", hlo)
+    wide = str(CONFIG.d_model), str(CONFIG.d_ff // sizes[2])
+    assert gathered == ([wide] * CONFIG.num_layers if sizes[1] > 1 else [])
     if pieces == mesh.size and sizes[1] == 1:
         # With whole parameters nothing crosses devices, also where rows move together.
         assert not re.search(r" (all-gather|all-to-all|collective-permute)", hlo)

@@ -109,10 +109,13 @@ def test_key_value_heads_are_split_over_tensor_where_they_divide():
     assert_same(state, metrics, on_one_device(TWO_HEADS), TWO_HEADS)
 
 
-def test_a_vocabulary_that_the_mesh_does_not_divide_stays_whole():
+def test_a_vocabulary_that_the_mesh_does_not_divide_is_cut_less_or_not():
     policy = decoder_policy(dataclasses.replace(toy.DECODER, vocab_size=18))
-    state, metrics = whole_step(toy.mesh_of(8, data=2, fsdp=4), ShardingRules(), policy=policy)
-    assert_same(state, metrics, on_one_device(policy), policy)
+    expected = on_one_device(policy)
+    for data, fsdp, tensor in ((2, 4, 1), (2, 2, 2)):
+        mesh = toy.mesh_of(8, data=data, fsdp=fsdp, tensor=tensor)
+        state, metrics = whole_step(mesh, RULES[tensor], policy=policy)
+        assert_same(state, metrics, expected, policy)
 
 
 def assert_same(state, metrics, on_one, policy):
