@@ -20,7 +20,7 @@ from gdpo_jax.policies.layer import Layer, RMSNorm
 from gdpo_jax.policies.rotary import looked_up, rotary_turns
 from gdpo_jax.policies.softmax_attention import MIXED
 from gdpo_jax.policies.unrolling import TURNS, unroll_layers
-from gdpo_jax.policies.vocabulary import vocabulary_logits
+from gdpo_jax.policies.vocabulary import pick_by_gather, vocabulary_logits
 
 Params = PyTree[Float[Array, "..."]]
 
@@ -48,6 +48,7 @@ class Policy(NamedTuple):
     output_table(output) -> the same as the product reads them [D, V]; apart, so that a loop over
       hidden states can make the copy once, where gradients want one, or not at all.
     logits_of(hidden [..., D], table) -> float32 logits [..., V].
+    pick(values [..., V], tokens [...]) -> the values at the tokens [...].
     map_rows(f) -> f, a function of (hidden, output, tokens) whose outputs are a tuple with the same
       rows, done by the groups of rows that devices hold (placement.py).
     init_cache(batch, length) -> an empty cache of `length` slots.
@@ -71,6 +72,7 @@ class Policy(NamedTuple):
     logits_of: Callable[[Array, PyTree], Array]
     init_cache: Callable[[int, int], Cache]
     unroll: Callable[[Params, int], Params]
+    pick: Callable[[Array, Array], Array] = pick_by_gather
     map_rows: Callable[[Callable], Callable] = lambda of_rows: of_rows
     reference: Callable[[Params], Params] | None = None
     trained: str | None = None

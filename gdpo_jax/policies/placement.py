@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gdpo_jax.policies.decoder import Policy
 from gdpo_jax.policies.unrolling import SHARED_AXES
+from gdpo_jax.policies.vocabulary import pick_by_sum
 
 
 def pin_rows(policy: Policy, sharding: NamedSharding, *, embed: str | None = "fsdp") -> Policy:
@@ -111,7 +112,8 @@ def split_vocabulary(
 
         return mapped
 
-    return policy._replace(output_table=output_table, logits_of=logits_of, map_rows=map_rows)
+    changes = {"output_table": output_table, "logits_of": logits_of, "map_rows": map_rows}
+    return policy._replace(**changes, pick=pick_by_sum if axes else policy.pick)
 
 
 def _axes_of_rows(sharding: NamedSharding) -> tuple[str, ...]:

@@ -36,7 +36,8 @@ def token_log_probs(
     """
 
     def of_chunk(hidden, table, tokens):
-        log_probs, entropy = _of_logits(policy.logits_of(hidden, table) / temperature, tokens)
+        logits = policy.logits_of(hidden, table) / temperature
+        log_probs, entropy = _of_logits(policy.pick, logits, tokens)
         if not with_entropy:
             return (log_probs,)
         return log_probs, entropy if entropy_gradient else jax.lax.stop_gradient(entropy)
@@ -142,9 +143,9 @@ def _is_primal(x: Any) -> bool:
     return isinstance(x, CustomVJPPrimal)
 
 
-@jax.custom_jvp
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _of_logits(
-    logits: Float[Array, "*N V"], tokens: Int[Array, "*N"]
+    pick: Callable[[Array, Array], Array], logits: Float[Array, "*N V"], tokens: Int[Array, "*N"]
 ) -> tuple[Float[Array, "*N"], Float[Array, "*N"]]:
     """log softmax(logits) at `tokens`, and the entropy.
 
@@ -153,15 +154,15 @@ def _of_logits(
     the backward pass makes of them is one array.
     """
     below, weights, total = _softmax_parts(logits)
-    return _chosen(below, tokens, total), _entropy(below, weights, total)
+    return _chosen(pick, below, tokens, total), _entropy(below, weights, total)
 
 
 @_of_logits.defjvp
-def _of_logits_jvp(primals, tangents):
+def _of_logits_jvp(pick, primals, tangents):
     logits, tokens = primals
     change = tangents[0]
     below, weights, total = _softmax_parts(logits)
-    chosen, entropy = _chosen(below, tokens, total), _entropy(below, weights, total)
+    chosen, entropy = _chosen(pick, below, tokens, total), _entropy(below, weights, total)
     probs = weights / total[..., None]
     hot = jax.nn.one_hot(tokens, logits.shape[-1], dtype=logits.dtype)
     log_probs = below - jnp.log(total)[..., None]
@@ -177,10 +178,8 @@ def _softmax_parts(logits):
     return below, weights, jnp.sum(weights, axis=-1)
 
 
-def _chosen(below, tokens, total):
-    # No gather: where devices cut the vocabulary it would move the logits.
-    entries = jax.lax.broadcasted_iota(tokens.dtype, below.shape, below.ndim - 1)
-    return jnp.sum(jnp.where(entries == tokens[..., None], below, 0.0), axis=-1) - jnp.log(total)
+def _chosen(pick, below, tokens, total):
+    return pick(below, tokens) - jnp.log(total)
 
 
 def _entropy(below, weights, total):

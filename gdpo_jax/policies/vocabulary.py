@@ -8,7 +8,7 @@ array, the largest of all, column by column, far slower than the same numbers ro
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 @jax.custom_vjp
@@ -40,4 +40,16 @@ def _backward(factors, change):
 
 vocabulary_logits.defvjp(_forward, _backward)
 
-__all__ = ["vocabulary_logits"]
+
+def pick_by_gather(values: Float[Array, "*N V"], tokens: Int[Array, "*N"]) -> Float[Array, "*N"]:
+    """The values at `tokens`."""
+    return jnp.take_along_axis(values, tokens[..., None], axis=-1)[..., 0]
+
+
+def pick_by_sum(values: Float[Array, "*N V"], tokens: Int[Array, "*N"]) -> Float[Array, "*N"]:
+    """The same where devices cut the vocabulary: each gives what it has, and no values move."""
+    entries = jax.lax.broadcasted_iota(tokens.dtype, values.shape, values.ndim - 1)
+    return jnp.sum(jnp.where(entries == tokens[..., None], values, 0.0), axis=-1)
+
+
+__all__ = ["pick_by_gather", "pick_by_sum", "vocabulary_logits"]
