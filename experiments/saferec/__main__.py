@@ -27,7 +27,9 @@ from experiments.saferec.workspace import Workspace, open_workspace
 from experiments.saferec.zero_shot import zero_shot
 from gdpo_jax.errors import UserError
 
-PresetName = Literal["mini", "smoke", "smollm2", "qwen2.5-0.5b", "llama-3.2-3b", "llama-3.1-8b"]
+PresetName = Literal[
+    "mini", "smoke", "smollm2", "smollm2-cpu", "qwen2.5-0.5b", "llama-3.2-3b", "llama-3.1-8b"
+]
 SupervisedArm = Literal["sft", "safe-sft"]
 PolicyArm = Literal["relevance-rl", "safe-grpo", "safe-gdpo-no-count", "safe-gdpo"]
 AnyArm = Literal["sft", "relevance-rl", "safe-sft", "safe-grpo", "safe-gdpo-no-count", "safe-gdpo"]

