@@ -344,8 +344,8 @@ def test_sft_learns_and_resumes_bit_for_bit(mesh, tmp_path):
     assert rows[0]["tokens"] > 0 and rows[0]["tokens_per_second"] > 0
     toy.sft(tmp_path / "b", mesh, config=toy.sft_config(steps=3))
     assert_same_params(toy.sft(tmp_path / "b", mesh, config=toy.sft_config()), whole)
-    with pytest.raises(UserError, match=r"run\.chunk: None"):
-        toy.sft(tmp_path / "b", mesh, config=toy.sft_config(chunk=2))
+    with pytest.raises(UserError, match=r"run\.layout: 'shared' \(stored\), 'plain' \(now\)"):
+        toy.sft(tmp_path / "b", mesh, config=toy.sft_config(layout="plain"))
 
 
 def test_sft_that_diverges_stops_with_the_last_good_state(mesh, tmp_path):
