@@ -29,16 +29,16 @@ def pin_rows(policy: Policy, sharding: NamedSharding, *, embed: str | None = "fs
     mesh = sharding.mesh
     if mesh.size == 1:
         return policy
-    pins = [_pin(sharding)]
+    pin = pin_lookup = _pin(sharding)
     pieces = mesh.shape.get(embed, 1)
     if pieces > 1 and policy.config.d_model % pieces == 0:
         others = tuple(axis for axis in _axes_of_rows(sharding) if axis != embed)
-        pins.insert(0, _pin(NamedSharding(mesh, PartitionSpec(others, None, embed))))
+        pin_parts = _pin(NamedSharding(mesh, PartitionSpec(others, None, embed)))
 
-    def pin_lookup(x):
-        return functools.reduce(lambda x, pin: pin(x), pins, x)
+        def pin_lookup(x):
+            return pin(pin_parts(x))
 
-    forward = functools.partial(policy.forward, pin=pins[-1], pin_lookup=pin_lookup)
+    forward = functools.partial(policy.forward, pin=pin, pin_lookup=pin_lookup)
     return policy._replace(forward=forward)
 
 

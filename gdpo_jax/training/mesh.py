@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gdpo_jax.errors import UserError
+from gdpo_jax.policies import Policy, pin_rows, split_vocabulary
 
 AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
@@ -147,6 +148,21 @@ def spread_over_fsdp(sharding: NamedSharding, shape: Sequence[int]) -> NamedShar
     axes[longest] = (*axes[longest], "fsdp")
     parts = [None if not part else part[0] if len(part) == 1 else part for part in axes]
     return NamedSharding(mesh, PartitionSpec(*parts))
+
+
+def placed(
+    policy: Policy, mesh: Mesh, rules: ShardingRules = DEFAULT_RULES, *, params: Any = None
+) -> Policy:
+    """The policy for use in a training step over the mesh: its activations cut by rows, its logits
+    by the vocabulary, over every axis that cuts parameters.
+
+    params: their shardings, where the step has gradients.
+    """
+    rows = batch_sharding(mesh)
+    stored = None if params is None else policy.output(params)
+    # In this order a table that `tensor` cuts already moves among the devices of `fsdp` alone.
+    policy = split_vocabulary(policy, rows, axes=("tensor", "fsdp"), stored=stored)
+    return pin_rows(policy, rows, embed=rules.embed)
 
 
 def check_batch(size: int, mesh: Mesh, *, parts: int = 1, what: str = "batch") -> None:

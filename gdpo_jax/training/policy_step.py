@@ -21,10 +21,11 @@ from gdpo_jax.training.mesh import (
     ShardingRules,
     batch_sharding,
     check_batch,
+    placed,
     replicated,
 )
 from gdpo_jax.training.packing import computed_tokens, packed_parts
-from gdpo_jax.training.state import TrainState, placed, state_shardings
+from gdpo_jax.training.state import TrainState, state_shardings
 from gdpo_jax.training.update import (
     Metrics,
     accumulated_gradients,

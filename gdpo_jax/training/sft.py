@@ -17,9 +17,10 @@ from gdpo_jax.training.mesh import (
     ShardingRules,
     batch_sharding,
     check_batch,
+    placed,
     replicated,
 )
-from gdpo_jax.training.state import TrainState, placed, state_shardings
+from gdpo_jax.training.state import TrainState, state_shardings
 from gdpo_jax.training.update import Metrics, accumulated_gradients, guarded_update
 
 AnyArray = Array | np.ndarray

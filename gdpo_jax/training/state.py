@@ -11,11 +11,10 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Int, Key
 
-from gdpo_jax.policies import Policy, pin_rows, split_vocabulary, trained_part
+from gdpo_jax.policies import Policy, trained_part
 from gdpo_jax.training.mesh import (
     DEFAULT_RULES,
     ShardingRules,
-    batch_sharding,
     replicated,
     shardings_for,
     spread_over_fsdp,
@@ -38,21 +37,6 @@ class TrainState:
     opt_state: Any
     advantage_state: Any
     key: Key[Array, ""] | NamedSharding
-
-
-def placed(
-    policy: Policy, mesh: Mesh, rules: ShardingRules = DEFAULT_RULES, *, params: Any = None
-) -> Policy:
-    """The policy for use in a training step over the mesh: its activations cut by rows, its logits
-    by the vocabulary, over every axis that cuts parameters.
-
-    params: their shardings, where the step has gradients.
-    """
-    rows = batch_sharding(mesh)
-    stored = None if params is None else policy.output(params)
-    # In this order a table that `tensor` cuts already moves among the devices of `fsdp` alone.
-    policy = split_vocabulary(policy, rows, axes=("tensor", "fsdp"), stored=stored)
-    return pin_rows(policy, rows, embed=rules.embed)
 
 
 def create_state(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdpo_jax.policies.vocabulary import vocabulary_logits
+from gdpo_jax.policies.vocabulary import pick_by_gather, pick_by_sum, vocabulary_logits
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -28,3 +28,10 @@ def test_values_and_gradients_are_those_of_a_matmul(dtype):
         np.testing.assert_allclose(
             ours.astype(jnp.float32), theirs.astype(jnp.float32), atol=tolerance, rtol=tolerance
         )
+
+
+def test_both_ways_to_pick_give_the_values_at_the_tokens():
+    values = jnp.arange(12.0).reshape(2, 2, 3) - 5
+    tokens = jnp.array([[2, 0], [1, 2]])
+    for pick in (pick_by_gather, pick_by_sum):
+        np.testing.assert_array_equal(pick(values, tokens), [[-3, -2], [2, 6]])
