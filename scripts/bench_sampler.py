@@ -1,13 +1,14 @@
 #!/usr/bin/env python
 """Tokens per second of the sampler, against a naive scanned decode in the same run.
 
-    python scripts/bench_sampler.py [--models tiny 30m 135m] [--batches 1 8 32 128] [--prompt 32]
+    python scripts/bench_sampler.py [--models tiny 30m 135m 1b] [--batches 1 8 32 128] [--prompt 32]
                                     [--new-tokens 64] [--repeats 5] [--copy-megabytes 256]
+                                    [--dtype bfloat16] [--spread-models tiny]
 
 The naive decode is what one writes first: `lax.scan` over steps of the scanned decoder with one
 stacked cache, `jax.random.categorical`, and a log-softmax for the log-probability. Both draw one
-completion of each of `batch` different prompts in float32, and no token stops; times are of whole
-calls, the fastest of several that take turns.
+completion of each of `batch` different prompts with products in `dtype` of float32 weights, and no
+token stops; times are of whole calls, the fastest of several that take turns.
 
 On an accelerator the last column is the share of the memory bandwidth: what the steps must read
 (every matrix, and keys and values of the tokens so far), by the time, by the bandwidth of a copy
@@ -89,7 +90,9 @@ def with_lengths(policy: Policy, *, prompt: int, limit: int) -> Policy:
     def forward(params, tokens, positions, *arguments, **options):
         hidden, caches = policy.forward(params, tokens, positions, *arguments, **options)
         step = jnp.clip(positions - prompt + 1, 0, limit - 1)
-        return jnp.concatenate([hidden, odds[step][..., None]], axis=-1), caches
+        return jnp.concatenate(
+            [hidden, odds[step][..., None].astype(hidden.dtype)], axis=-1
+        ), caches
 
     def logits_of(hidden, table):
         logits = policy.logits_of(hidden[..., :-1], table)
@@ -100,10 +103,10 @@ def with_lengths(policy: Policy, *, prompt: int, limit: int) -> Policy:
 
 
 def bytes_a_step(config: DecoderConfig, params, rows: int, tokens: float) -> float:
-    """What a float32 step must read with `tokens` in each row's cache, the mean over a call."""
+    """What a step must read with `tokens` in each row's cache, the mean over a call."""
     table = 0 if config.tie_embeddings else config.vocab_size * config.d_model
     cache = 2 * config.num_layers * config.num_kv_heads * config.head_dim * tokens * rows
-    return 4 * (num_params(params) - table + cache)
+    return jnp.dtype(config.dtype).itemsize * (num_params(params) - table + cache)
 
 
 def compiled_sample(policy: Policy, config: SamplerConfig, num_samples: int):
@@ -128,7 +131,8 @@ def inputs(policy: Policy, batch: int, size: int):
 
 def compare_with_naive(name: str, batch: int, bandwidth: float | None, options) -> str:
     size, length = options.prompt, options.new_tokens
-    policy = decoder_policy(decoder_config(name, max_positions=size + length))
+    changes = {"max_positions": size + length, "dtype": options.dtype}
+    policy = decoder_policy(decoder_config(name, **changes))
     params, prompts, lengths, key = inputs(policy, batch, size)
     config = SamplerConfig(max_new_tokens=length, stop_ids=(-1,), pad_id=0, halvings=0)
     ours = compiled_sample(policy, config, 1)
@@ -151,7 +155,8 @@ def compare_with_naive(name: str, batch: int, bandwidth: float | None, options) 
 def compare_lengths(name: str, batch: int, options) -> str:
     limit = options.new_tokens
     num_samples = 8 if batch % 8 == 0 else 1
-    plain = decoder_policy(decoder_config(name, max_positions=options.prompt + limit))
+    changes = {"max_positions": options.prompt + limit, "dtype": options.dtype}
+    plain = decoder_policy(decoder_config(name, **changes))
     given = inputs(plain, batch // num_samples, options.prompt)
     policy = with_lengths(plain, prompt=options.prompt, limit=limit)
     config = SamplerConfig(max_new_tokens=limit, stop_ids=(STOP,), pad_id=0)
@@ -178,9 +183,13 @@ def main() -> None:
     sizes = {"prompt": 32, "new-tokens": 64, "repeats": 5, "copy-megabytes": 256}
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--spread-models", nargs="*", choices=MODELS, help="of the second table")
     options = parser.parse_args()
+    if options.spread_models is None:
+        options.spread_models = options.models
     device, bandwidth = jax.devices()[0], None
-    print(f"device {device.device_kind}, JAX {jax.__version__}")
+    print(f"device {device.device_kind}, JAX {jax.__version__}, {options.dtype}")
     if device.platform != "cpu":
         bandwidth = measure_bandwidth(options.repeats, options.copy_megabytes)
         print(f"bandwidth of a copy {bandwidth / 1e9:.1f} GB/s")
@@ -188,10 +197,12 @@ def main() -> None:
     for name in options.models:
         for batch in options.batches:
             print(compare_with_naive(name, batch, bandwidth, options), flush=True)
+    if not options.spread_models:
+        return
     print("\ncompletions of spread lengths")
     titles = f"{'keeping tok/s':>14s}{'moving tok/s':>14s}{'ratio':>11s}"
     print(f"{'model':6s}{'batch':>7s}{titles}{'mean':>11s}{'max':>6s}{'same tokens':>14s}")
-    for name in options.models:
+    for name in options.spread_models:
         for batch in options.batches:
             # With fewer rows the sampler keeps them all.
             if batch > SamplerConfig.fewest_rows:

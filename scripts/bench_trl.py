@@ -3,14 +3,19 @@
 
     pip install -e '.[bench]'
     python scripts/bench_trl.py [--models tiny 30m 135m] [--rounds 2]
+    python scripts/bench_trl.py --platform gpu --dtype bfloat16 --models 135m 1b
 
 Both sides load the same folder of random weights, take the same prompts, sample completions of the
-same length (no stop token), call the same two reward functions and take one AdamW step in float32,
-on the same cores. Each side runs in a process of its own, one after the other, in alternation; a
-step's time is the median over all rounds without each round's first step, which compiles. Each side
-has its faster settings: TRL without gradient checkpointing, JAX recomputing all but the products
-with weights, both without a reference model and with one update a batch. Before its first step each
-side scores the same tokens, and the difference is printed.
+same length (no stop token), call the same two reward functions and take one AdamW step of float32
+weights, on the same cores or the same GPU. Each side runs in a process of its own, one after the
+other, in alternation; a step's time is the median over all rounds without each round's first step,
+which compiles. Each side has its faster settings: TRL without gradient checkpointing, JAX
+recomputing all but the products with weights, both without a reference model and with one update a
+batch. Before its first step each side scores the same tokens with float32 products, and the
+difference is printed.
+
+On a GPU float32 products are TF32 on both sides, TRL generates with transformers and not with a
+server beside it, and peak memory is what was allocated there; on a CPU it is the process's.
 """
 
 import dataclasses
@@ -25,6 +30,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import tyro
@@ -45,6 +51,8 @@ class Options:
     completion_length: int = 64  # tokens
     steps: int = 4  # a round, the first of which only warms up
     rounds: int = 2  # each runs both sides
+    platform: Literal["cpu", "gpu"] = "cpu"  # of both sides
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of products; TRL's autocast
     remat: str = "dots"  # of the JAX side; the fastest on a CPU
     chunk: int = 16  # of the JAX side; as many tokens as there are: all logits at once, as in TRL
     side: str | None = None  # jax or trl: run that side on `folder` and print one line of JSON
@@ -75,6 +83,8 @@ def make_folder(model: str, folder: Path, options: Options) -> int:
 
     from gdpo_jax.policies import decoder_policy, num_params, save_pretrained, train_tokenizer
 
+    # A GPU is for the processes that are measured.
+    jax.config.update("jax_platforms", "cpu")
     longest = options.prompt_length + options.completion_length
     config = decoder_config(model, max_positions=longest)
     params = jax.jit(decoder_policy(config).init)(jax.random.key(0))
@@ -116,14 +126,15 @@ def run_jax(folder: Path, options: Options) -> dict:
         def __call__(self, completions, records):
             return self.of_texts([completion.text for completion in completions])
 
-    opened = open_pretrained(folder, remat=options.remat)
+    opened = open_pretrained(folder, remat=options.remat, dtype=options.dtype)
     policy, tokenizer = decoder_policy(opened.config), opened.tokenizer()
+    exact = decoder_policy(dataclasses.replace(opened.config, dtype="float32"))
     params, mesh = load_pretrained(opened), make_mesh()
     texts = prompt_texts(options)
     ids = np.array([tokenizer.encode(text) for text in texts], np.int32)
     half, few = options.prompt_length // 2, ids[: options.prompts]
     rows = (few[:, :half], np.full(len(few), half, np.int32), few[:, None, half:])
-    log_probs = jax.jit(lambda p, *rows: completion_log_probs(policy, p, *rows, chunk=None)[0])
+    log_probs = jax.jit(lambda p, *rows: completion_log_probs(exact, p, *rows, chunk=None)[0])
     scored = float(jnp.mean(log_probs(params, *rows, np.ones(rows[2].shape, bool))))
 
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-6))
@@ -167,7 +178,8 @@ def run_jax(folder: Path, options: Options) -> dict:
             on_step=on_step,
         )
     assert min(lengths) == options.completion_length
-    return {"ended": ended, "scored": scored}
+    peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return {"ended": ended, "scored": scored, "peak_bytes": peak or resident_bytes()}
 
 
 def run_trl(folder: Path, options: Options) -> dict:
@@ -178,10 +190,13 @@ def run_trl(folder: Path, options: Options) -> dict:
     from trl import GRPOConfig, GRPOTrainer
 
     torch.set_num_threads(cores())
+    device = {"cpu": "cpu", "gpu": "cuda"}[options.platform]
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high")  # as JAX does on a GPU by itself
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
     texts = prompt_texts(options)
-    ids = torch.tensor([tokenizer(text)["input_ids"] for text in texts])
+    ids = torch.tensor([tokenizer(text)["input_ids"] for text in texts], device=device)
     assert ids.shape == (RECORDS, options.prompt_length)
     half, few = options.prompt_length // 2, ids[: options.prompts]
     with torch.no_grad():
@@ -216,8 +231,8 @@ def run_trl(folder: Path, options: Options) -> dict:
                 generation_kwargs={"min_new_tokens": options.completion_length},
                 max_steps=options.steps,
                 beta=0.0,
-                bf16=False,
-                use_cpu=True,
+                bf16=options.dtype == "bfloat16",
+                use_cpu=options.platform == "cpu",
                 gradient_checkpointing=False,
                 save_strategy="no",
                 report_to=[],
@@ -228,7 +243,8 @@ def run_trl(folder: Path, options: Options) -> dict:
         )
         trainer.train()
     assert min(lengths) == options.completion_length
-    return {"ended": ended, "scored": scored}
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else resident_bytes()
+    return {"ended": ended, "scored": scored, "peak_bytes": peak}
 
 
 SIDES = {"jax": run_jax, "trl": run_trl}
@@ -239,18 +255,25 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def resident_bytes() -> int:
+    """The most memory that this process has held."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def run_side(side: str, folder: Path, options: Options) -> dict:
     """One round of one side in a process of its own."""
     command = [sys.executable, __file__, "--side", side, "--folder", str(folder)]
     for field in dataclasses.fields(options):
         if field.name not in ("models", "rounds", "side", "folder"):
             command += [f"--{field.name.replace('_', '-')}", str(getattr(options, field.name))]
-    root = str(Path(__file__).parents[1])
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        "JAX_PLATFORMS": {"cpu": "cpu", "gpu": "cuda"}[options.platform],
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "HF_HUB_OFFLINE": "1",
+    }
     found = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": root, "HF_HUB_OFFLINE": "1"},
+        command, capture_output=True, text=True, env={**os.environ, **environment}
     )
     lines = [line for line in found.stdout.splitlines() if line.startswith(RESULT)]
     if found.returncode or not lines:
@@ -285,13 +308,12 @@ def compare(model: str, options: Options) -> None:
 def main(options: Options) -> None:
     """Prints the ratios of all models, or runs one side."""
     if options.side is not None:
-        found = SIDES[options.side](options.folder, options)
-        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(RESULT + json.dumps({**found, "peak_bytes": peak}))
+        print(RESULT + json.dumps(SIDES[options.side](options.folder, options)))
         return
     print(
         f"{options.prompts} prompts, P={options.prompt_length}, C={options.completion_length}, "
-        f"G={options.num_samples}, float32, {cores()} cores, remat {options.remat}, "
+        f"G={options.num_samples}, {options.platform}, {options.dtype}, {cores()} cores, "
+        f"remat {options.remat}, "
         f"chunk {options.chunk}"
     )
     for model in options.models:

@@ -29,7 +29,7 @@ _IMITATION = SupervisedStage(
         checkpoint_every=100,
     ),
     optimizer=OptimizerConfig(
-        learning_rate=5e-4,
+        learning_rate=1e-3,
         warmup_updates=50,
         schedule="cosine",
         total_updates=1500,
@@ -46,15 +46,25 @@ PRESET = Preset(
     sft=_IMITATION,
     safe_sft=_IMITATION,
     rl=PolicyOptimizationConfig(
-        steps=200,
+        steps=250,
         prompts_per_step=16,
         num_samples=8,
         prompt_buckets=(128, 256),
         chunk=16,
-        checkpoint_every=20,
+        checkpoint_every=25,
     ),
-    rl_optimizer=OptimizerConfig(learning_rate=1e-4, warmup_updates=5, b2=0.98),
+    rl_optimizer=OptimizerConfig(
+        learning_rate=3e-4,
+        warmup_updates=5,
+        schedule="cosine",
+        total_updates=250,
+        b2=0.98,
+    ),
     level="rank",
-    objective=ObjectiveConfig(level="segment", kl="k3", kl_coef=0.05, aggregation="dapo"),
+    # Weights and KL term of the `mini` preset, where the two were searched for.
+    objective=ObjectiveConfig(level="segment", kl="k3", kl_coef=0.25, aggregation="dapo"),
+    relevance_weight=1.5,
+    safety_weight=1.5,
+    count_weight=0.75,
     evaluation_batch=50,
 )

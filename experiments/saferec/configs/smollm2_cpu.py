@@ -17,6 +17,7 @@ import dataclasses
 from experiments.saferec.configs import smollm2
 from experiments.saferec.items.catalogue import OracleOptions
 from experiments.saferec.settings import SupervisedStage
+from gdpo_jax.training import OptimizerConfig
 
 _SFT_STEPS, _POLICY_STEPS = 120, 30
 _IMITATION = SupervisedStage(
@@ -57,9 +58,11 @@ PRESET = dataclasses.replace(
         checkpoint_every=6,
         log_every=1,
     ),
-    rl_optimizer=dataclasses.replace(
-        smollm2.PRESET.rl_optimizer, learning_rate=5e-4, warmup_updates=3
-    ),
+    rl_optimizer=OptimizerConfig(learning_rate=5e-4, warmup_updates=3, b2=0.98),
+    objective=dataclasses.replace(smollm2.PRESET.objective, kl_coef=0.05),
+    relevance_weight=1.0,
+    safety_weight=1.0,
+    count_weight=1.0,
     evaluation_batch=100,
     samples_every=3,
 )
