@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,8 @@ class Run:
         self._writer = MetricWriter(workdir, start_step=self.start_step)
         self._progress = Progress(title, steps=config.steps, columns=columns)
         self._pending: Pending | None = None
+        self._ended: Future[float] | None = None
+        self._watch = ThreadPoolExecutor(1, thread_name_prefix="end-of-update")
         self._last_lap = time.perf_counter()
 
     def __enter__(self) -> "Run":
@@ -89,6 +92,7 @@ class Run:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._watch.shutdown()
         self._progress.__exit__(*error)
         self._writer.close()
         self._checkpoints.close()
@@ -99,8 +103,12 @@ class Run:
         return self._last_lap - last
 
     def dispatched(self, pending: Pending) -> None:
-        """Remember a step until `settle`."""
+        """Remember a step until `settle`.
+
+        Its end is noted beside: before `settle` comes, an engine may have sampled for long.
+        """
         self._pending = pending
+        self._ended = self._watch.submit(_time_when_ready, pending.updates)
 
     def settle(self, state: TrainState) -> None:
         """Wait for the metrics of the remembered step, check them and report them.
@@ -120,7 +128,8 @@ class Run:
                 f"{metrics['grad_norm']}; the update was not applied and the state before it is "
                 "stored. Look at the batch, or start anew with a lower learning rate"
             )
-        seconds = {**pending.seconds, "update": self.lap()}
+        last, self._last_lap = self._last_lap, self._ended.result()
+        seconds = {**pending.seconds, "update": self._last_lap - last}
         total = sum(seconds.values())
         metrics |= {f"time/{phase}_seconds": value for phase, value in seconds.items()}
         self._tokens_seen += metrics["tokens"]
@@ -166,6 +175,11 @@ class Run:
 
     def _stored(self, state: TrainState) -> TrainState:
         return state.replace(params=trained_part(self._policy, state.params))
+
+
+def _time_when_ready(arrays: Any) -> float:
+    jax.block_until_ready(arrays)
+    return time.perf_counter()
 
 
 def fetch(updates: Sequence[Mapping[str, jax.Array]]) -> dict[str, float]:

