@@ -15,6 +15,9 @@ os.environ.setdefault("PJRT_NPROC", "64")
 # business; and the first one that a test calls would turn that on for all tests after it.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
+# Also where there is an accelerator; test_accelerators.py says how to test that one.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
 import jax  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)

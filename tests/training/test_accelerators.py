@@ -1,6 +1,6 @@
 """On a GPU or TPU, update and samples are those of the CPU beside it; skipped where there is none.
 
-pytest tests/training/test_accelerators.py
+JAX_PLATFORMS=cuda,cpu pytest tests/training/test_accelerators.py      # or tpu,cpu
 """
 
 import dataclasses
