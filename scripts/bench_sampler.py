@@ -90,9 +90,8 @@ def with_lengths(policy: Policy, *, prompt: int, limit: int) -> Policy:
     def forward(params, tokens, positions, *arguments, **options):
         hidden, caches = policy.forward(params, tokens, positions, *arguments, **options)
         step = jnp.clip(positions - prompt + 1, 0, limit - 1)
-        return jnp.concatenate(
-            [hidden, odds[step][..., None].astype(hidden.dtype)], axis=-1
-        ), caches
+        last = odds[step][..., None].astype(hidden.dtype)
+        return jnp.concatenate([hidden, last], axis=-1), caches
 
     def logits_of(hidden, table):
         logits = policy.logits_of(hidden[..., :-1], table)

@@ -38,6 +38,7 @@ from bench_models import MODELS, decoder_config
 
 RESULT = "result: "
 RECORDS = 1024  # different prompts to draw from
+BACKENDS = {"cpu": "cpu", "gpu": "cuda"}  # as both JAX and torch name them
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def run_trl(folder: Path, options: Options) -> dict:
     from trl import GRPOConfig, GRPOTrainer
 
     torch.set_num_threads(cores())
-    device = {"cpu": "cpu", "gpu": "cuda"}[options.platform]
+    device = BACKENDS[options.platform]
     if device == "cuda":
         torch.set_float32_matmul_precision("high")  # as JAX does on a GPU by itself
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -268,7 +269,7 @@ def run_side(side: str, folder: Path, options: Options) -> dict:
             command += [f"--{field.name.replace('_', '-')}", str(getattr(options, field.name))]
     paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {
-        "JAX_PLATFORMS": {"cpu": "cpu", "gpu": "cuda"}[options.platform],
+        "JAX_PLATFORMS": BACKENDS[options.platform],
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "HF_HUB_OFFLINE": "1",
     }
@@ -313,8 +314,7 @@ def main(options: Options) -> None:
     print(
         f"{options.prompts} prompts, P={options.prompt_length}, C={options.completion_length}, "
         f"G={options.num_samples}, {options.platform}, {options.dtype}, {cores()} cores, "
-        f"remat {options.remat}, "
-        f"chunk {options.chunk}"
+        f"remat {options.remat}, chunk {options.chunk}"
     )
     for model in options.models:
         compare(model, options)

@@ -10,10 +10,10 @@ import numpy as np
 import optax
 import pytest
 import toy
+from test_packing import OBJECTIVES, SGD
 
-from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import LoraConfig, decoder_policy, lora_policy, trained_part
-from gdpo_jax.rollouts import Rollout, SamplerConfig, jax_engine
+from gdpo_jax.rollouts import SamplerConfig, jax_engine
 from gdpo_jax.training import (
     PolicyBatch,
     batch_sharding,
@@ -41,12 +41,6 @@ DECODER = dataclasses.replace(
     d_ff=256,
     max_positions=64,
 )
-SGD = optax.sgd(1.0)  # an update is the gradient
-OBJECTIVES = {
-    "token": ObjectiveConfig(level="token", aggregation="dapo", entropy_coef=0.1),
-    "segment": ObjectiveConfig(level="segment", aggregation="item_mean", max_segments=3),
-    "sequence": ObjectiveConfig(level="sequence", aggregation="grpo", clip_high=0.4),
-}
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +81,7 @@ def gradient(devices, policy, objective, layout):
     before = toy.as_numpy(trained_part(policy, state.params))
     batch = to_global(short_groups(), mesh)
     if layout == "packed":
-        packed = pack_rollout(rollout_of(short_groups()), parts=1, mesh=mesh, pad_id=PAD)
+        packed = pack_rollout(toy.rollout_of(short_groups()), parts=1, mesh=mesh, pad_id=PAD)
         batch = batch.replace(packed=packed)
         assert batch.packed is not None
     step = make_policy_step(
@@ -101,17 +95,6 @@ def gradient(devices, policy, objective, layout):
     state, metrics = step(state, batch)
     after = toy.as_numpy(trained_part(policy, state.params))
     return jax.tree.map(np.subtract, before, after), toy.as_numpy(metrics)
-
-
-def rollout_of(batch):
-    return Rollout(
-        prompts=batch.prompts,
-        prompt_lengths=batch.prompt_lengths,
-        completions=batch.completions,
-        mask=batch.mask,
-        log_probs=batch.old_log_probs,
-        finished=batch.mask[..., -1],
-    )
 
 
 @pytest.mark.parametrize("layout", ["shared", "plain", "packed"])

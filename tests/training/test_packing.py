@@ -11,7 +11,6 @@ import toy
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import completion_log_probs, decoder_policy
 from gdpo_jax.policies.packed_log_probs import packed_log_probs
-from gdpo_jax.rollouts import Rollout
 from gdpo_jax.training import (
     PolicyBatch,
     create_state,
@@ -50,15 +49,7 @@ def short_groups(seed=0):
 
 
 def packed_on(mesh, batch, parts=1):
-    rollout = Rollout(
-        prompts=batch.prompts,
-        prompt_lengths=batch.prompt_lengths,
-        completions=batch.completions,
-        mask=batch.mask,
-        log_probs=batch.old_log_probs,
-        finished=batch.mask[..., -1],
-    )
-    return pack_rollout(rollout, parts=parts, mesh=mesh, pad_id=toy.PAD)
+    return pack_rollout(toy.rollout_of(batch), parts=parts, mesh=mesh, pad_id=toy.PAD)
 
 
 def gradients(mesh, objective, *, layout="shared", packed=None, accumulation_steps=1):

@@ -10,10 +10,11 @@ from gdpo_jax.advantages import gdpo
 from gdpo_jax.data import record_batches
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import DecoderConfig, decoder_policy
-from gdpo_jax.rollouts import SamplerConfig, jax_engine
+from gdpo_jax.rollouts import Rollout, SamplerConfig, jax_engine
 from gdpo_jax.training import (
     MeshConfig,
     OptimizerConfig,
+    PolicyBatch,
     PolicyOptimizationConfig,
     SFTConfig,
     ShardingRules,
@@ -142,6 +143,18 @@ def sft(workdir, mesh, *, config: SFTConfig, **changes):
 def sft_config(**changes) -> SFTConfig:
     fields = {"steps": 6, "batch_size": 8, "prompt_buckets": (4,), "completion_buckets": (4,)}
     return SFTConfig(**(fields | {"chunk": None, "checkpoint_every": 2} | changes))
+
+
+def rollout_of(batch: PolicyBatch) -> Rollout:
+    """What the batch may have been sampled as."""
+    return Rollout(
+        prompts=batch.prompts,
+        prompt_lengths=batch.prompt_lengths,
+        completions=batch.completions,
+        mask=batch.mask,
+        log_probs=batch.old_log_probs,
+        finished=batch.mask[..., -1],
+    )
 
 
 def as_numpy(tree):
