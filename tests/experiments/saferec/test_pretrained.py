@@ -16,7 +16,7 @@ from experiments.saferec.workspace import open_workspace
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import LoraConfig, lora_merge
 from gdpo_jax.training import MeshConfig, make_mesh, read_metrics
-from tests.experiments.saferec.tiny_model import save_tiny_model
+from tests.tiny_model import save_tiny_model
 
 LORA = LoraConfig(rank=2, alpha=4.0, targets=("query", "down"))
 SFT, GDPO = arm_named("safe-sft"), arm_named("safe-gdpo")

@@ -13,7 +13,7 @@ from experiments.saferec.__main__ import main
 from experiments.saferec.zero_shot import Decoding, answer_records, zero_shot
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import record
-from tests.experiments.saferec.tiny_model import save_tiny_model
+from tests.tiny_model import save_tiny_model
 
 SHORT = Decoding(max_new_tokens=4, batch_size=8, bucket=16)
 LIST = "Quiet Harbour (2004)\nThe Red Mill (1999)"
