@@ -34,15 +34,13 @@ def count_denominators(
     mask: Bool[Array, "N C"],
     segment_ids: Int[Array, "N C"] | None = None,
     *,
-    sequence_ids: Int[Array, "N C"] | None = None,
     max_segments: int = 64,
 ) -> Denominators:
     """Counts the loss tokens, non-empty sequences and items of `mask`; at least one each.
 
     Call it once, on the mask of the whole optimiser batch, before the loop over micro-batches.
-    sequence_ids: for packed rows, which sequence of its row a token belongs to.
     """
-    sequences = count_segments(mask, sequence_ids, max_segments=_bins(sequence_ids, max_segments))
+    sequences = count_segments(mask)
     items = sequences
     if segment_ids is not None:
         items = count_segments(mask, segment_ids, max_segments=max_segments)
@@ -61,7 +59,6 @@ def token_weights(
     aggregation: Aggregation = "dapo",
     max_length: int | None = None,
     segment_ids: Int[Array, "N C"] | None = None,
-    sequence_ids: Int[Array, "N C"] | None = None,
     max_segments: int = 64,
     dtype=jnp.float32,
 ) -> Float[Array, "N C"]:
@@ -90,9 +87,7 @@ def token_weights(
     if aggregation == "dr_grpo":
         return one / (max_length * sequences)
     if aggregation == "grpo":
-        bins = _bins(sequence_ids, max_segments)
-        lengths = segment_lengths(mask, sequence_ids, max_segments=bins, dtype=dtype)
-        return one / lengths / sequences
+        return one / segment_lengths(mask, dtype=dtype) / sequences
     if segment_ids is None:
         raise UserError('aggregation="item_mean" needs segment_ids: the item of every token')
     lengths = segment_lengths(mask, segment_ids, max_segments=max_segments, dtype=dtype)
@@ -108,7 +103,6 @@ def aggregate(
     aggregation: Aggregation = "dapo",
     max_length: int | None = None,
     segment_ids: Int[Array, "N C"] | None = None,
-    sequence_ids: Int[Array, "N C"] | None = None,
     max_segments: int = 64,
 ) -> Float[Array, ""]:
     """The sum over tokens of loss times `token_weights`; losses off the mask may be anything."""
@@ -118,7 +112,6 @@ def aggregate(
         aggregation=aggregation,
         max_length=max_length,
         segment_ids=segment_ids,
-        sequence_ids=sequence_ids,
         max_segments=max_segments,
         dtype=per_token.dtype,
     )
@@ -133,7 +126,3 @@ def check_aggregation(aggregation: str, max_length: int | None) -> None:
         raise UserError(
             'aggregation="dr_grpo" divides by a constant: give max_length, the longest completion'
         )
-
-
-def _bins(ids: Array | None, max_segments: int) -> int:
-    return 1 if ids is None else max_segments

@@ -23,7 +23,6 @@ def log_importance(
     *,
     level: Level = "token",
     segment_ids: Int[Array, "N C"] | None = None,
-    sequence_ids: Int[Array, "N C"] | None = None,
     max_segments: int = 64,
     limit: float = 20.0,
 ) -> Float[Array, "N C"]:
@@ -31,8 +30,8 @@ def log_importance(
 
     d = log_probs - old_log_probs, clamped to [-limit, limit] before any mean (verl and Tunix do
     so).
-    "token": d. "segment": mean of d over the token's segment. "sequence": mean of d over the row,
-    or over the packed sequence if `sequence_ids` is given. "sequence_token": value of "sequence",
+    "token": d. "segment": mean of d over the token's segment. "sequence": mean of d over the row.
+    "sequence_token": value of "sequence",
     gradient of the token, `lp - sg(lp) + sg(s)` (GSPO-token).
     """
     difference = jnp.where(mask, log_probs - old_log_probs, 0)
@@ -41,7 +40,7 @@ def log_importance(
         return difference
     if level == "segment":
         return pooled_mean(difference, mask, segment_ids, max_segments=max_segments)
-    sequence = pooled_mean(difference, mask, sequence_ids, max_segments=max_segments)
+    sequence = pooled_mean(difference, mask)
     if level == "sequence":
         return sequence
     token = jnp.where(mask, log_probs, 0)

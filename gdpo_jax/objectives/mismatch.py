@@ -15,10 +15,11 @@ from jaxtyping import Array, Bool, Float
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives.aggregation import Denominators
+from gdpo_jax.objectives.metrics import Metrics
 
 _LEVELS = ("token", "sequence", "geometric")
 _MODES = ("truncate", "mask")
-Level = Literal["token", "sequence", "geometric"]
+CorrectionLevel = Literal["token", "sequence", "geometric"]
 Mode = Literal["truncate", "mask"]
 
 
@@ -26,7 +27,7 @@ Mode = Literal["truncate", "mask"]
 class SamplerCorrection:
     """The options of `mismatch_weights`, which says what they do and which errors they raise."""
 
-    level: Level = "token"  # what one weight belongs to
+    level: CorrectionLevel = "token"  # what one weight belongs to
     mode: Mode = "truncate"  # cap large weights, or drop what lies outside the bounds
     lowest: float = 0.0  # below it a token or row is dropped (mode="mask")
     highest: float = 2.0  # above it a weight is capped or dropped
@@ -49,7 +50,7 @@ def mismatch_weights(
     sampled_log_probs: Float[Array, "N C"],
     mask: Bool[Array, "N C"],
     *,
-    level: Level = "token",
+    level: CorrectionLevel = "token",
     mode: Mode = "truncate",
     lowest: float = 0.0,
     highest: float = 2.0,
@@ -67,10 +68,10 @@ def mismatch_weights(
     Raises UserError for unknown names, bounds out of order, or a geometric truncation.
     """
     rule = SamplerCorrection(level=level, mode=mode, lowest=lowest, highest=highest)
-    return correct(rule, old_log_probs, sampled_log_probs, mask, limit=limit)[0]
+    return correction_weights(rule, old_log_probs, sampled_log_probs, mask, limit=limit)[0]
 
 
-def correct(
+def correction_weights(
     rule: SamplerCorrection,
     old_log_probs: Float[Array, "N C"],
     sampled_log_probs: Float[Array, "N C"],
@@ -129,8 +130,8 @@ def mismatch_metrics(
     *,
     weights: Float[Array, "N C"] | None = None,
     outside: Bool[Array, "N C"] | None = None,
-) -> dict[str, Array]:
-    """How far sampler and trainer are apart; additive over micro-batches but for min and max.
+) -> Metrics:
+    """How far sampler and trainer are apart.
 
     "rollout/abs_mean", "rollout/abs_max" of q; "rollout/error": mean of `exp |q|` (NeMo-RL's
     token_mult_prob_error); "rollout/kl": mean k3 of KL(sampler, trainer), "rollout/kl_reverse": of
@@ -146,9 +147,9 @@ def mismatch_metrics(
     size = jnp.abs(difference)
     held = jnp.clip(difference, -20, 20)
     to_mixture = jnp.logaddexp(held, jnp.zeros_like(held)) - jnp.log(2.0).astype(held.dtype)
-    metrics = {
+    minima, maxima = {}, {"rollout/abs_max": jnp.max(size)}
+    sums = {
         "rollout/abs_mean": jnp.sum(size * share),
-        "rollout/abs_max": jnp.max(size),
         "rollout/error": jnp.sum(jnp.exp(jnp.minimum(size, 20.0)) * share),
         "rollout/kl": jnp.sum(_k3(held) * share),
         "rollout/kl_reverse": jnp.sum(_k3(-held) * share),
@@ -156,16 +157,16 @@ def mismatch_metrics(
         "rollout/nonfinite_mean": jnp.sum(jnp.where(mask & ~finite, share, 0)),
     }
     if weights is not None:
-        metrics |= {
+        sums |= {
             "rollout/weight_mean": jnp.sum(weights * share),
             "rollout/weight_square_mean": jnp.sum(weights * weights * share),
-            "rollout/weight_min": jnp.min(jnp.where(mask, weights, jnp.inf)),
-            "rollout/weight_max": jnp.max(jnp.where(mask, weights, -jnp.inf)),
             "rollout/dropped_mean": jnp.sum(jnp.where(mask & (weights == 0), share, 0)),
         }
+        minima["rollout/weight_min"] = jnp.min(jnp.where(mask, weights, jnp.inf))
+        maxima["rollout/weight_max"] = jnp.max(jnp.where(mask, weights, -jnp.inf))
     if outside is not None:
-        metrics["rollout/outside_mean"] = jnp.sum(jnp.where(mask & outside, share, 0))
-    return metrics
+        sums["rollout/outside_mean"] = jnp.sum(jnp.where(mask & outside, share, 0))
+    return Metrics(sums=sums, minima=minima, maxima=maxima)
 
 
 def _k3(log_ratio: Float[Array, "N C"]) -> Float[Array, "N C"]:

@@ -1,5 +1,4 @@
-"""Advantages on tokens, and means over the tokens of a row, a segment (list item) or a packed
-sequence.
+"""Advantages on tokens, and means over the tokens of a row or of a segment (list item) of it.
 
 In the shape descriptions, `N` counts rows (completions), `C` the token places of a row.
 """

@@ -17,9 +17,8 @@ from gdpo_jax.advantages import (
 )
 from gdpo_jax.objectives import spread_to_tokens
 from gdpo_jax.training.mesh import batch_sharding, replicated
-from gdpo_jax.training.update import Metrics
 
-AdvantageStep = Callable[..., tuple[Array, Advantages, Any, Metrics]]
+AdvantageStep = Callable[..., tuple[Array, Advantages, Any, dict[str, Array]]]
 
 
 @functools.lru_cache(maxsize=64)
@@ -54,7 +53,9 @@ def make_advantage_step(transform: AdvantageTransform, *, mesh: Mesh) -> Advanta
     )
 
 
-def completion_metrics(lengths: Float[Array, "B G"], finished: Bool[Array, "B G"]) -> Metrics:
+def completion_metrics(
+    lengths: Float[Array, "B G"], finished: Bool[Array, "B G"]
+) -> dict[str, Array]:
     """Lengths in tokens, of all completions and of those that ended by themselves (0 if none did),
     and the share of truncated ones.
     """

@@ -12,7 +12,13 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from gdpo_jax.objectives import ObjectiveConfig, count_denominators, policy_objective
+from gdpo_jax.objectives import (
+    Metrics,
+    ObjectiveConfig,
+    count_denominators,
+    join_metrics,
+    policy_objective,
+)
 from gdpo_jax.policies import Policy, completion_log_probs
 from gdpo_jax.policies.packed_log_probs import packed_log_probs
 from gdpo_jax.policies.packing import PackedGroups
@@ -27,7 +33,6 @@ from gdpo_jax.training.mesh import (
 from gdpo_jax.training.packing import computed_tokens, packed_parts
 from gdpo_jax.training.state import TrainState, state_shardings
 from gdpo_jax.training.update import (
-    Metrics,
     accumulated_gradients,
     guarded_update,
     join_rows,
@@ -82,7 +87,7 @@ def make_policy_step(
 
     The same arguments give the same program, which a second run in this process need not compile.
 
-    Metrics are those of `policy_objective`, summed over micro-batches, with `loss`, `grad_norm`,
+    Metrics are those of `policy_objective`, of all micro-batches, with `loss`, `grad_norm`,
     `update_norm`, `healthy`, and, if the sampler's log-probs are given, their absolute difference
     to those of the policy being updated (`sampler/gap_mean`, `sampler/gap_max`).
     `update/computed_tokens` counts what the layers compute, padding included, and
@@ -133,7 +138,10 @@ def make_policy_step(
                 gap = jnp.where(micro.mask, jnp.abs(log_probs - micro.sampled_log_probs), 0.0)
                 gap = jax.lax.stop_gradient(gap)
                 mean = jnp.sum(gap) / denominators.tokens
-                metrics = {**metrics, "sampler/gap_mean": mean, "sampler/gap_max": jnp.max(gap)}
+                gaps = Metrics(
+                    sums={"sampler/gap_mean": mean}, maxima={"sampler/gap_max": jnp.max(gap)}
+                )
+                metrics = join_metrics(metrics, gaps)
             return value, metrics
 
         grads, metrics = accumulated_gradients(
@@ -144,16 +152,16 @@ def make_policy_step(
                 metrics["rollout/weight_square_mean"], jnp.finfo(jnp.float32).tiny
             )
             effective = jnp.square(metrics["rollout/weight_mean"]) / squares
-            metrics = {**metrics, "rollout/effective_fraction": effective}
+            metrics = join_metrics(metrics, Metrics(sums={"rollout/effective_fraction": effective}))
         computed = computed_tokens(batch, layout)
         filled = jnp.sum(batch.mask, dtype=jnp.float32) + jnp.sum(
             batch.prompt_lengths, dtype=jnp.float32
         )
-        metrics = {
-            **metrics,
+        of_layout = {
             "update/computed_tokens": jnp.float32(computed),
             "update/filled_fraction": filled / computed,
         }
+        metrics = join_metrics(metrics, Metrics(sums=of_layout))
         return guarded_update(policy, state, optimizer, grads, metrics)
 
     compiled = jax.jit(

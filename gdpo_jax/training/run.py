@@ -14,6 +14,7 @@ import numpy as np
 
 from gdpo_jax.data import RecordIterator
 from gdpo_jax.errors import UserError
+from gdpo_jax.objectives import Metrics
 from gdpo_jax.policies import Policy, trained_part, with_trained_part
 from gdpo_jax.training.checkpoints import Checkpoints
 from gdpo_jax.training.config import PolicyOptimizationConfig, SFTConfig, json_tree
@@ -36,7 +37,7 @@ class Pending:
 
     step: int
     position: Mapping[str, Any]
-    updates: Sequence[Mapping[str, jax.Array]]
+    updates: Sequence[Metrics]
     others: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     then: Callable[[Mapping[str, float]], None] | None = None
@@ -120,7 +121,7 @@ class Run:
         if self._pending is None:
             return
         pending, self._pending = self._pending, None
-        metrics = fetch(pending.updates) | fetch([pending.others])
+        metrics = fetch(pending.updates, pending.others)
         if metrics["healthy"] < 1:
             self._save_last_good(pending.step, state, pending.position)
             raise NonFiniteLossError(
@@ -182,14 +183,9 @@ def _time_when_ready(arrays: Any) -> float:
     return time.perf_counter()
 
 
-def fetch(updates: Sequence[Mapping[str, jax.Array]]) -> dict[str, float]:
-    """Metrics of one step's updates on the host: extremes where the name says so, else means."""
-    rows = jax.device_get(list(updates))
-    if len(rows) == 1:
-        return {name: float(value) for name, value in rows[0].items()}
-
-    def merge(name: str) -> float:
-        reduce = {"min": np.min, "max": np.max}.get(name[-3:], np.mean)
-        return float(reduce([row[name] for row in rows]))
-
-    return {name: merge(name) for name in rows[0]} if rows else {}
+def fetch(updates: Sequence[Metrics], others: Mapping[str, jax.Array]) -> dict[str, float]:
+    """One row of a step on the host: the metrics of its updates as one, and the others."""
+    rows, others = jax.device_get((list(updates), dict(others)))
+    stacked = jax.tree.map(lambda *values: np.stack(values), *rows)
+    row = {**stacked.over_updates().as_dict(), **others}
+    return {name: float(value) for name, value in row.items()}

@@ -11,6 +11,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int
 
+from gdpo_jax.objectives import Metrics, join_metrics
 from gdpo_jax.policies import Policy, completion_log_probs
 from gdpo_jax.training.mesh import (
     DEFAULT_RULES,
@@ -21,7 +22,7 @@ from gdpo_jax.training.mesh import (
     replicated,
 )
 from gdpo_jax.training.state import TrainState, state_shardings
-from gdpo_jax.training.update import Metrics, accumulated_gradients, guarded_update
+from gdpo_jax.training.update import accumulated_gradients, guarded_update
 
 AnyArray = Array | np.ndarray
 
@@ -78,12 +79,13 @@ def make_sft_step(
                 chunk=chunk,
                 with_entropy=False,
             )
-            return -jnp.sum(log_probs) / jnp.maximum(tokens, 1.0), {}
+            return -jnp.sum(log_probs) / jnp.maximum(tokens, 1.0), Metrics()
 
         grads, metrics = accumulated_gradients(
             policy, loss, state.params, batch, steps=accumulation_steps, mesh=mesh
         )
-        return guarded_update(policy, state, optimizer, grads, {**metrics, "tokens": tokens})
+        metrics = join_metrics(metrics, Metrics(sums={"tokens": tokens}))
+        return guarded_update(policy, state, optimizer, grads, metrics)
 
     compiled = jax.jit(
         step,

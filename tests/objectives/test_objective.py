@@ -8,11 +8,12 @@ from jax.sharding import AxisType
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import (
+    Metrics,
     ObjectiveConfig,
     SamplerCorrection,
     aggregate,
     count_denominators,
-    merge_metrics,
+    join_metrics,
     mismatch_weights,
     policy_objective,
     spread_to_tokens,
@@ -62,15 +63,17 @@ def value_and_gradient(inputs, denominators):
 
 def test_micro_batches_add_up():
     (loss, metrics), gradient = value_and_gradient(INPUTS, counts())
-    total, merged, parts = 0.0, None, []
+    total, found, parts = 0.0, [], []
     for start in range(0, N, 2):
         part = {name: x[start : start + 2] for name, x in INPUTS.items()}
-        (value, found), grad = value_and_gradient(part, counts())
+        (value, of_part), grad = value_and_gradient(part, counts())
         total, parts = total + float(value), parts + [np.asarray(grad)]
-        merged = found if merged is None else merge_metrics(merged, found)
+        found.append(of_part)
     np.testing.assert_allclose(total, loss, rtol=1e-6)
     np.testing.assert_allclose(np.concatenate(parts), gradient, atol=1e-7)
-    for name, value in metrics.items():
+    merged = jax.tree.map(lambda *x: jnp.stack(x), *found).over_micro_batches()
+    assert merged.as_dict().keys() == metrics.as_dict().keys()
+    for name, value in metrics.as_dict().items():
         np.testing.assert_allclose(merged[name], value, atol=1e-6, err_msg=name)
 
 
@@ -157,7 +160,7 @@ def test_sharded_over_eight_devices(axis_type):
     (same, others), other = value_and_gradient(sharded, denominators)
     np.testing.assert_allclose(same, loss, rtol=1e-6)
     np.testing.assert_allclose(other, gradient, atol=1e-7)
-    for name, value in metrics.items():
+    for name, value in metrics.as_dict().items():
         np.testing.assert_allclose(others[name], value, atol=1e-6, err_msg=name)
 
 
@@ -195,7 +198,7 @@ def test_metrics_against_numpy():
         "clip_ratio/region_mean": (low | high)[m].mean(),
         "advantage/token_abs_mean": np.abs(a[m]).mean(),
     }
-    assert metrics.keys() == expected.keys()
+    assert metrics.as_dict().keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], value, atol=1e-6, err_msg=name)
     np.testing.assert_allclose(loss, expected["loss/total"], atol=1e-6)
@@ -263,5 +266,39 @@ def test_a_missing_input_is_named():
         aggregate(needed["log_probs"], needed["mask"], counts(), aggregation="item_mean")
     with pytest.raises(UserError, match="segment_ids"):
         spread_to_tokens(jnp.zeros((1, 1, 2)), None, jnp.ones((1, 1, 3), bool))
-    with pytest.raises(UserError, match="names"):
-        merge_metrics({"a": jnp.zeros(())}, {"b": jnp.zeros(())})
+
+
+def test_metrics_merge_by_their_kind_and_not_by_their_name():
+    """Names that end like an extreme, or hold one elsewhere, decide nothing."""
+    values = np.array([1.0, 3.0], np.float32)
+    metrics = Metrics(
+        sums={"reward/prompt_min": values, "argmax": values},
+        minima={"lowest": values, "largest_max": values},
+        maxima={"highest": values, "smallest_min": values},
+    )
+    assert metrics.over_micro_batches().as_dict() == {
+        "reward/prompt_min": 4,
+        "argmax": 4,
+        "lowest": 1,
+        "largest_max": 1,
+        "highest": 3,
+        "smallest_min": 3,
+    }
+    assert metrics.over_updates().as_dict() == {
+        "reward/prompt_min": 2,
+        "argmax": 2,
+        "lowest": 1,
+        "largest_max": 1,
+        "highest": 3,
+        "smallest_min": 3,
+    }
+
+
+def test_metrics_join_unless_a_name_is_taken_or_a_value_is_no_scalar():
+    one = Metrics(sums={"a": jnp.ones(())}, maxima={"b": jnp.ones(())})
+    assert set(join_metrics(one, Metrics(minima={"c": jnp.ones(())})).as_dict()) == {"a", "b", "c"}
+    for other in (Metrics(sums={"a": jnp.ones(())}), Metrics(minima={"b": jnp.ones(())})):
+        with pytest.raises(UserError, match="two metrics are named"):
+            join_metrics(one, other)
+    with pytest.raises(UserError, match=r"'c' must be a scalar, got shape \(2,\)"):
+        join_metrics(one, Metrics(sums={"c": jnp.ones(2)}))
