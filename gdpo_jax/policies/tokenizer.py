@@ -14,6 +14,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trai
 from tokenizers import Tokenizer as InnerTokenizer
 
 from gdpo_jax.errors import UserError
+from gdpo_jax.files import write_beside
 
 CONTROL_TOKENS = ("<|pad|>", "<|bos|>", "<|eos|>")
 
@@ -89,7 +90,7 @@ class Tokenizer:
 
     def save(self, path: str | Path) -> None:
         """Writes one tokenizer.json, which `load_tokenizer` and other tools open."""
-        self.inner.save(str(path))
+        write_beside(path, self.inner.to_str(pretty=True))
 
 
 def train_tokenizer(
