@@ -17,8 +17,7 @@ from gdpo_jax.policies import (
     smollm2_path,
 )
 from gdpo_jax.policies.weights import abstract_params
-from gdpo_jax.rollouts import SamplerConfig, jax_engine
-from gdpo_jax.rollouts.rewards import decode_completions
+from gdpo_jax.rollouts import SamplerConfig, decode_completions, jax_engine
 from gdpo_jax.training import (
     batch_sharding,
     process_share,
