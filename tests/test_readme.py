@@ -33,7 +33,7 @@ def test_the_two_commands_are_scripts():
 
 
 def test_the_reward_of_the_how_to_works():
-    from gdpo_jax.rollouts.rewards import Completion
+    from gdpo_jax.rollouts import Completion
 
     [example] = blocks("docs/rewards.md", "python")
     space = {}

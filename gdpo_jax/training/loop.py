@@ -25,9 +25,8 @@ from gdpo_jax.data import RecordIterator
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import Policy
-from gdpo_jax.rollouts import Engine
+from gdpo_jax.rollouts import Engine, RewardFunction
 from gdpo_jax.rollouts.engine import JaxEngine
-from gdpo_jax.rollouts.rewards import RewardFunction
 from gdpo_jax.training.advantage_step import make_advantage_step
 from gdpo_jax.training.config import PolicyOptimizationConfig, json_tree
 from gdpo_jax.training.feeding import next_encoded, pad_together

@@ -15,8 +15,7 @@ from gdpo_jax.data import record_batches
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import decoder_policy
-from gdpo_jax.rollouts import Engine
-from gdpo_jax.rollouts.rewards import RewardError
+from gdpo_jax.rollouts import Engine, RewardError
 from gdpo_jax.training import (
     Checkpoints,
     NonFiniteLossError,
