@@ -181,7 +181,7 @@ def _train_policy(
             begin.state,
             optimizer=begin.optimizer,
             objective=preset.objective,
-            transform=advantage_transform(arm, preset),
+            estimator=advantage_transform(arm, preset),
             reward_functions=reward_functions(arm, preset, space.corpus.oracle),
             records=record_batches(
                 _fitting(space, arm, records, lambda r: (encode(r),), (config.prompt_buckets,)),

@@ -64,6 +64,17 @@ class RewardError(UserError):
     """A reward function failed or gave no reward; names the function, the sample and its text."""
 
 
+def named_reward(function: Any) -> RewardFunction:
+    """The function itself if it has a `name`, a plain function under its `__name__`."""
+    if isinstance(getattr(function, "name", None), str):
+        return function
+    name = getattr(function, "__name__", "<lambda>")
+    if name == "<lambda>":
+        raise UserError(f"reward {function!r} has no name; use a named function or a `name`")
+    function.name = name
+    return function
+
+
 def decode_completions(
     tokenizer: TokenDecoder,
     token_ids: Int[np.ndarray, "N C"],
