@@ -15,7 +15,13 @@ from gdpo_jax.policies.families import gemma3, llama3, qwen3, qwen25, smollm2
 from gdpo_jax.policies.gguf_files import smollm2_path
 from gdpo_jax.policies.log_probs import completion_log_probs
 from gdpo_jax.policies.lora import LoraConfig, lora_apply, lora_init, lora_merge, lora_policy
-from gdpo_jax.policies.placement import gather_weights, pin_rows, split_vocabulary
+from gdpo_jax.policies.placement import (
+    DEFAULT_RULES,
+    ShardingRules,
+    gather_weights,
+    pin_rows,
+    split_vocabulary,
+)
 from gdpo_jax.policies.pretrained import (
     Pretrained,
     load_pretrained,
@@ -25,12 +31,14 @@ from gdpo_jax.policies.pretrained import (
 from gdpo_jax.policies.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
 __all__ = [
+    "DEFAULT_RULES",
     "DecoderConfig",
     "LoraConfig",
     "Params",
     "Policy",
     "Pretrained",
     "RopeScaling",
+    "ShardingRules",
     "Tokenizer",
     "completion_log_probs",
     "decoder_policy",

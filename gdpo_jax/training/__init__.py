@@ -3,6 +3,7 @@
 from gdpo_jax.training.advantage_step import make_advantage_step
 from gdpo_jax.training.checkpoints import Checkpoints
 from gdpo_jax.training.config import PolicyOptimizationConfig, SFTConfig
+from gdpo_jax.training.evaluation import Evaluation
 from gdpo_jax.training.integrity import fingerprint
 from gdpo_jax.training.loop import run_policy_optimization
 from gdpo_jax.training.mesh import (
@@ -32,6 +33,7 @@ from gdpo_jax.training.state import TrainState, create_state, state_shardings
 __all__ = [
     "DEFAULT_RULES",
     "Checkpoints",
+    "Evaluation",
     "MeshConfig",
     "MetricWriter",
     "NonFiniteLossError",

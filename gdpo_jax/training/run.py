@@ -47,8 +47,9 @@ class Run:
     """A run in `workdir`: opens where the last one stopped, closes with everything on disk.
 
     Use as a context manager. `start_step` and `state` are those to go on from, and `records` stands
-    at the batch of `start_step`. Checkpoints hold what the policy trains: of a policy with adapters
-    those alone, and a continuation takes the rest from the `state` it is given.
+    at the batch of `start_step`. `notes` are JSON-like values of the loop, stored with each
+    checkpoint and restored with it. Checkpoints hold what the policy trains: of a policy with
+    adapters those alone, and a continuation takes the rest from the `state` it is given.
     """
 
     def __init__(
@@ -75,11 +76,13 @@ class Run:
             workdir / "checkpoints", config=described, keep=config.keep_checkpoints
         )
         self.start_step, self.state, self._tokens_seen = 0, state, 0.0
+        self.notes: dict[str, Any] = {}
         if (restored := self._checkpoints.restore(self._stored(state))) is not None:
             self.start_step, stored, position = restored
             params = with_trained_part(policy, state.params, stored.params)
             self.state = stored.replace(params=params)
             self._tokens_seen = position["tokens_seen"]
+            self.notes = dict(position.get("notes", {}))
             records.set_state(position["records"])
         self._writer = MetricWriter(workdir, start_step=self.start_step)
         self._progress = Progress(title, steps=config.steps, columns=columns)
@@ -111,8 +114,10 @@ class Run:
         self._pending = pending
         self._ended = self._watch.submit(_time_when_ready, pending.updates)
 
-    def settle(self, state: TrainState) -> None:
+    def settle(self, state: TrainState, extra: Mapping[str, float] | None = None) -> None:
         """Wait for the metrics of the remembered step, check them and report them.
+
+        extra: further columns of its row, which is then written whatever `log_every` says.
 
         Raises:
             NonFiniteLossError: on every process, after `state`, whose parameters such a step does
@@ -121,7 +126,7 @@ class Run:
         if self._pending is None:
             return
         pending, self._pending = self._pending, None
-        metrics = fetch(pending.updates, pending.others)
+        metrics = fetch(pending.updates, pending.others) | dict(extra or {})
         if metrics["healthy"] < 1:
             self._save_last_good(pending.step, state, pending.position)
             raise NonFiniteLossError(
@@ -139,15 +144,17 @@ class Run:
             "tokens_per_second": metrics["tokens"] / total,
             "tokens_seen": self._tokens_seen,
         }
-        if pending.step % self._config.log_every == 0 or pending.step == self._config.steps - 1:
+        final = pending.step == self._config.steps - 1
+        if extra or final or pending.step % self._config.log_every == 0:
             self._writer.write(pending.step, metrics)
         self._progress.show(pending.step, metrics)
         if pending.then is not None:
             pending.then(metrics)
 
-    def save_if_due(self, step: int, state: TrainState) -> None:
-        """At every interval and at the end, store the state before `step`, in the background."""
-        if step == self._config.steps or step % self._config.checkpoint_every == 0:
+    def save_if_due(self, step: int, state: TrainState, *, last: bool = False) -> None:
+        """At every interval and at the end (`last`: here), store the state before `step`, in the
+        background."""
+        if last or step == self._config.steps or step % self._config.checkpoint_every == 0:
             self.settle(state)
             self._save(step, state, self._records.get_state())
             self.lap()
@@ -171,7 +178,7 @@ class Run:
 
     def _save(self, step: int, state: TrainState, position: Mapping[str, Any]) -> None:
         # All steps before `step` are settled here, so that the count is that of the checkpoint.
-        about = {"records": position, "tokens_seen": self._tokens_seen}
+        about = {"records": position, "tokens_seen": self._tokens_seen, "notes": self.notes}
         self._checkpoints.save(step, self._stored(state), about)
 
     def _stored(self, state: TrainState) -> TrainState:
