@@ -98,7 +98,11 @@ def run_policy_optimization(
         RewardError: a reward function failed; the state before the step is stored first.
         NonFiniteLossError: a loss that is not finite; the state before it is stored first.
     """
-    _check_options(policy, engine, objective, config, mesh, ref_params, segment, num_ranks)
+    together(
+        lambda: _check_options(
+            policy, engine, objective, config, mesh, ref_params, segment, num_ranks
+        )
+    )
     parts = config.mini_batches * config.accumulation_steps
     options = {
         "mesh": mesh,

@@ -13,6 +13,7 @@ from gdpo_jax.policies import Policy
 from gdpo_jax.training.config import SFTConfig
 from gdpo_jax.training.feeding import next_encoded, pad_together
 from gdpo_jax.training.mesh import DEFAULT_RULES, ShardingRules, check_batch, to_global
+from gdpo_jax.training.processes import together
 from gdpo_jax.training.run import Pending, Run
 from gdpo_jax.training.sft import SFTBatch, make_sft_step
 from gdpo_jax.training.state import TrainState
@@ -48,7 +49,8 @@ def run_sft(
             a record that does not fit a bucket.
         NonFiniteLossError: a loss that is not finite; the state before it is stored first.
     """
-    check_batch(config.batch_size, mesh, parts=config.accumulation_steps, what="batch_size")
+    parts = config.accumulation_steps
+    together(lambda: check_batch(config.batch_size, mesh, parts=parts, what="batch_size"))
     step = make_sft_step(
         policy,
         optimizer,
