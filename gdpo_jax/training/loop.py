@@ -145,8 +145,10 @@ def run_policy_optimization(
     reward_functions = tuple(map(named_reward, reward_functions))
     has_reference = ref_params is not None or policy.reference is not None
     ranked = (segment is not None, num_ranks is not None)
-    check_options(
-        policy, engine, objective, config, mesh, has_reference=has_reference, ranked=ranked
+    together(
+        lambda: check_options(
+            policy, engine, objective, config, mesh, has_reference=has_reference, ranked=ranked
+        )
     )
     check_reshaping(config, reshape_update is not None)
     check_state(policy, state, optimizer)

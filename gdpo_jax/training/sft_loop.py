@@ -16,6 +16,7 @@ from gdpo_jax.training.config import SFTConfig, json_tree
 from gdpo_jax.training.feeding import next_encoded, pad_together
 from gdpo_jax.training.mesh import DEFAULT_RULES, ShardingRules, check_batch, to_global
 from gdpo_jax.training.optimizers import OptimizerConfig, as_optimizer, describe_optimizer
+from gdpo_jax.training.processes import together
 from gdpo_jax.training.run import Pending, Run
 from gdpo_jax.training.sft import SFTBatch, make_sft_step
 from gdpo_jax.training.state import TrainState
@@ -56,8 +57,8 @@ def run_sft(
             a bucket.
         NonFiniteLossError: a loss that is not finite; the state before it is stored first.
     """
-    check_batch(config.batch_size, mesh, parts=config.accumulation_steps, what="batch_size")
-    longest = max(config.completion_buckets)
+    parts, longest = config.accumulation_steps, max(config.completion_buckets)
+    together(lambda: check_batch(config.batch_size, mesh, parts=parts, what="batch_size"))
     check_positions(policy, "prompt_buckets", config.prompt_buckets, "completion_buckets", longest)
     optimizer = as_optimizer(optimizer)
     check_state(policy, state, optimizer)
