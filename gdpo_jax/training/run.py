@@ -173,13 +173,13 @@ class Run:
         if self._pending is not None:
             # A signal must not lose the row of a step that is in the checkpoint.
             with self._signals.at_once(False):
-                self._settle(state)
+                self._settle(state, extra or {})
         self._signals.raise_if_due()
 
-    def _settle(self, state: TrainState) -> None:
+    def _settle(self, state: TrainState, extra: Mapping[str, float]) -> None:
         assert self._pending is not None
         pending, self._pending = self._pending, None
-        metrics = fetch(pending.updates, pending.others) | dict(extra or {})
+        metrics = fetch(pending.updates, pending.others) | dict(extra)
         if metrics["healthy"] < 1:
             kept = "the state before it is stored" if pending.step else "nothing was learned"
             error = mark_common(
