@@ -22,7 +22,7 @@ from gdpo_jax.training.integrity import check_files, note_files
 from gdpo_jax.training.processes import together
 from gdpo_jax.training.state import abstract_like, named_leaves
 
-__all__ = ["Checkpoints"]
+__all__ = ["Checkpoints", "newest_config"]
 
 _METADATA = "_CHECKPOINT_METADATA"  # Orbax's; the configuration and the position are part of it
 _PARTS = {".advantage_state": "estimator", ".opt_state": "optimizer", "params": "policy"}
@@ -131,6 +131,18 @@ class Checkpoints:
         # The folder is complete when all processes have written their part.
         if jax.process_index() == 0:
             note_files(self._directory / str(step))
+
+
+def newest_config(directory: Path) -> dict[str, Any]:
+    """The configuration stored with the newest checkpoint in `directory`.
+
+    Raises:
+        UserError: there is no checkpoint, or it is damaged.
+    """
+    folders = _step_folders(directory)
+    if not folders:
+        raise UserError(f"there is no checkpoint in {directory}")
+    return together(lambda: _about(folders[max(folders)]))["config"]
 
 
 @contextlib.contextmanager

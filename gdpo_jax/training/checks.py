@@ -71,16 +71,19 @@ def _check_objective(
         )
 
 
-def check_prompt_buckets(policy: Policy, engine: Engine, buckets: tuple[int, ...]) -> None:
+def check_prompt_buckets(policy: Policy, engine: Engine, buckets: tuple[int, ...] | None) -> None:
     """Raises UserError if the widest prompts leave the engine no room in the policy's positions."""
     length = engine.config.max_new_tokens if isinstance(engine, JaxEngine) else 1
     check_positions(policy, "prompt_buckets", buckets, "max_new_tokens", length)
 
 
 def check_positions(
-    policy: Policy, what: str, buckets: tuple[int, ...], behind: str, length: int
+    policy: Policy, what: str, buckets: tuple[int, ...] | None, behind: str, length: int
 ) -> None:
-    """Raises UserError if the widest bucket and `length` tokens behind it exceed the positions."""
+    """Raises UserError if the widest bucket and `length` tokens behind it exceed the positions, or
+    no width is named."""
+    if buckets is None:
+        raise UserError(f"name {what}, or train by gdpo_jax.recipe, which makes them itself")
     positions = policy.config.max_positions
     if max(buckets) + length > positions:
         raise UserError(

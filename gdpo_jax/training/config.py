@@ -30,8 +30,10 @@ class SFTConfig:
 
     steps: int = 200  # optimizer updates in all
     batch_size: int = 32  # records per step, over all processes
-    prompt_buckets: tuple[int, ...] = (128, 256, 512)  # legal prompt widths, each one compilation
-    completion_buckets: tuple[int, ...] = (128, 256)  # legal completion widths
+    # Legal widths, each pair of them one compilation; None: made from the records by
+    # `gdpo_jax.imitate`.
+    prompt_buckets: tuple[int, ...] | None = None
+    completion_buckets: tuple[int, ...] | None = None
     accumulation_steps: int = 1  # micro-batches per update; same update, less memory
     layout: Literal["shared", "plain"] = "shared"  # of prompt and completions in a row
     chunk: int | None = 16  # completion positions whose logits exist at a time
@@ -53,7 +55,8 @@ class PolicyOptimizationConfig:
     prompts_per_step: int = 16  # prompts per rollout batch, over all processes (B)
     num_samples: int = 8  # completions per prompt (G)
     temperature: float = 1.0  # of the sampler; the trainer's log-probs use the same
-    prompt_buckets: tuple[int, ...] = (128, 256, 512)  # legal prompt widths, each one compilation
+    # Legal prompt widths, each one compilation; None: made from the records by `gdpo_jax.optimize`.
+    prompt_buckets: tuple[int, ...] | None = None
     num_iterations: int = 1  # passes over a rollout batch (mu)
     mini_batches: int = 1  # optimizer updates per pass
     old_log_probs: Literal["trainer", "sampler"] = "trainer"  # whose log-probs the ratio divides by
@@ -99,8 +102,12 @@ def _make_plain(config: Any) -> None:
     """
     for name, kind in get_type_hints(type(config)).items():
         value = getattr(config, name)
+        if type(None) in get_args(kind):
+            if value is None:
+                continue
+            [kind] = (option for option in get_args(kind) if option is not type(None))
         try:
-            if kind is int or (kind == int | None and value is not None):
+            if kind is int:
                 if isinstance(value, bool):
                     raise TypeError
                 value = operator.index(value)
@@ -124,8 +131,8 @@ def _check_positive(config: Any, *names: str) -> None:
         if getattr(config, name) <= 0:
             raise UserError(f"{name} must be positive, got {getattr(config, name)}")
     for name in ("prompt_buckets", "completion_buckets"):
-        buckets = getattr(config, name, (1,))
-        if not buckets or min(buckets) < 1:
+        buckets = getattr(config, name, None)
+        if buckets is not None and (not buckets or min(buckets) < 1):
             raise UserError(f"{name} must name at least one positive width, got {buckets}")
     if config.chunk is not None and config.chunk < 1:
         raise UserError(f"chunk must be positive, or None for all positions, got {config.chunk}")

@@ -47,9 +47,9 @@ Measure = Callable[[Any, jax.Array], Columns]
 class Evaluation:
     """What is measured on held-out records, and what follows from it."""
 
-    engine: Engine  # draws the completions; greedy with temperature 0
     records: RecordSource  # all of them are answered each time
-    every: int  # steps between evaluations
+    every: int = 50  # steps between evaluations
+    engine: Engine | None = None  # draws the completions; None: greedy, made by `gdpo_jax.optimize`
     num_samples: int = 1  # completions per record
     batch_size: int = 32  # records at a time, over all processes
     reward_functions: Sequence[RewardFunction] | None = None  # None: those of the run
@@ -94,6 +94,8 @@ def make_measure(
     if evaluation.reward_functions is not None:
         reward_functions = tuple(map(named_reward, evaluation.reward_functions))
     names = [function.name for function in reward_functions]
+    if evaluation.engine is None:
+        raise UserError("the evaluation has no engine; give one, or train by gdpo_jax.optimize")
     size, share = evaluation.batch_size, process_share(mesh)
     check_batch(size, mesh, what="evaluation batch_size")
     check_prompt_buckets(policy, evaluation.engine, config.prompt_buckets)

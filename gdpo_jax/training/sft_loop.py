@@ -57,8 +57,10 @@ def run_sft(
             a bucket.
         NonFiniteLossError: a loss that is not finite; the state before it is stored first.
     """
-    parts, longest = config.accumulation_steps, max(config.completion_buckets)
+    parts = config.accumulation_steps
     together(lambda: check_batch(config.batch_size, mesh, parts=parts, what="batch_size"))
+    check_positions(policy, "completion_buckets", config.completion_buckets, "a prompt of", 1)
+    longest = max(config.completion_buckets)
     check_positions(policy, "prompt_buckets", config.prompt_buckets, "completion_buckets", longest)
     optimizer = as_optimizer(optimizer)
     check_state(policy, state, optimizer)
