@@ -31,17 +31,9 @@ def read_records(path: str | os.PathLike[str], *, split: str | None = None) -> l
     """
     path = Path(path)
     try:
-        is_folder, is_there = path.is_dir(), path.exists()
+        rows = _rows_of(path, split)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    if not is_there:
-        raise UserError(f"there is no file or folder {path}")
-    if is_folder:
-        rows = read_arrow(_split_folder(path, split))
-    else:
-        if split is not None:
-            raise UserError(f"{path} is one file without splits; leave out split={split!r}")
-        rows = _reader_of(path)(path)
     if not rows:
         raise UserError(f"{path} holds no records")
     return rows
@@ -62,6 +54,16 @@ def require_fields(
                     f"{path}, row {number}: field {field!r} is {state}; the row has "
                     f"{sorted(map(str, record))}"
                 )
+
+
+def _rows_of(path: Path, split: str | None) -> list[Row]:
+    if path.is_dir():
+        return read_arrow(_split_folder(path, split))
+    if not path.exists():
+        raise UserError(f"there is no file or folder {path}")
+    if split is not None:
+        raise UserError(f"{path} is one file without splits; leave out split={split!r}")
+    return _reader_of(path)(path)
 
 
 def _reader_of(path: Path) -> Callable[[Path], list[Row]]:
