@@ -1,6 +1,11 @@
 """A policy is init/apply over a tree of parameters: the decoder, its log-probs, its tokenizer."""
 
-from gdpo_jax.policies.adapter_files import load_adapters, save_adapters
+from gdpo_jax.policies.adapter_files import (
+    AdapterFolder,
+    load_adapters,
+    open_adapters,
+    save_adapters,
+)
 from gdpo_jax.policies.chat import render_chat
 from gdpo_jax.policies.config import DecoderConfig, RopeScaling
 from gdpo_jax.policies.decoder import (
@@ -32,6 +37,7 @@ from gdpo_jax.policies.tokenizer import Tokenizer, load_tokenizer, train_tokeniz
 
 __all__ = [
     "DEFAULT_RULES",
+    "AdapterFolder",
     "DecoderConfig",
     "LoraConfig",
     "Params",
@@ -53,6 +59,7 @@ __all__ = [
     "lora_merge",
     "lora_policy",
     "num_params",
+    "open_adapters",
     "open_pretrained",
     "pin_rows",
     "qwen3",
