@@ -86,9 +86,9 @@ def _arguments(
             )
         if record.get(prompt) is None:
             raise UserError(
-                f"a function of TRL needs the prompt, but the record of sample {index} has no field "
-                f"{prompt!r}; name one with trl_reward(..., prompt=) out of "
-                f"{sorted(map(str, record))}"
+                "a function of TRL needs the prompt, but the record of "
+                f"sample {index} has no field {prompt!r}; name one with trl_reward(..., prompt=) "
+                f"out of {sorted(map(str, record))}"
             )
     fields = dict.fromkeys(key for record in records for key in record)
     clash = [field for field in _OWN_ARGUMENTS if field in fields and field != prompt]
