@@ -3,7 +3,7 @@
 gdpo    = chain(group_normalize(), weigh(w), combine(), batch_normalize())
 grpo    = chain(weigh(w), combine(), group_normalize())
 dr_grpo = chain(weigh(w), combine(), group_center())
-rloo    = chain(weigh(w), combine(), leave_one_out())
+rloo    = chain(weigh(w), leave_one_out(), combine())
 gated   = chain(condition("length", on="correct", at_least=1.0), gdpo())
 gd2po   = chain(group_normalize(), weigh(w), drop_conflicts(), combine(), batch_normalize())
 """
@@ -14,6 +14,7 @@ from gdpo_jax.advantages.conditions import condition
 from gdpo_jax.advantages.conflicts import drop_conflicts
 from gdpo_jax.advantages.constraints import LagrangianState, lagrangian
 from gdpo_jax.advantages.conventions import CONVENTIONS, Convention
+from gdpo_jax.advantages.descriptions import describe
 from gdpo_jax.advantages.distinct import distinct_advantage_groups
 from gdpo_jax.advantages.filters import (
     advantage_varies,
@@ -50,6 +51,7 @@ from gdpo_jax.advantages.records import (
     reward_batch,
     stateless,
 )
+from gdpo_jax.advantages.resolution import set_resolution
 from gdpo_jax.advantages.shaping import (
     append_reward,
     mask_samples,
@@ -57,6 +59,7 @@ from gdpo_jax.advantages.shaping import (
     subtract_penalty,
 )
 from gdpo_jax.advantages.stages import (
+    batch_center,
     batch_normalize,
     clip,
     combine,
@@ -82,6 +85,7 @@ __all__ = [
     "advantage_varies",
     "any_reward_varies",
     "append_reward",
+    "batch_center",
     "batch_normalize",
     "chain",
     "clip",
@@ -91,6 +95,7 @@ __all__ = [
     "constrained_grpo",
     "corpo",
     "corr_grpo",
+    "describe",
     "distinct_advantage_groups",
     "divide_by_correlation",
     "dr_grpo",
@@ -119,6 +124,7 @@ __all__ = [
     "rloo",
     "sa_mrpo",
     "saw",
+    "set_resolution",
     "stateless",
     "subtract_penalty",
     "weigh",

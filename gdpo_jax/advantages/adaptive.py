@@ -8,7 +8,9 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 
+from gdpo_jax.advantages.descriptions import named
 from gdpo_jax.advantages.records import AdvantageTransform, Flow
+from gdpo_jax.advantages.resolution import raw_noise
 from gdpo_jax.advantages.statistics import BatchStatistics, batch_statistics
 from gdpo_jax.advantages.weights import (
     Weights,
@@ -27,7 +29,7 @@ def weigh_by_saturation(
     2608.16072).
 
     A reward that the batch has nearly solved loses weight; gamma = 0 leaves the weights as they
-    are.
+    are. So does a batch in which nobody has the reward.
     bounds: lowest and highest possible value of every reward.
     Raises UserError for missing or unknown names and for bounds that are not low < high.
     """
@@ -42,13 +44,16 @@ def weigh_by_saturation(
 
     def update(flow: Flow, state: WeightState) -> tuple[Flow, WeightState]:
         low, high = jnp.array([bounds[name] for name in flow.names], flow.raw.dtype).T
-        mean = jnp.ravel(_per_reward(flow).mean)
+        stats = _per_reward(flow)
+        mean, count = jnp.ravel(stats.mean), jnp.ravel(stats.count)
         saturation = jnp.clip((mean - low) / (high - low), 0, 1)
-        base, state = current_weights(weights, state, flow.names)
+        saturation = jnp.where(count > 0, saturation, 0)
+        base, state = current_weights(weights, state, flow.names, flow)
         current = base.astype(mean.dtype) * (1 - saturation) ** gamma
         return apply_weights(flow, current), state
 
-    return AdvantageTransform(init, update)
+    about = named("weigh_by_saturation", bounds=bounds, weights=weights, gamma=gamma)
+    return AdvantageTransform(init, update, about)
 
 
 def weigh_by_variation(weights: Weights = None, *, eps: float = 1e-8) -> AdvantageTransform:
@@ -57,6 +62,7 @@ def weigh_by_variation(weights: Weights = None, *, eps: float = 1e-8) -> Advanta
 
     A reward that still varies relative to its mean gains weight. The coefficient of variation needs
     rewards of one sign: the authors' code shifts correctness by +3 to make it positive.
+    K counts the rewards that anybody has in the batch; one that nobody has leaves the others alone.
     """
 
     def init(names: tuple[str, ...]) -> WeightState:
@@ -69,14 +75,16 @@ def weigh_by_variation(weights: Weights = None, *, eps: float = 1e-8) -> Advanta
         largest = jnp.max(variation)
         unit = variation / jnp.where(largest > 0, largest, 1)
         share = unit / (jnp.sum(unit) + eps / jnp.where(largest > 0, largest, 1))
-        base, state = current_weights(weights, state, flow.names)
-        current = base.astype(share.dtype) * len(flow.names) * share
+        base, state = current_weights(weights, state, flow.names, flow)
+        measured = jnp.sum(jnp.ravel(stats.count) > 0, dtype=share.dtype)
+        current = base.astype(share.dtype) * measured * share
         return apply_weights(flow, current), state
 
-    return AdvantageTransform(init, update)
+    return AdvantageTransform(init, update, named("weigh_by_variation", weights=weights, eps=eps))
 
 
 def _per_reward(flow: Flow) -> BatchStatistics:
-    """Batch mean and standard deviation of every raw reward."""
+    """Batch mean and standard deviation of every raw reward; 0 where it varies by noise alone."""
     axes = (0, 1) + tuple(range(3, flow.raw.ndim))
-    return batch_statistics(flow.raw, flow.raw_valid, axes=axes)
+    noise = raw_noise(flow.raw, flow.raw_valid, flow.resolution, flow.unit)
+    return batch_statistics(flow.raw, flow.raw_valid, axes=axes, noise=noise.floor)

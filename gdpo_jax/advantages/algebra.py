@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gdpo_jax.advantages.descriptions import describe
 from gdpo_jax.advantages.diagnostics import advantage_metrics, reward_metrics
 from gdpo_jax.advantages.records import (
+    LARGEST_REWARD,
     Advantages,
     AdvantageTransform,
     AnyArray,
@@ -16,15 +18,14 @@ from gdpo_jax.advantages.records import (
     RewardBatch,
     statistics_dtype,
 )
+from gdpo_jax.advantages.resolution import per_reward, raw_noise
 from gdpo_jax.advantages.statistics import group_statistics
 from gdpo_jax.errors import UserError
-
-LARGEST_REWARD = 2.0**100
 
 
 def chain(*transforms: AdvantageTransform) -> AdvantageTransform:
     """The transforms one after the other; a chain is itself a transform, its state the tuple of
-    their states.
+    their states, its description the list of theirs.
     """
 
     def init(names: tuple[str, ...]) -> tuple[Any, ...]:
@@ -42,7 +43,7 @@ def chain(*transforms: AdvantageTransform) -> AdvantageTransform:
             states.append(own)
         return flow, tuple(states)
 
-    return AdvantageTransform(init, update)
+    return AdvantageTransform(init, update, {"chain": describe(transforms)})
 
 
 def start_flow(
@@ -53,18 +54,16 @@ def start_flow(
     """The flow at the head of a chain: statistics dtype, zeros under invalid entries (the mask is
     never NaN), sizes of at most 2^100, so that no sum over a batch overflows.
     """
-    if rewards.values.shape[2] != len(rewards.names):
-        raise UserError(
-            f"{rewards.values.shape[2]} rewards of shape {rewards.values.shape} "
-            f"but {len(rewards.names)} names {list(rewards.names)}"
-        )
+    _check_shapes(rewards, lengths, penalty)
     values, valid = jnp.asarray(rewards.values), jnp.asarray(rewards.valid)
     shape, items = values.shape[:2], values.shape[3:]
     members = jnp.ones(shape, bool)
     if rewards.sample_valid is not None:
         members = jnp.asarray(rewards.sample_valid)
         valid = valid & members.reshape(shape + (1,) * (values.ndim - 2))
-    values = jnp.where(valid, values, 0).astype(statistics_dtype(values.dtype))
+    dtype = statistics_dtype(values.dtype)
+    narrow = values.dtype if jnp.issubdtype(values.dtype, jnp.floating) else dtype
+    values = jnp.where(valid, values, 0).astype(dtype)
     values = jnp.clip(values, -LARGEST_REWARD, LARGEST_REWARD)
     lengths, penalty = (
         None if x is None else jnp.asarray(x).astype(values.dtype) for x in (lengths, penalty)
@@ -84,7 +83,34 @@ def start_flow(
         trace={},
         names=rewards.names,
         combined=False,
+        centred=False,
+        resolution=per_reward(None, rewards.names),
+        unit=float(max(jnp.finfo(narrow).eps, jnp.finfo(dtype).eps)),
     )
+
+
+def _check_shapes(rewards: RewardBatch, lengths: Any, penalty: Any) -> None:
+    """Raises UserError for arrays that do not belong to one batch; nothing may be broadcast."""
+    shape, names = rewards.values.shape, list(rewards.names)
+    if len(shape) not in (3, 4) or shape[2] != len(names):
+        raise UserError(
+            f"rewards of shape {shape} do not fit the {len(names)} names {names}; expected "
+            f"[prompts, samples, {len(names)}] or [prompts, samples, {len(names)}, ranks]"
+        )
+    samples, items = shape[:2], (*shape[:2], *shape[3:])
+    legal = {
+        "valid": (rewards.valid, (shape,)),
+        "sample_valid": (rewards.sample_valid, (samples,)),
+        "lengths": (lengths, (samples, items)),
+        "penalty": (penalty, (samples, items)),
+    }
+    for name, (array, shapes) in legal.items():
+        if array is not None and jnp.shape(array) not in shapes:
+            expected = " or ".join(str(s) for s in dict.fromkeys(shapes))
+            raise UserError(
+                f"{name} has shape {jnp.shape(array)}; for rewards of shape {shape} it must be "
+                f"{expected}"
+            )
 
 
 def compute_advantages(
@@ -104,7 +130,8 @@ def compute_advantages(
     alone.
     penalty: `[B, G]` or `[B, G, R]`, for a chain with `subtract_penalty` (KL in the reward).
     Returns the advantages (no gradient flows through them), the next state, and scalar metrics.
-    Raises UserError if the transform never combines the rewards.
+    Raises UserError for arrays of shapes that do not belong together, and if the transform never
+    combines the rewards.
     """
     flow, state = transform.update(start_flow(rewards, lengths, penalty), state)
     if not flow.combined:
@@ -112,7 +139,8 @@ def compute_advantages(
             "the transform ends with one advantage per reward; put combine() into the chain"
         )
     values = jax.lax.stop_gradient(jnp.where(flow.valid, flow.values, 0))
-    metrics = reward_metrics(flow.raw, flow.raw_valid, flow.names)
+    noise = raw_noise(flow.raw, flow.raw_valid, flow.resolution, flow.unit)
+    metrics = reward_metrics(flow.raw, flow.raw_valid, flow.names, noise.floor)
     metrics |= advantage_metrics(values, flow.valid) | flow.metrics
     return Advantages(values=values, valid=flow.valid), state, metrics
 
@@ -133,10 +161,10 @@ def per_sample_diagnostics(
     "sum": `[B, G, *R]` their sum, before any normalisation of it (GDPO eq. 5/7).
     "sum_valid": which sums have a vote. "advantages": `[B, G, *R]` the outcome.
     """
-    flow = start_flow(rewards, lengths, penalty)
-    stats = group_statistics(flow.values, flow.valid)
+    flow, _ = transform.update(start_flow(rewards, lengths, penalty), state)
+    noise = raw_noise(flow.raw, flow.raw_valid, flow.resolution, flow.unit)
+    stats = group_statistics(flow.raw, flow.raw_valid, noise=noise.floor)
     z = stats.deviation / jnp.where(stats.live, stats.std, 1)
-    flow, _ = transform.update(flow, state)
     advantages = jnp.where(flow.valid, flow.values, 0)
     return {"z": z, **flow.trace, "advantages": advantages}
 

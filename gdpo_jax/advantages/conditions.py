@@ -5,6 +5,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
+from gdpo_jax.advantages.descriptions import named
 from gdpo_jax.advantages.records import AdvantageTransform, Flow, stateless
 from gdpo_jax.advantages.stages import REWARD_AXIS
 from gdpo_jax.errors import UserError
@@ -45,4 +46,5 @@ def condition(
             valid=flow.valid & (voting | ~is_target),
         )
 
-    return stateless(update)
+    about = named("condition", name=name, on=on, at_least=at_least, otherwise=otherwise)
+    return stateless(update, about)

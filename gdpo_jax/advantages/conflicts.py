@@ -6,6 +6,7 @@ from typing import Literal
 import jax.numpy as jnp
 
 from gdpo_jax.advantages.algebra import with_metrics
+from gdpo_jax.advantages.descriptions import named
 from gdpo_jax.advantages.records import AdvantageTransform, Flow, stateless
 from gdpo_jax.advantages.stages import REWARD_AXIS
 from gdpo_jax.errors import UserError
@@ -50,4 +51,4 @@ def drop_conflicts(
             valid=flow.valid & kept,
         )
 
-    return stateless(update)
+    return stateless(update, named("drop_conflicts", mode=mode, tau=tau, keep_ratio=keep_ratio))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gdpo_jax.advantages.algebra import with_metrics
+from gdpo_jax.advantages.descriptions import named
 from gdpo_jax.advantages.records import AdvantageTransform, Flow
 from gdpo_jax.advantages.statistics import batch_statistics
 from gdpo_jax.advantages.weights import (
@@ -40,7 +41,8 @@ def lagrangian(
 
     The columns named in `thresholds` hold costs (indicators of a violation); the others are rewards
     with `weights`. After the batch, `lam_k <- clip(lam_k + step_size (mean cost_k - threshold_k),
-    0, highest)`: a constraint that holds loses its weight, one that is violated gains it. This is
+    0, highest)`: a constraint that holds loses its weight, one that is violated gains it, and one
+    that nobody measured in the batch keeps it. This is
     GDPO eq. 7 with learned weights, so the multipliers act on z-scores: put it after
     group_normalize(). The paper's dual step size is not known; there is no default.
     Logs "constraint/{name}/multiplier" and "constraint/{name}/rate".
@@ -65,11 +67,13 @@ def lagrangian(
 
     def update(flow: Flow, state: LagrangianState) -> tuple[Flow, LagrangianState]:
         axes = (0, 1) + tuple(range(3, flow.raw.ndim))
-        rate = jnp.ravel(batch_statistics(flow.raw, flow.raw_valid, axes=axes).mean)
-        rate = rate.astype(state.multipliers.dtype)
+        stats = batch_statistics(flow.raw, flow.raw_valid, axes=axes)
+        rate = jnp.ravel(stats.mean).astype(state.multipliers.dtype)
+        measured = jnp.ravel(stats.count) > 0
         is_cost = jnp.array([name in thresholds for name in flow.names])
         limit = jnp.array([thresholds.get(name, 0.0) for name in flow.names], rate.dtype)
         moved = jnp.clip(state.multipliers + step_size * (rate - limit), 0, highest)
+        moved = jnp.where(measured, moved, state.multipliers)
         metrics = {}
         for k, name in enumerate(flow.names):
             if name in thresholds:
@@ -77,10 +81,18 @@ def lagrangian(
                 metrics[f"constraint/{name}/rate"] = rate[k]
         flow = with_metrics(flow, metrics)
         rewards = tuple(name for name in flow.names if name not in thresholds)
-        own, weight_state = current_weights(weights, state.weights, rewards)
+        own, weight_state = current_weights(weights, state.weights, rewards, flow)
         places = jnp.array([flow.names.index(name) for name in rewards])
         spread = jnp.zeros_like(state.multipliers).at[places].set(own.astype(jnp.float32))
         flow = apply_weights(flow, spread - state.multipliers)
         return flow, LagrangianState(weight_state, jnp.where(is_cost, moved, 0))
 
-    return AdvantageTransform(init, update)
+    about = named(
+        "lagrangian",
+        thresholds=thresholds,
+        step_size=step_size,
+        weights=weights,
+        initial=initial,
+        highest=highest,
+    )
+    return AdvantageTransform(init, update, about)

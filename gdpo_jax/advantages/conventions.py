@@ -18,6 +18,8 @@ class Convention:
     statistics of the other members.
     lone: a group of one gives "zero" or keeps its "raw" reward. single_reward: with K = 1, "gdpo"
     still normalises over the batch, "grpo" does not.
+    resolution: differences of a reward that are no signal, None for 8 units in the last place, 0
+    for none: the peers leave noise to their eps.
     """
 
     group_eps: float = 0.0
@@ -29,11 +31,13 @@ class Convention:
     leave_one_out: bool = False
     lone: str = "zero"
     single_reward: str = "gdpo"
+    resolution: float | None = 0.0
 
 
 CONVENTIONS: dict[str, Convention] = {
-    # arXiv 2601.05242: no eps in eq. 4, an eps without a value in eq. 6.
-    "paper": Convention(),
+    # arXiv 2601.05242: no eps in eq. 4, an eps without a value in eq. 6. It does not speak of
+    # rounding; resolution=0 is its letter.
+    "paper": Convention(resolution=None),
     # huggingface/trl grpo_trainer.py, multi_objective_aggregation="normalize_then_sum".
     "trl": Convention(group_eps=1e-4, batch_eps=1e-4),
     # verl-project/verl core_algos.py.

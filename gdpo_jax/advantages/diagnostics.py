@@ -16,19 +16,22 @@ CONFLICT_TOLERANCE = 1e-6
 
 
 def reward_metrics(
-    raw: Float[Array, "B G K *R"], valid: Bool[Array, "B G K *R"], names: tuple[str, ...]
+    raw: Float[Array, "B G K *R"],
+    valid: Bool[Array, "B G K *R"],
+    names: tuple[str, ...],
+    noise: Float[Array, "B 1 K *R"],
 ) -> dict[str, Array]:
     """Per reward: mean, std, min, max, missing and zero-variance fractions; and groups with no
     signal at all.
 
-    "reward/{name}/zero_variance_fraction": share of groups (of group-ranks) with a vote whose
-    values are equal.
+    "reward/{name}/zero_variance_fraction": share of groups (of group-ranks) with a valid value
+    whose values differ by no more than `noise`.
     "zero_variance_fraction": share of groups in which every reward is degenerate, the only groups
     that carry no GDPO signal.
     """
     axes = (0, 1) + tuple(range(3, raw.ndim))
     stats = batch_statistics(raw, valid, axes=axes)
-    groups = group_statistics(raw, valid)
+    groups = group_statistics(raw, valid, noise=noise)
     low = jnp.min(jnp.where(valid, raw, jnp.inf), axis=axes)
     high = jnp.max(jnp.where(valid, raw, -jnp.inf), axis=axes)
     voted = groups.count > 0

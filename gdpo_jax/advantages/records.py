@@ -5,6 +5,7 @@ rewards, and `*R` is either nothing or the ranks of a list (per-item rewards).
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,7 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from gdpo_jax.advantages.descriptions import describe
 from gdpo_jax.errors import UserError
+
+# Sizes beyond it count as it, so that no sum over a batch overflows.
+LARGEST_REWARD = 2.0**100
+# The default resolution of a reward, in units in the last place of a group's largest value.
+UNITS = 8.0
+# Differences below it are not worth a warning: nobody designs a reward of that size, and noise has
+# it.
+_NOTABLE = 1e-4
 
 T = TypeVar("T")
 AnyArray = Array | np.ndarray
@@ -78,7 +88,7 @@ class Advantages:
     valid: Bool[AnyArray, "B G *R"]
 
 
-@record(static=("names", "combined"))
+@record(static=("names", "combined", "centred", "resolution", "unit"))
 class Flow:
     """What the transforms hand on.
 
@@ -87,11 +97,15 @@ class Flow:
     adaptive weights).
     lengths: tokens per completion `[B, G, *R]`, or None; needed only by whitening over tokens.
     penalty: `[B, G, *R]` to be taken off the sum, or None; needed only by `subtract_penalty`.
-    noise: `[B, 1, *R]` rounding error of a combined sum; differences at or below it are not signal.
+    noise: `[B, 1, K, *R]`, and `[B, 1, *R]` once combined: how far two values of a group may differ
+    by rounding alone; None while nothing has been measured.
     members: `[B, G, *R]` the samples that are in at all, with or without a reward.
     metrics: scalars with stable names. trace: arrays worth looking at ("components", "sum",
     "sum_valid").
     names: the K reward names. combined: whether the reward axis is gone.
+    centred: whether the values are relative to their group, so that 0 is neutral there.
+    resolution: per reward, the difference of raw rewards that is no signal yet; None for the
+    default. unit: spacing at 1 of the dtype in which the rewards came.
     """
 
     values: Float[Array, "B G *rest"]
@@ -106,6 +120,9 @@ class Flow:
     trace: dict[str, Array]
     names: tuple[str, ...]
     combined: bool
+    centred: bool
+    resolution: tuple[float | None, ...]
+    unit: float
 
 
 class AdvantageTransform(NamedTuple):
@@ -114,18 +131,26 @@ class AdvantageTransform(NamedTuple):
     init: reward names -> state (a pytree of arrays; weights live here, never in the compiled
     function).
     update: (flow, state) -> (flow, state).
-    description: what a continued run compares (JSON-like); None leaves the name of `update`.
+    description: what is computed, as numbers, strings, lists and dicts: transforms that compute
+    different things have different ones. None for a pair written by hand, which is known by the
+    name of its `update`; see `describe`.
     """
 
     init: Callable[[tuple[str, ...]], Any]
     update: Callable[[Flow, Any], tuple[Flow, Any]]
     description: Any = None
 
+    def __hash__(self) -> int:
+        # A description holds dicts; transforms are static arguments of compiled functions.
+        return hash((self.init, self.update))
 
-def stateless(update: Callable[[Flow], Flow]) -> AdvantageTransform:
-    """A transform that remembers nothing."""
+
+def stateless(update: Callable[[Flow], Flow], description: Any = None) -> AdvantageTransform:
+    """A transform that remembers nothing. Without a description it is described by `update`."""
     return AdvantageTransform(
-        init=lambda names: (), update=lambda flow, state: (update(flow), state)
+        init=lambda names: (),
+        update=lambda flow, state: (update(flow), state),
+        description=describe(update) if description is None else description,
     )
 
 
@@ -141,6 +166,8 @@ def reward_batch(
 
     values: `[B, G, K]` or `[B, G, K, R]`. valid: same shape, or None. sample_valid: `[B, G]`, or
     None.
+    float64 becomes float32 unless JAX has float64 enabled. Warns if float32 is too coarse for a
+    reward: differences of 1e-4 or more that are below 8 units in its last place.
     Raises UserError for a wrong rank or shape, something that is no number, a number of names that
     is not K, a name given twice, or an infinity at a valid place.
     """
@@ -149,8 +176,8 @@ def reward_batch(
         raise UserError(f"reward names must differ, and be at least one; got {list(names)}")
     try:
         values = np.asarray(values)
-        if not np.issubdtype(values.dtype, np.floating):
-            values = values.astype(np.float32)
+        if not jnp.issubdtype(values.dtype, jnp.floating):
+            values = values.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise UserError(
             f"rewards must be numbers, NaN or None, all groups of one size: {error}"
@@ -173,7 +200,34 @@ def reward_batch(
             f"reward {names[reward]!r} is infinite at prompt {prompt}, sample {sample}; "
             "return a finite number, or None for a missing one"
         )
+    if values.dtype.itemsize > jax.dtypes.canonicalize_dtype(np.float64).itemsize:
+        values = _narrowed(values, present, names)
     return RewardBatch(values=values, valid=present, names=names, sample_valid=sample_valid)
+
+
+def _narrowed(values: np.ndarray, present: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    """The rewards in float32, with a warning that names those whose differences it loses."""
+    x = np.where(present, np.clip(values, -LARGEST_REWARD, LARGEST_REWARD), 0)
+    largest = np.max(np.abs(x), axis=1)
+    low, high = (
+        edge(np.where(present, x, sign * np.inf), axis=1)
+        for edge, sign in ((np.min, 1), (np.max, -1))
+    )
+    spread = np.where(present.any(axis=1), high - low, 0)
+    finest = UNITS * np.finfo(np.float32).eps * largest
+    lost = (
+        (spread >= _NOTABLE) & (spread <= finest) & (spread > UNITS * np.finfo(float).eps * largest)
+    )
+    lost = lost.any(axis=tuple(axis for axis in range(lost.ndim) if axis != 1))
+    if lost.any():
+        lossy = [name for name, is_lost in zip(names, lost, strict=True) if is_lost]
+        warnings.warn(
+            f"float32 cannot resolve the differences inside a group of reward {lossy}: the values "
+            "are too large for them, and the group will count as equal; subtract a constant from "
+            "the reward",
+            stacklevel=3,
+        )
+    return x.astype(np.float32)
 
 
 def _mask_of(name: str, mask: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from gdpo_jax.advantages.descriptions import named
 from gdpo_jax.advantages.records import AdvantageTransform, AnyArray, Flow, RewardBatch
 from gdpo_jax.errors import UserError
 
@@ -24,14 +25,25 @@ def append_reward(
     """One more reward column. With per-item rewards, `[B, G]` values stand at every item.
 
     KL in the reward, decoupled: `append_reward(rewards, "kl", -sequence_kl)` and a weight for it.
-    Samples that were masked stay masked.
-    Raises UserError if the name is taken.
+    Samples that were masked stay masked. Rewards and values of two dtypes become float32, or
+    float64 if that is enabled and one of them has it.
+    Raises UserError if the name is taken, or for values or valid of another shape.
     """
     if name in rewards.names:
         raise UserError(f"there is a reward {name!r} already; names: {list(rewards.names)}")
-    column = jnp.asarray(values).astype(rewards.values.dtype)
-    voters = jnp.isfinite(column) if valid is None else jnp.asarray(valid)
     shape = rewards.values.shape
+    for what, array in (("values", values), ("valid", valid)):
+        if array is not None and jnp.shape(array) not in (shape[:2], shape[:2] + shape[3:]):
+            raise UserError(
+                f"{what} of reward {name!r} have shape {jnp.shape(array)}; for rewards of shape "
+                f"{shape} they must be [B, G]" + (" or [B, G, ranks]" if shape[3:] else "")
+            )
+    columns, column = jnp.asarray(rewards.values), jnp.asarray(values)
+    if columns.dtype != column.dtype:
+        wide = jnp.float64 in (columns.dtype, column.dtype)
+        dtype = jnp.float64 if wide else jnp.float32
+        columns, column = columns.astype(dtype), column.astype(dtype)
+    voters = jnp.isfinite(column) if valid is None else jnp.asarray(valid)
     column, voters = (
         jnp.broadcast_to(_as_column(x, len(shape)), (*shape[:2], 1, *shape[3:]))
         for x in (column, voters)
@@ -39,7 +51,7 @@ def append_reward(
     if rewards.sample_valid is not None:
         voters = voters & _as_column(jnp.asarray(rewards.sample_valid), len(shape))
     return RewardBatch(
-        values=jnp.concatenate([jnp.asarray(rewards.values), column], axis=2),
+        values=jnp.concatenate([columns, column], axis=2),
         valid=jnp.concatenate([jnp.asarray(rewards.valid), voters], axis=2),
         names=(*rewards.names, name),
         sample_valid=rewards.sample_valid,
@@ -49,11 +61,18 @@ def append_reward(
 def mask_samples(
     rewards: RewardBatch, keep: Bool[AnyArray, "B"] | Bool[AnyArray, "B G"]
 ) -> RewardBatch:
-    """The batch in which samples (or whole groups) that are not kept have no vote and no advantage.
+    """The batch in which samples (or whole groups) that are not kept enter no statistics and get no
+    advantage.
 
-    Overlong filter (DAPO, arXiv 2503.14476): `mask_samples(rewards, finished)` takes the vote of
-    completions without a stop token; leaving them in and zeroing their loss mask lets them vote.
+    Overlong filter (DAPO, arXiv 2503.14476): `mask_samples(rewards, finished)` takes completions
+    without a stop token out; leaving them in and zeroing their loss mask keeps them in the
+    statistics.
+    Raises UserError for a mask of another shape.
     """
+    if jnp.shape(keep) not in (_samples(rewards), _samples(rewards)[:1]):
+        raise UserError(
+            f"keep has shape {jnp.shape(keep)}; it must be [B] or [B, G] = {_samples(rewards)}"
+        )
     keep = jnp.asarray(keep)
     keep = jnp.broadcast_to(keep.reshape(keep.shape + (1,) * (2 - keep.ndim)), _samples(rewards))
     if rewards.sample_valid is not None:
@@ -106,7 +125,7 @@ def subtract_penalty(coefficient: float) -> AdvantageTransform:
         noise = noise if flow.noise is None else noise + flow.noise
         return dataclasses.replace(flow, values=values, noise=noise), state
 
-    return AdvantageTransform(init, update)
+    return AdvantageTransform(init, update, named("subtract_penalty", coefficient=coefficient))
 
 
 def _samples(rewards: RewardBatch) -> tuple[int, int]:

@@ -22,6 +22,8 @@ _BIG, _SMALL, _SCALE = 2.0**40, 2.0**-40, 2.0**80
 # A corrected sum of squares below this share of the uncorrected one is the rounding error of the
 # mean.
 _EQUAL_SHARE = 1e-2
+# Values spread evenly over a range of r have a standard deviation of 0.29 r.
+_NOISE_SHARE = 0.25
 
 
 class GroupStatistics(NamedTuple):
@@ -92,19 +94,23 @@ def batch_statistics(
     *,
     axes: tuple[int, ...],
     weights: Float[Array, "B G *rest"] | None = None,
+    noise: Float[Array, "B 1 *rest"] | None = None,
     ddof: int = 1,
 ) -> BatchStatistics:
     """Statistics over `axes` (axis 0 among them), two reductions over the prompt axis in all.
 
-    The count is stacked with the sum, and the four sums of the second pass are stacked too, so that
-    a batch sharded over prompts needs exactly two all-reduces. `weights` are non-negative vote
-    sizes (tokens).
+    The sums of each pass are stacked, so that a batch sharded over prompts needs exactly two
+    all-reduces. `weights` are non-negative vote sizes (tokens).
+    noise: differences in each group that are no signal. A standard deviation of at most a quarter
+    of their mean counts as zero: the range of a batch, which would decide it sharply, costs one
+    more all-reduce.
     """
     dtype = statistics_dtype(values.dtype)
     x = jnp.where(valid, values, 0).astype(dtype)
     votes = valid.astype(dtype) if weights is None else jnp.where(valid, weights, 0).astype(dtype)
 
-    total, count = _sums((x * votes, votes), axes)
+    floors = jnp.zeros_like(x) if noise is None else jnp.where(valid, noise, 0)
+    total, count, floor = _sums((x * votes, votes, floors * votes), axes)
     first_mean = total / jnp.where(count > 0, count, 1)
 
     deviation = jnp.where(valid, x - first_mean, 0)
@@ -140,6 +146,7 @@ def batch_statistics(
     std = jnp.where(
         (share > _EQUAL_SHARE) & (count > ddof), std * jnp.sqrt(jnp.maximum(share, 0)), 0
     )
+    std = jnp.where(std > _NOISE_SHARE * floor / jnp.where(count > 0, count, 1), std, 0)
     # Group-normalised values have mean zero; what rounding leaves of it must not move dead groups.
     mean = first_mean + shift
     centred = jnp.abs(mean) <= 8 * jnp.finfo(dtype).eps * std
@@ -147,14 +154,33 @@ def batch_statistics(
     return BatchStatistics(jnp.where(centred, 0, mean), std, count, deviation)
 
 
-def rounding_of_sums(terms: Float[Array, "B G K *R"]) -> Float[Array, "B 1 *R"]:
-    """The rounding error that sums over axis 2 can have, one bound per group (and rank).
+def from_lowest(
+    values: Float[Array, "B G *rest"],
+    valid: Bool[Array, "B G *rest"],
+    noise: Float[Array, "B 1 *rest"],
+) -> tuple[Float[Array, "B 1 *rest"], Float[Array, "B G *rest"]]:
+    """The lowest valid value of each group (0 without one), and how far each member is above it.
 
-    `K eps max_g sum_k |terms|`: what two sums of a group must differ by to be different at all.
+    A member without a valid value is as far above it as the valid ones are on average: it differs
+    from them by nothing. A group whose range is at most `noise` has no differences.
+    The subtraction is exact for neighbouring numbers of any size.
     """
-    size = jnp.sum(jnp.abs(terms), axis=2)
-    rounding = terms.shape[2] * jnp.finfo(terms.dtype).eps
-    return rounding * jnp.max(size, axis=GROUP_AXIS, keepdims=True)
+    x = jnp.where(valid, values, 0)
+    count = jnp.sum(valid, axis=GROUP_AXIS, keepdims=True, dtype=values.dtype)
+    low = jnp.min(jnp.where(valid, x, jnp.inf), axis=GROUP_AXIS, keepdims=True)
+    low = jnp.where(count > 0, low, 0)
+    rise = jnp.where(valid, x - low, 0)
+    floor = jnp.maximum(noise, jnp.finfo(values.dtype).tiny)
+    rise = jnp.where(jnp.max(rise, axis=GROUP_AXIS, keepdims=True) > floor, rise, 0)
+    mean = jnp.sum(rise, axis=GROUP_AXIS, keepdims=True) / jnp.maximum(count, 1)
+    return low, jnp.where(valid, rise, mean)
+
+
+def largest_size(
+    values: Float[Array, "B G *rest"], valid: Bool[Array, "B G *rest"]
+) -> Float[Array, "B 1 *rest"]:
+    """The largest absolute value among the valid members of each group."""
+    return jnp.max(jnp.where(valid, jnp.abs(values), 0), axis=GROUP_AXIS, keepdims=True)
 
 
 def _sums(terms: tuple[Array, ...], axes: tuple[int, ...]) -> tuple[Array, ...]:

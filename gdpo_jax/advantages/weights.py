@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gdpo_jax.advantages.algebra import with_metrics
+from gdpo_jax.advantages.descriptions import named
 from gdpo_jax.advantages.records import AdvantageTransform, AnyArray, Flow
 from gdpo_jax.advantages.statistics import batch_statistics
 from gdpo_jax.errors import UserError
@@ -27,7 +28,7 @@ class FixedWeights(NamedTuple):
 
 
 class ScheduledWeights(NamedTuple):
-    """State of `weigh` with schedules: the number of updates so far."""
+    """State of `weigh` with schedules: the number of batches so far that had any reward."""
 
     step: Int[Array, ""]
 
@@ -48,10 +49,10 @@ def weigh(weights: Weights = None) -> AdvantageTransform:
         return init_weights(weights, names)
 
     def update(flow: Flow, state: WeightState) -> tuple[Flow, WeightState]:
-        current, state = current_weights(weights, state, flow.names)
+        current, state = current_weights(weights, state, flow.names, flow)
         return apply_weights(flow, current), state
 
-    return AdvantageTransform(init, update)
+    return AdvantageTransform(init, update, named("weigh", weights=weights))
 
 
 def init_weights(weights: Weights, names: tuple[str, ...]) -> WeightState:
@@ -62,13 +63,14 @@ def init_weights(weights: Weights, names: tuple[str, ...]) -> WeightState:
 
 
 def current_weights(
-    weights: Weights, state: WeightState, names: tuple[str, ...]
+    weights: Weights, state: WeightState, names: tuple[str, ...], flow: Flow
 ) -> tuple[Float[Array, "K"], WeightState]:
-    """The weights in force and the next state: numbers come from the state, schedules from
-    `weights` at its step.
+    """The weights of the rewards `names` in force and the next state: numbers come from the state,
+    schedules from `weights` at its step, which a batch without any reward does not move.
     """
     if isinstance(state, ScheduledWeights):
-        return _scheduled(weights, state.step, names), ScheduledWeights(step=state.step + 1)
+        step = state.step + jnp.any(flow.raw_valid).astype(state.step.dtype)
+        return _scheduled(weights, state.step, names), ScheduledWeights(step=step)
     return state.weights, state
 
 
@@ -90,7 +92,9 @@ def apply_weights(flow: Flow, weights: Float[Array, "K"]) -> Flow:
     metrics["reward_sum/mean"] = jnp.ravel(stats.mean)[0]
     metrics["reward_sum/std"] = jnp.ravel(stats.std)[0]
     flow = with_metrics(flow, metrics)
-    return dataclasses.replace(flow, values=flow.values * along_rewards(weights, flow.values.ndim))
+    factors = along_rewards(weights, flow.values.ndim)
+    noise = None if flow.noise is None else flow.noise * jnp.abs(factors)
+    return dataclasses.replace(flow, values=flow.values * factors, noise=noise)
 
 
 def along_rewards(weights: Float[Array, "K"], ndim: int) -> Float[Array, "1 1 K *ones"]:

@@ -49,6 +49,23 @@ def weighted_sum(terms, weights=1.0):
     return np.where(np.isnan(terms).all(axis=2), np.nan, total)
 
 
+def filled(values):
+    """A missing reward is the mean of its group, unless the sample has no reward at all."""
+    out = values.copy()
+    for (b, r), k in itertools.product(places(values), range(values.shape[2])):
+        column = values[b, :, k, r]
+        some = ~np.isnan(values[b, :, :, r]).all(axis=1)
+        if not np.isnan(column).all():
+            out[b, np.isnan(column) & some, k, r] = np.nanmean(column)
+    return out
+
+
+def leave_one_out_each(values):
+    """Every reward against the other samples that have it."""
+    columns = [leave_one_out(values[:, :, k]) for k in range(values.shape[2])]
+    return np.stack(columns, axis=2)
+
+
 def centre(sums):
     """Each sum minus the mean of its group; 0 for a group of one."""
     out = np.where(np.isnan(sums), np.nan, 0.0)

@@ -7,6 +7,7 @@ import pytest
 
 from gdpo_jax.advantages import (
     ESTIMATORS,
+    batch_center,
     batch_normalize,
     chain,
     clip,
@@ -51,6 +52,10 @@ GATED = {
 
 
 def summed(v):
+    return plain.weighted_sum(plain.filled(v), W)
+
+
+def zero_filled(v):
     return plain.weighted_sum(v, W)
 
 
@@ -72,7 +77,9 @@ CASES = {
     "grpo, none": (grpo(W, scale="none"), lambda v, n: plain.centre(summed(v))),
     "rank_grpo": (rank_grpo(W), lambda v, n: plain.normalise(summed(v))),
     "dr_grpo": (dr_grpo(W), lambda v, n: plain.centre(summed(v))),
-    "rloo": (rloo(W), lambda v, n: plain.leave_one_out(summed(v))),
+    "grpo, zero": (grpo(W, missing="zero"), lambda v, n: plain.normalise(zero_filled(v))),
+    "rloo": (rloo(W), lambda v, n: plain.weighted_sum(plain.leave_one_out_each(v), W)),
+    "rloo, zero": (rloo(W, missing="zero"), lambda v, n: plain.leave_one_out(zero_filled(v))),
     "reinforce_pp": (reinforce_pp(W), lambda v, n: plain.whiten(summed(v))),
     "reinforce_pp, group": (
         reinforce_pp(W, baseline="group"),
@@ -181,8 +188,11 @@ COMPOSITIONS = {
     ),
     "rank_grpo": (rank_grpo(W), chain(weigh(W), combine(), group_normalize())),
     "dr_grpo": (dr_grpo(W), chain(weigh(W), combine(), group_center())),
-    "rloo": (rloo(W), chain(weigh(W), combine(), leave_one_out())),
-    "reinforce_pp": (reinforce_pp(W), chain(weigh(W), combine(), batch_normalize())),
+    "rloo": (rloo(W), chain(weigh(W), leave_one_out(), combine())),
+    "reinforce_pp": (
+        reinforce_pp(W),
+        chain(weigh(W), batch_center(), combine(), batch_normalize()),
+    ),
     "reinforce_pp, group": (
         reinforce_pp(W, baseline="group"),
         chain(weigh(W), combine(), group_center(), batch_normalize()),
