@@ -31,6 +31,9 @@ class LoraConfig:
     targets: tuple[str, ...] = tuple(INPUT_AXES)  # matrices of each layer
 
     def __post_init__(self):
+        # A list is what one writes first, and could not be hashed.
+        targets = (self.targets,) if isinstance(self.targets, str) else tuple(self.targets)
+        object.__setattr__(self, "targets", targets)
         if self.rank < 1:
             raise UserError(f"lora rank must be at least 1, got {self.rank}")
         unknown = [target for target in self.targets if target not in INPUT_AXES]
