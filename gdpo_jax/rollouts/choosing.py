@@ -1,13 +1,16 @@
-"""Drawing one token a row from logits: inverse CDF on two levels, top-p by a threshold, no sort.
+"""Drawing one token a row from logits: inverse CDF on two levels, cuts by a threshold, no sort.
 
 `N` rows, `V` tokens. Sorting or drawing V random numbers a row costs more than a small model's
 whole forward pass, so both are avoided: one uniform number a row selects a block of tokens by the
-sums of blocks, then a token inside it.
+sums of blocks, then a token inside it. Each cut keeps the tokens of largest weight, so it is a
+threshold on weights, and tokens of equal weight at the threshold are kept together.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 BLOCK = 128
 
@@ -17,23 +20,37 @@ def choose_token(
     uniforms: Float[Array, "N"],
     *,
     temperature: float,
-    top_p: float,
-) -> tuple[Int[Array, "N"], Float[Array, "N"]]:
-    """A token a row, and its log-probability at `temperature` before the top-p cut, in float32.
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+) -> tuple[Int[Array, "N"], Float[Array, "N"], Float[Array, "N"] | None]:
+    """A token a row and two log-probabilities of it in float32: of the distribution at
+    `temperature`, and of what the cuts leave of it, which is drawn from; None without a cut.
 
-    temperature 0 takes the largest logit (the first of equals) and its log-probability at 1.
+    Cuts apply in this order, each to what the one before has left: `keep_top_k` (0: off),
+    `keep_top_p` (1: off), `keep_min_p` (0: off), as in Hugging Face transformers.
+    temperature 0 takes the largest logit (the first of equals) and its log-probability at 1; cuts
+    have no part in it.
     """
     logits = logits.astype(jnp.float32)
     scaled = logits if temperature == 0 else logits / temperature
     weights = jnp.exp(scaled - scaled.max(axis=-1, keepdims=True))
     total = weights.sum(axis=-1)
+    kept = weights
     if temperature == 0:
         tokens = jnp.argmax(logits, axis=-1)
     else:
-        kept = weights if top_p == 1 else keep_top_p(weights, top_p)
+        if 0 < top_k < logits.shape[-1]:
+            kept = keep_top_k(kept, top_k)
+        if top_p < 1:
+            kept = keep_top_p(kept, top_p)
+        if min_p > 0:
+            kept = keep_min_p(kept, min_p)
         tokens = inverse_cdf(kept, uniforms)
-    chosen = jnp.take_along_axis(scaled, tokens[:, None], axis=-1)[:, 0]
-    return tokens.astype(jnp.int32), chosen - scaled.max(axis=-1) - jnp.log(total)
+    chosen = jnp.take_along_axis(scaled, tokens[:, None], axis=-1)[:, 0] - scaled.max(axis=-1)
+    cut = temperature > 0 and (top_k > 0 or top_p < 1 or min_p > 0)
+    sampled = chosen - jnp.log(kept.sum(axis=-1)) if cut else None
+    return tokens.astype(jnp.int32), chosen - jnp.log(total), sampled
 
 
 def inverse_cdf(weights: Float[Array, "N V"], uniforms: Float[Array, "N"]) -> Int[Array, "N"]:
@@ -67,20 +84,47 @@ def _first_above(
     return index, target - before
 
 
+def keep_top_k(weights: Float[Array, "N V"], top_k: int) -> Float[Array, "N V"]:
+    """Zero weights but for the `top_k` largest, and those equal to the least of them."""
+    return _keep_largest(
+        weights, lambda kept: kept.sum(axis=-1), jnp.full(weights.shape[:-1], top_k)
+    )
+
+
 def keep_top_p(weights: Float[Array, "N V"], top_p: float) -> Float[Array, "N V"]:
-    """Zero weights below the largest threshold that keeps `top_p` of the sum (arXiv 1904.09751).
+    """Zero weights but for the smallest set that holds `top_p` of their sum (arXiv 1904.09751), and
+    those equal to the least of it.
+    """
+    return _keep_largest(
+        weights,
+        lambda kept: jnp.where(kept, weights, 0.0).sum(axis=-1),
+        top_p * weights.sum(axis=-1),
+    )
+
+
+def keep_min_p(weights: Float[Array, "N V"], min_p: float) -> Float[Array, "N V"]:
+    """Zero weights below `min_p` of the largest (arXiv 2407.01082)."""
+    lowest = min_p * weights.max(axis=-1, keepdims=True)
+    return jnp.where(weights >= lowest, weights, 0.0)
+
+
+def _keep_largest(
+    weights: Float[Array, "N V"],
+    measure: Callable[[Bool[Array, "N V"]], Array],
+    enough: Array,
+) -> Float[Array, "N V"]:
+    """Zero weights below the largest threshold that leaves `enough` by `measure`.
 
     Non-negative floats order as their bit patterns do, so bisection over 31 bits finds the
-    threshold exactly; tokens of equal weight at the threshold are kept together.
+    threshold exactly.
     """
     bits = jax.lax.bitcast_convert_type(weights, jnp.int32)
-    enough = top_p * weights.sum(axis=-1)
 
     def halve(_, bounds):
         low, high = bounds
         middle = low + (high - low) // 2
-        kept = jnp.where(bits >= middle[:, None], weights, 0.0).sum(axis=-1)
-        return jnp.where(kept >= enough, middle, low), jnp.where(kept >= enough, high, middle)
+        suffices = measure(bits >= middle[:, None]) >= enough
+        return jnp.where(suffices, middle, low), jnp.where(suffices, high, middle)
 
     # Keeping everything is enough by definition; nothing is above the largest weight.
     bounds = (jnp.zeros_like(bits[:, 0]), bits.max(axis=-1) + 1)

@@ -18,12 +18,16 @@ from gdpo_jax.policies.attention import KeyValues
 
 @chex.dataclass(frozen=True)
 class Results:
-    """What was drawn so far: tokens, mask and log-probs `[..., C]`, finished `[...]`."""
+    """What was drawn so far: tokens, mask and log-probs `[..., C]`, finished `[...]`.
+
+    sampled_log_probs: of the distribution after cuts; None without a cut.
+    """
 
     tokens: Int[Array, "*N C"]
     mask: Bool[Array, "*N C"]
     log_probs: Float[Array, "*N C"]
     finished: Bool[Array, "*N"]
+    sampled_log_probs: Float[Array, "*N C"] | None = None
 
 
 @chex.dataclass(frozen=True)

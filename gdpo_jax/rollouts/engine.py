@@ -19,13 +19,19 @@ from gdpo_jax.policies import (
     gather_weights,
     pin_rows,
 )
+from gdpo_jax.rollouts.checks import check_room, check_token_ids
 from gdpo_jax.rollouts.records import Rollout, SamplerConfig
 from gdpo_jax.rollouts.sampler import sample
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Draws completions with the given parameters; an outside server fits behind it as well."""
+    """Draws completions with the given parameters; an outside server fits behind it as well.
+
+    Arrays of a rollout are JAX or NumPy arrays. With several processes prompts are global arrays,
+    and the rollout's are to be global too: each process makes its own rows, and
+    `gdpo_jax.training.to_global` makes global arrays of them.
+    """
 
     def generate(
         self,
@@ -59,9 +65,13 @@ class JaxEngine:
         *,
         num_samples: int,
     ) -> Rollout:
-        """As the protocol says; the rollout's prompts are padded to a bucket."""
-        room = self.policy.config.max_positions - self.config.max_new_tokens
+        """As the protocol says; the rollout's prompts are padded to a bucket.
+
+        Raises UserError for prompts that leave no room for the completion.
+        """
         size = prompts.shape[1]
+        check_room(self.policy, [size], self.config.max_new_tokens)
+        room = self.policy.config.max_positions - self.config.max_new_tokens
         extra = max(0, min(padded_size(size, self.bucket), room) - size)
         pad = np.pad if isinstance(prompts, np.ndarray) else jnp.pad
         prompts = pad(prompts, ((0, 0), (0, extra)), constant_values=self.config.pad_id)
@@ -89,8 +99,9 @@ def jax_engine(
       that few programs compile; 1 leaves prompts as wide as they come.
     rules: the table by which the parameters lie on the mesh.
 
-    Raises UserError for a bucket below 1.
+    Raises UserError for a bucket below 1, and for stop or padding ids outside of the vocabulary.
     """
+    check_token_ids(policy, config)
     if bucket < 1:
         raise UserError(f"the prompt bucket must be at least 1, got {bucket}")
     return JaxEngine(policy, config, batch_sharding, bucket, rules)

@@ -19,6 +19,7 @@ from gdpo_jax.policies.attention import (
     remembering,
     within,
 )
+from gdpo_jax.rollouts.checks import check_room, check_token_ids
 from gdpo_jax.rollouts.choosing import choose_token
 from gdpo_jax.rollouts.compaction import (
     Results,
@@ -50,16 +51,15 @@ def sample(
     loop ends when every row has met a stop token.
 
     pieces: into how many equal ones the leading axis is cut over devices; unfinished rows move
-      together inside of each. Raises UserError if B does not divide by it, and for rows longer than
-      the policy's positions.
+      together inside of each. Raises UserError if B does not divide by it, for rows longer than
+      the policy's positions, and for stop or padding ids outside of its vocabulary.
     """
     batch, size = prompts.shape
     length = config.max_new_tokens
-    if size + length > policy.config.max_positions:
-        raise UserError(
-            f"prompt length {size} and max_new_tokens {length} exceed the policy's "
-            f"{policy.config.max_positions} positions"
-        )
+    check_token_ids(policy, config)
+    check_room(policy, [size], length)
+    if num_samples < 1:
+        raise UserError(f"num_samples must be at least 1, got {num_samples}")
     if batch % pieces:
         raise UserError(f"{batch} prompts do not divide into {pieces} pieces over devices")
     last, prompt_cache = prefill(policy, params, prompts, prompt_lengths)
@@ -69,7 +69,8 @@ def sample(
         prompt_lengths=prompt_lengths,
         prompt_caches=tuple(jax.tree.map(lambda x: x[i], prompt_cache) for i in depth),  # noqa: B023
     )
-    rows = empty_rows(row_uniforms(key, batch, num_samples, length), config.pad_id, pieces)
+    uniforms = row_uniforms(key, batch, num_samples, length)
+    rows = empty_rows(uniforms, config.pad_id, pieces, cuts=config.cuts)
     caches = tuple(
         empty_completion_cache(
             (batch, num_samples, length),
@@ -84,9 +85,15 @@ def sample(
         logits = policy.unembed(params, hidden.reshape(rows.token.size, -1))
         uniforms = jax.lax.dynamic_index_in_dim(rows.uniforms, step, axis=2, keepdims=False)
         drawn = choose_token(
-            logits, uniforms.reshape(-1), temperature=config.temperature, top_p=config.top_p
+            logits,
+            uniforms.reshape(-1),
+            temperature=config.temperature,
+            top_k=config.top_k,
+            top_p=config.top_p,
+            min_p=config.min_p,
         )
-        return recorded(rows, *(x.reshape(rows.token.shape) for x in drawn), step, config)
+        drawn = jax.tree.map(lambda x: x.reshape(rows.token.shape), drawn)
+        return recorded(rows, *drawn, step, config)
 
     def advance(slots, rows, caches, step):
         position = jnp.broadcast_to(slots.prompt_lengths[:, None] + step - 1, rows.token.shape)
@@ -127,6 +134,7 @@ def sample(
         completions=results.tokens,
         mask=results.mask,
         log_probs=results.log_probs,
+        sampled_log_probs=results.sampled_log_probs,
         finished=results.finished,
     )
 
@@ -142,7 +150,9 @@ def stages(slots: int, width: int, config: SamplerConfig) -> list[tuple[int, int
     return shapes
 
 
-def empty_rows(uniforms: Float[Array, "B G C"], pad_id: int, pieces: int) -> Rows:
+def empty_rows(
+    uniforms: Float[Array, "B G C"], pad_id: int, pieces: int, *, cuts: bool = False
+) -> Rows:
     """All rows before their first token."""
     batch, samples, _ = uniforms.shape
     number = jnp.arange(batch // pieces * samples, dtype=jnp.int32)
@@ -155,6 +165,7 @@ def empty_rows(uniforms: Float[Array, "B G C"], pad_id: int, pieces: int) -> Row
             tokens=jnp.full(uniforms.shape, pad_id, jnp.int32),
             mask=jnp.zeros(uniforms.shape, bool),
             log_probs=jnp.zeros(uniforms.shape, jnp.float32),
+            sampled_log_probs=jnp.zeros(uniforms.shape, jnp.float32) if cuts else None,
             finished=jnp.zeros((batch, samples), bool),
         ),
     )
@@ -164,6 +175,7 @@ def recorded(
     rows: Rows,
     tokens: Int[Array, "S W"],
     log_probs: Float[Array, "S W"],
+    sampled_log_probs: Float[Array, "S W"] | None,
     step: Int[Array, ""],
     config: SamplerConfig,
 ) -> Rows:
@@ -176,6 +188,9 @@ def recorded(
     def write(buffer, value):
         return jax.lax.dynamic_update_slice(buffer, value[:, :, None], column)
 
+    sampled = None
+    if sampled_log_probs is not None:
+        sampled = write(results.sampled_log_probs, jnp.where(done, 0.0, sampled_log_probs))
     stopped = (tokens[:, :, None] == stop_ids[None, None, :]).any(axis=-1) & ~done
     return rows.replace(
         token=tokens,
@@ -183,6 +198,7 @@ def recorded(
             tokens=write(results.tokens, tokens),
             mask=write(results.mask, ~done),
             log_probs=write(results.log_probs, jnp.where(done, 0.0, log_probs)),
+            sampled_log_probs=sampled,
             finished=done | stopped,
         ),
     )

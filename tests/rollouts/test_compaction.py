@@ -54,16 +54,19 @@ def test_results_are_the_same_with_and_without(batch, num_samples, pieces, shape
     params["embedding"] = 2 * params["embedding"]
     prompts = np.random.default_rng(0).integers(0, 64, (batch, 6)).astype(np.int32)
     lengths = np.arange(batch, dtype=np.int32) % 6 + 1
-    config = dataclasses.replace(SAMPLER, halvings=len(shapes), fewest_rows=1)
+    cuts = dataclasses.replace(SAMPLER, top_k=30, top_p=0.95, min_p=0.01)
+    config = dataclasses.replace(cuts, halvings=len(shapes), fewest_rows=1)
     assert stages(batch // pieces, num_samples, config) == shapes
-    with_all = dataclasses.replace(SAMPLER, halvings=0)
+    with_all = dataclasses.replace(cuts, halvings=0)
     options = {"num_samples": num_samples}
     whole = draw(params, prompts, lengths, config=with_all, **options)
     moved = draw(params, prompts, lengths, config=config, pieces=pieces, **options)
     assert len(set(np.asarray(whole.mask.sum(-1)).ravel())) > 2
     for name in ("completions", "mask", "finished"):
         np.testing.assert_array_equal(moved[name], whole[name])
-    np.testing.assert_allclose(moved.log_probs, whole.log_probs, atol=1e-6)
+    for name in ("log_probs", "sampled_log_probs"):
+        np.testing.assert_allclose(moved[name], whole[name], atol=1e-6)
+    assert (whole.sampled_log_probs > whole.log_probs).any()
 
 
 def test_loops_stop_shrinking_at_the_fewest_rows():

@@ -10,7 +10,7 @@ import pytest
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import DecoderConfig, decoder_policy
-from gdpo_jax.rollouts import SamplerConfig, jax_engine
+from gdpo_jax.rollouts import SamplerConfig, check_room, jax_engine
 from gdpo_jax.rollouts.engine import padded_size, sampler_program
 from gdpo_jax.training import MeshConfig, batch_sharding, make_mesh, replicated, shardings_for
 
@@ -26,7 +26,9 @@ CONFIG = DecoderConfig(
 )
 POLICY = decoder_policy(CONFIG)
 SAMPLER = SamplerConfig(max_new_tokens=6, stop_ids=(7, 9), pad_id=0, halvings=0)
-LONG = SamplerConfig(max_new_tokens=13, stop_ids=(7, 9, 11, 13), pad_id=0, fewest_rows=1)
+LONG = SamplerConfig(
+    max_new_tokens=13, stop_ids=(7, 9, 11, 13), pad_id=0, fewest_rows=1, top_k=50, top_p=0.95
+)
 
 
 @pytest.fixture
@@ -62,7 +64,8 @@ def test_rollouts_on_a_mesh_are_those_of_one_device_and_nothing_is_whole(alone, 
     rollout = program(*arguments)
     for name in ("completions", "mask", "finished"):
         np.testing.assert_array_equal(rollout[name], expected[name])
-    np.testing.assert_allclose(rollout.log_probs, expected.log_probs, atol=1e-5)
+    for name in ("log_probs", "sampled_log_probs"):
+        np.testing.assert_allclose(rollout[name], expected[name], atol=1e-5)
     assert len(set(np.asarray(expected.mask.sum(-1)).ravel())) > 3
     for leaf in jax.tree.leaves(rollout):
         assert leaf.sharding.is_equivalent_to(rows, leaf.ndim)
@@ -119,6 +122,23 @@ def test_the_bucket_never_grows_a_prompt_beyond_the_positions(inputs, getkey):
     engine = jax_engine(POLICY, SAMPLER, bucket=64)
     rollout = engine.generate(params, prompts, lengths, getkey(), num_samples=1)
     assert rollout.prompts.shape == (8, CONFIG.max_positions - SAMPLER.max_new_tokens)
+
+
+def test_prompts_without_room_are_refused_before_anything_compiles(inputs, getkey):
+    params, _, _ = inputs
+
+    def never(*arguments):
+        raise AssertionError("compiled")
+
+    engine = jax_engine(POLICY._replace(unroll=never, forward=never), SAMPLER, bucket=8)
+    prompts = np.ones((1, 25), np.int32)
+    with pytest.raises(UserError, match="exceed the policy's 30 positions; prompts may be 24 long"):
+        engine.generate(params, prompts, np.ones(1, np.int32), getkey(), num_samples=1)
+    check_room(POLICY, (8, 24), 6)
+    with pytest.raises(UserError, match="prompt length 25 and max_new_tokens 6 exceed"):
+        check_room(POLICY, (8, 25, 9), 6)
+    with pytest.raises(UserError, match="lower max_new_tokens"):
+        check_room(POLICY, (1,), 30)
 
 
 def test_a_bucket_below_one_is_refused():

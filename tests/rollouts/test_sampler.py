@@ -10,7 +10,7 @@ import pytest
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import DecoderConfig, completion_log_probs, decoder_policy
-from gdpo_jax.rollouts import SamplerConfig, sample
+from gdpo_jax.rollouts import SamplerConfig, jax_engine, sample
 
 CONFIG = DecoderConfig(
     vocab_size=61,
@@ -66,8 +66,58 @@ def test_log_probs_equal_the_training_forward_at_every_token(
     config = dataclasses.replace(SAMPLER, temperature=temperature, top_p=top_p)
     rollout = draw(params, prompts, lengths, getkey(), config=config)
     assert int(rollout.mask.sum()) > 40
+    assert (rollout.sampled_log_probs is None) == (top_p == 1)
     expected = trained(params, rollout, temperature=temperature, layout=layout)
     np.testing.assert_allclose(rollout.log_probs, expected, atol=1e-4)
+
+
+@jax.jit
+def next_logits(params, rollout):
+    """The logits `[B, G, C, V]` of every completion token, by a forward of whole rows."""
+    rows, (batch, samples, length) = [], rollout.completions.shape
+    for b, g in np.ndindex(batch, samples):
+        size = rollout.prompt_lengths[b]
+        row = jnp.zeros(rollout.prompts.shape[1] + length, jnp.int32)
+        row = row.at[: rollout.prompts.shape[1]].set(rollout.prompts[b])
+        row = jax.lax.dynamic_update_slice(row, rollout.completions[b, g], (size,))
+        rows.append((row, size - 1))
+    rows, first = jax.tree.map(lambda *x: jnp.stack(x), *rows)
+    see = jnp.tril(jnp.ones((1, rows.shape[1], rows.shape[1]), bool))
+    positions = jnp.broadcast_to(jnp.arange(rows.shape[1])[None], rows.shape)
+    hidden, _ = POLICY.apply(
+        params, rows, positions, jnp.broadcast_to(see, (len(rows), *see[0].shape))
+    )
+    places = first[:, None] + jnp.arange(length)[None]
+    hidden = jnp.take_along_axis(hidden, places[:, :, None], axis=1)
+    return POLICY.unembed(params, hidden.reshape(-1, hidden.shape[-1])).reshape(
+        batch, samples, length, -1
+    )
+
+
+@pytest.mark.parametrize("halvings", [0, 2])
+def test_sampled_log_probs_are_those_of_the_distribution_drawn_from(inputs, getkey, halvings):
+    params, prompts, lengths = inputs
+    cuts = {"temperature": 0.8, "top_k": 20, "top_p": 0.9, "min_p": 0.05}
+    config = dataclasses.replace(SAMPLER, halvings=halvings, fewest_rows=1, **cuts)
+    rollout = jax.device_get(draw(params, prompts, lengths, getkey(), config=config))
+    logits = np.asarray(next_logits(params, rollout), np.float64)[rollout.mask] / 0.8
+    probs = np.exp(logits - logits.max(-1, keepdims=True))
+    probs /= probs.sum(-1, keepdims=True)
+    tokens, found = rollout.completions[rollout.mask], rollout.sampled_log_probs[rollout.mask]
+    wrong, cut = 0, 0.0
+    for row, token, value in zip(probs, tokens, found):
+        order = np.argsort(-row)[:20]
+        share = np.cumsum(row[order]) / row[order].sum()
+        kept = order[: np.searchsorted(share, 0.9) + 1]
+        kept = kept[row[kept] >= 0.05 * row.max()]
+        inside = token in kept
+        wrong += not inside or abs(np.log(row[token] / row[kept].sum()) - value) > 1e-4
+        cut = max(cut, 1 - row[kept].sum())
+    # Rounding may put one token on the other side of a threshold.
+    assert wrong <= 1 and len(tokens) > 40
+    assert cut > 0.1
+    assert (rollout.sampled_log_probs[~rollout.mask] == 0).all()
+    assert (found > rollout.log_probs[rollout.mask]).any()
 
 
 @pytest.mark.parametrize("window", [2, 6])
@@ -228,6 +278,14 @@ def test_rows_beyond_the_positions_are_refused(inputs, getkey):
         ({"temperature": float("nan")}, r"0 \(greedy\) or above"),
         ({"top_p": 0.0}, "above 0 and at most 1"),
         ({"top_p": 1.5}, "above 0 and at most 1"),
+        ({"top_k": -1}, r"top_k must be 0 \(off\) or above"),
+        ({"top_k": 1.5}, "top_k must hold whole numbers"),
+        ({"min_p": -0.1}, r"min_p must be at least 0 \(off\)"),
+        ({"min_p": 1.1}, "and at most 1"),
+        ({"stop_ids": 7}, "stop_ids must hold whole numbers"),
+        ({"stop_ids": [7.0]}, "stop_ids must hold whole numbers"),
+        ({"stop_ids": "7"}, "stop_ids must hold whole numbers"),
+        ({"pad_id": None}, "pad_id must hold whole numbers"),
         ({"halvings": -1}, "halvings must be 0 or above"),
         ({"fewest_rows": 0}, "fewest_rows must be at least 1"),
     ],
@@ -235,3 +293,30 @@ def test_rows_beyond_the_positions_are_refused(inputs, getkey):
 def test_impossible_options_are_refused(change, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(SAMPLER, **change)
+
+
+def test_stop_ids_may_be_a_list_or_an_array():
+    for ids in ([7, 9], np.array([7, 9])):
+        config = SamplerConfig(max_new_tokens=2, stop_ids=ids, pad_id=np.int64(0))
+        assert config == SamplerConfig(max_new_tokens=2, stop_ids=(7, 9), pad_id=0)
+        assert hash(config) == hash(dataclasses.replace(config))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stop_ids": (7, 61, 99)}, "stop_ids 61, 99: the policy's vocabulary has the ids 0 to 60"),
+        ({"stop_ids": [-1]}, "stop_ids -1: the policy's vocabulary"),
+        ({"pad_id": 61}, "pad_id 61: the policy's vocabulary"),
+        ({"pad_id": -1}, "pad_id -1: the policy's vocabulary"),
+    ],
+)
+def test_ids_outside_of_the_vocabulary_are_refused_before_anything_compiles(
+    inputs, getkey, change, message
+):
+    params, prompts, lengths = inputs
+    config = dataclasses.replace(SAMPLER, **change)
+    with pytest.raises(UserError, match=message):
+        sample(POLICY, params, prompts, lengths, getkey(), num_samples=1, config=config)
+    with pytest.raises(UserError, match=message):
+        jax_engine(POLICY, config)
