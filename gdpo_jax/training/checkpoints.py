@@ -43,7 +43,13 @@ class Checkpoints:
         newest = ocp.training.preservation_policies.LatestN(keep)
         options = {"preservation_policy": newest, "cleanup_tmp_directories": True}
         together(lambda: _check_folder(self._directory))
-        self._orbax = ocp.training.Checkpointer(self._directory, **options)
+        try:
+            self._orbax = ocp.training.Checkpointer(self._directory, **options)
+        except Exception as error:
+            raise UserError(
+                f"the checkpoints in {self._directory} cannot be listed ({_said(error)}). Look for "
+                "files and folders there that are none of this run, and move them elsewhere"
+            ) from error
         self._saving: Future[None] | None = None
 
     @property
@@ -151,11 +157,16 @@ def _naming(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        reason = _said(error).replace(f"{folder}/", "")
         raise UserError(
             f"checkpoint {folder} is damaged ({reason}). Delete that folder to go on from the one "
             "before, or from the beginning if there is none"
         ) from error
+
+
+def _said(error: Exception) -> str:
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:300]
 
 
 def _step_folders(directory: Path) -> dict[int, Path]:
@@ -178,17 +189,17 @@ def _check_folder(directory: Path) -> None:
 def _metadata(folder: Path) -> dict[str, Any]:
     """Orbax's metadata of a checkpoint; empty where it has none or no JSON."""
     try:
-        found = json.loads((folder / _METADATA).read_bytes())
-    except (FileNotFoundError, ValueError, RecursionError):
+        found = json.loads((folder / _METADATA).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
         return {}
     numbers = ("init_timestamp_nsecs", "commit_timestamp_nsecs")
     dicts = ("custom_metadata", "metrics", "performance_metrics")
     kinds = dict.fromkeys(numbers, int) | dict.fromkeys(dicts, dict)
     if not isinstance(found, dict):
-        raise UserError(f"{folder / _METADATA} is no JSON object")
+        raise UserError(f"{_METADATA} is no JSON object")
     for name, kind in kinds.items():
         if not isinstance(found.get(name), kind | None):
-            raise UserError(f"{name} in {folder / _METADATA} is {found[name]!r}")
+            raise UserError(f"{name} in {_METADATA} is {found[name]!r}")
     return found
 
 
@@ -199,7 +210,7 @@ def _about(folder: Path) -> dict[str, Any]:
         about = _metadata(folder).get("custom_metadata") or {}
         for name in ("config", "position"):
             if not isinstance(about.get(name), dict):
-                raise UserError(f"{folder / _METADATA} has no {name}")
+                raise UserError(f"{_METADATA} holds no {name}")
         return about
 
 

@@ -1,7 +1,10 @@
 """Tests over several processes share the toy setting of the training tests."""
 
 import os
+import socket
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,10 +16,46 @@ sys.path.insert(0, str(TRAINING))
 @pytest.fixture
 def worker_environment(tmp_path) -> dict[str, str]:
     """Environment of a process with the toy setting on its path and little compilation effort."""
+    path = os.pathsep.join([str(TRAINING), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {
         **os.environ,
-        "PYTHONPATH": str(TRAINING),
+        "PYTHONPATH": path,
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "programs"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
+
+
+TIMEOUT = 240
+
+
+@pytest.fixture
+def run_two(worker_environment) -> Callable[..., tuple[list[int], list[str]]]:
+    """A function that starts both processes and waits; their exit codes and outputs."""
+
+    def run(workdir, *options, worker="run_worker.py"):
+        script, port = Path(__file__).with_name(worker), free_port()
+        processes = [
+            subprocess.Popen(
+                [sys.executable, str(script), str(port), str(index), str(workdir), *options],
+                env=worker_environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for index in range(2)
+        ]
+        try:
+            outputs = [process.communicate(timeout=TIMEOUT)[0] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        return [process.returncode for process in processes], outputs
+
+    return run
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

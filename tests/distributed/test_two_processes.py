@@ -1,10 +1,5 @@
 """Two processes with four devices each do what one process with eight does, or stop together."""
 
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import numpy as np
 import optax
@@ -13,46 +8,16 @@ import toy
 
 from gdpo_jax.training import read_metrics
 
-TIMEOUT = 240
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def run_two(workdir, environment, *options):
-    """Start both processes and wait; their exit codes and outputs."""
-    worker = Path(__file__).with_name("run_worker.py")
-    port = free_port()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(worker), str(port), str(index), str(workdir), *options],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for index in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=TIMEOUT)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [process.returncode for process in processes], outputs
-
 
 @pytest.mark.slow
-def test_two_processes_stop_together_and_then_end_like_one(tmp_path, worker_environment):
-    codes, outputs = run_two(tmp_path / "two", worker_environment, "1")
+def test_two_processes_stop_together_and_then_end_like_one(tmp_path, run_two):
+    codes, outputs = run_two(tmp_path / "two", "1")
     assert codes == [3, 3], outputs
     assert "UserError: process 1 stopped: RewardError: reward 'brevity' raised" in outputs[0]
     assert "RewardError: reward 'brevity' raised OSError: judge is away" in outputs[1]
     assert (tmp_path / "two" / "checkpoints" / "1").is_dir()
 
-    codes, outputs = run_two(tmp_path / "two", worker_environment)
+    codes, outputs = run_two(tmp_path / "two")
     assert codes == [0, 0], outputs
     # Alone the first process would take two bins a row.
     assert all("packed (8, 1, 8) (8, 1, 4, 6)" in output for output in outputs), outputs

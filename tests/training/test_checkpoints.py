@@ -1,6 +1,8 @@
 """Checkpoints: exact return, other configurations, damage."""
 
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import pytest
 import toy
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.training import Checkpoints, create_state, make_optimizer
+from gdpo_jax.training import Checkpoints, create_state, make_optimizer, replicated
+from gdpo_jax.training.integrity import check_files
 
 OPTIMIZER = make_optimizer(toy.OPTIMIZER)
 CONFIG = {"run": {"seed": 0, "buckets": (4, 8)}, "policy": {"d_model": 16}}
@@ -133,3 +136,162 @@ def test_damage_is_never_read_as_a_state(mesh, stored, tmp_path):
             assert step == 4, name
             assert_same(restored, state)
     assert refused >= 3
+
+
+def copied(stored, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(stored[0], folder)
+    return folder
+
+
+def test_every_flipped_bit_is_found_and_named(stored, tmp_path):
+    newest = copied(stored, tmp_path) / "4"
+    generator = np.random.default_rng(0)
+    files = [path for path in newest.rglob("*") if path.is_file()]
+    assert len(files) > 15
+    for path in files:
+        whole = path.read_bytes()
+        for place in generator.integers(len(whole), size=8):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << int(generator.integers(8))
+            path.write_bytes(damaged)
+            if path.name == "files.json":
+                # The note guards itself: it condemns nothing.
+                check_files(newest)
+            else:
+                with pytest.raises(UserError, match=f"{path.name} is changed"):
+                    check_files(newest)
+        path.write_bytes(whole)
+    check_files(newest)
+
+
+def test_changed_numbers_are_not_loaded(mesh, stored, tmp_path):
+    folder = copied(stored, tmp_path)
+    path = max((folder / "4" / "params").rglob("*"), key=lambda path: path.stat().st_size)
+    values = bytearray(path.read_bytes())
+    values[len(values) // 2] ^= 1
+    path.write_bytes(values)
+    with pytest.raises(UserError, match=rf"checkpoint .*4 is damaged \(.*{path.name} is changed\)"):
+        Checkpoints(folder, config=CONFIG).restore(fresh_state(mesh))
+    with pytest.raises(UserError, match=f"{path.name} is changed"):
+        Checkpoints(folder, config={}).restore_params(fresh_state(mesh).params)
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "5", '""', '{"crc32": 1, "fil', "{}", "\xff"])
+@pytest.mark.parametrize("name", ["files.json", "sizes.json"])
+def test_a_damaged_note_condemns_no_checkpoint(stored, tmp_path, name, text):
+    newest = copied(stored, tmp_path) / "4"
+    (newest / "files.json").unlink()
+    (newest / name).write_bytes(text.encode("latin-1"))
+    check_files(newest)
+
+
+def test_the_note_of_an_earlier_version_holds_sizes(stored, tmp_path):
+    newest = copied(stored, tmp_path) / "4"
+    (newest / "files.json").unlink()
+    (newest / "sizes.json").write_text('{"_CHECKPOINT_METADATA": 3}')
+    with pytest.raises(UserError, match=r"_CHECKPOINT_METADATA is \d+ bytes instead of 3"):
+        check_files(newest)
+    size = (newest / "_CHECKPOINT_METADATA").stat().st_size
+    (newest / "sizes.json").write_text(json.dumps({"_CHECKPOINT_METADATA": size}))
+    check_files(newest)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda about: about["custom_metadata"].pop("config"), "holds no config"),
+        (lambda about: about["custom_metadata"].pop("position"), "holds no position"),
+        (lambda about: about.update(custom_metadata=None), "holds no config"),
+        (lambda about: about.update(custom_metadata=[1]), r"custom_metadata in .* is \[1\]"),
+        (lambda about: about.update(commit_timestamp_nsecs="x"), "timestamp_nsecs in .* is 'x'"),
+        (lambda about: about.clear(), "holds no config"),
+        ("", "holds no config"),
+        ("{", "holds no config"),
+        ("[" * 9999, "RecursionError"),
+        (b"\xff" * 99, "UnicodeDecodeError"),
+        ("[]", "is no JSON object"),
+        ("5", "is no JSON object"),
+        (None, "holds no config"),
+    ],
+)
+def test_damaged_metadata_is_one_error(mesh, stored, tmp_path, change, reason):
+    folder = copied(stored, tmp_path)
+    path = folder / "4" / "_CHECKPOINT_METADATA"
+    (folder / "4" / "files.json").unlink()  # as if the process had ended before it was written
+    if callable(change):
+        about = json.loads(path.read_text())
+        change(about)
+        path.write_text(json.dumps(about))
+    elif change is None:
+        path.unlink()
+    else:
+        path.write_bytes(change if isinstance(change, bytes) else change.encode())
+    with pytest.raises(UserError) as caught:
+        Checkpoints(folder, config=CONFIG).restore(fresh_state(mesh))
+    message = str(caught.value)
+    assert f"checkpoint {folder / '4'} is damaged" in message and "Delete that folder" in message
+    assert re.search(reason, message)
+
+
+def test_metadata_changed_within_its_size_is_damage_not_another_configuration(
+    mesh, stored, tmp_path
+):
+    folder = copied(stored, tmp_path)
+    path = folder / "4" / "_CHECKPOINT_METADATA"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(UserError, match="_CHECKPOINT_METADATA is changed"):
+        Checkpoints(folder, config=CONFIG).restore(fresh_state(mesh))
+
+
+@pytest.mark.parametrize("name", ["6", "9" * 30])
+def test_an_empty_folder_named_by_a_number_is_named(mesh, stored, tmp_path, name):
+    folder = copied(stored, tmp_path)
+    (folder / name).mkdir()
+    with pytest.raises(UserError, match=rf"checkpoint .*/{name} is damaged"):
+        Checkpoints(folder, config=CONFIG).restore(fresh_state(mesh))
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(UserError, match="checkpoints cannot hold checkpoints"):
+        Checkpoints(tmp_path / "checkpoints", config=CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("change", "whose"),
+    [
+        ({"advantage_state": {"others": np.zeros(3, np.float32)}}, "estimator"),
+        ({"advantage_state": {"weights": np.zeros(3, np.float32)}}, "estimator"),
+        ({"advantage_state": ()}, "estimator"),
+        ({"opt_state": (np.zeros((), np.int32),)}, "optimizer"),
+        ({"params": {"embedding": np.zeros((2, 2), np.float32)}}, "policy"),
+    ],
+)
+def test_a_state_of_another_form_says_whose_it_is(mesh, stored, change, whose):
+    folder, _ = stored
+    change = jax.device_put(change, replicated(mesh))
+    with pytest.raises(UserError) as caught:
+        Checkpoints(folder, config=CONFIG).restore(fresh_state(mesh).replace(**change))
+    message = str(caught.value)
+    assert f"holds the state of another {whose}; nothing was changed" in message
+    assert "damaged" not in message and "elete" not in message
+
+
+def test_a_step_stored_before_is_stored_no_second_time(mesh, tmp_path):
+    state = fresh_state(mesh)
+    for _ in range(2):
+        checkpoints = Checkpoints(tmp_path, config=CONFIG)
+        checkpoints.save(0, state, POSITION)
+        checkpoints.save(0, state, POSITION)
+        checkpoints.close()
+        assert (checkpoints.latest_step, checkpoints.complete_step) == (0, 0)
+
+
+def test_what_orbax_cannot_list_is_one_error(tmp_path, monkeypatch):
+    def odd(*_, **__):
+        raise ValueError("odd name")
+
+    monkeypatch.setattr("orbax.checkpoint.v1.training.Checkpointer", odd)
+    with pytest.raises(UserError, match=r"checkpoints in .* cannot be listed \(ValueError: odd"):
+        Checkpoints(tmp_path, config=CONFIG)

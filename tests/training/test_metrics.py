@@ -76,3 +76,34 @@ def test_values_that_are_not_finite_become_null(tmp_path):
     write(tmp_path, [0], value=float("nan"))
     text = (tmp_path / "metrics.jsonl").read_text()
     assert json.loads(text, parse_constant=pytest.fail) == {"step": 0, "loss": None}
+
+
+@pytest.mark.parametrize("last", ['{"step": 1, "lo', "{", "\0\0\0", '{"step": 1}\n{'])
+def test_a_reader_gets_the_whole_rows(tmp_path, last):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 0}\n' + last)
+    assert [row["step"] for row in read_metrics(path)] == list(range(1 + last.count("\n")))
+
+
+def test_a_last_row_without_its_line_end_is_whole(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 0}\n{"step": 1}')
+    assert [row["step"] for row in read_metrics(path)] == [0, 1]
+    write(tmp_path, [2], start_step=2)
+    assert [row["step"] for row in read_metrics(path)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("line", ["hello", "[]", "5", '{"loss": 1}', '{"step": "x"}', "", "\xff"])
+def test_other_damage_is_named_with_its_line(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(f'{{"step": 0}}\n{line}\n{{"step": 2}}\n'.encode("latin-1"))
+    for read in (read_metrics, lambda path: MetricWriter(path.parent, start_step=1)):
+        with pytest.raises(
+            UserError, match=r"metrics\.jsonl, line 2: not a JSON object with a step"
+        ):
+            read(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read"):
+        read_metrics(tmp_path / "metrics.jsonl")
