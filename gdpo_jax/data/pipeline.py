@@ -52,7 +52,8 @@ def record_batches(
     Each epoch has its own order, drawn from `seed`; the records left over at its end are dropped.
 
     Raises:
-        UserError: the batch does not divide over the processes, or the source is smaller than it.
+        UserError: the batch does not divide over the processes, the source is smaller than it or no
+            source at all, or the seed is negative.
     """
     if not 0 <= process_index < process_count:
         raise UserError(f"process_index {process_index} is not in 0..{process_count - 1}")
@@ -62,6 +63,13 @@ def record_batches(
             f"a batch of {batch_size} records does not divide over {process_count} processes; "
             f"use {below}, {below + process_count}, {below + 2 * process_count}, ..."
         )
+    if not isinstance(source, RecordSource):
+        raise UserError(
+            f"records must have a length and be read by index, as a list is; got a "
+            f"{type(source).__name__}"
+        )
+    if seed < 0:
+        raise UserError(f"the seed of the record order must not be negative, got {seed}")
     if len(source) < batch_size:
         raise UserError(
             f"the source has {len(source)} records, fewer than one batch of {batch_size}; "
