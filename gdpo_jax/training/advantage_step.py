@@ -24,7 +24,6 @@ ReshapeRewards = Callable[[RewardBatch, Rollout], RewardBatch]
 Penalty = Callable[[Rollout], Array]
 
 
-@functools.lru_cache(maxsize=64)
 def make_advantage_step(
     estimator: AdvantageTransform,
     *,
@@ -41,6 +40,18 @@ def make_advantage_step(
     the whole batch and need `rollout`.
     """
 
+    # A description need not be hashable, and changes nothing in the program.
+    estimator = estimator._replace(description=None)
+    return _compiled(estimator, mesh, reshape_rewards, penalty)
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(
+    estimator: AdvantageTransform,
+    mesh: Mesh,
+    reshape_rewards: ReshapeRewards | None,
+    penalty: Penalty | None,
+) -> AdvantageStep:
     def prepare(advantage_state, rewards: RewardBatch, mask, finished, segment_ids, rollout=None):
         lengths = jnp.sum(mask, axis=-1, dtype=jnp.float32)
         if reshape_rewards is not None:

@@ -42,7 +42,7 @@ def check_options(
             f"the engine samples at temperature {engine.config.temperature}, but the run computes "
             f"log-probs at {config.temperature}; make them equal"
         )
-    check_prompt_buckets(policy, engine, config.prompt_buckets)
+    prompt_widths(policy, engine, config.prompt_buckets)
     if isinstance(objective, ObjectiveConfig):
         _check_objective(objective, config, has_reference)
     elif not callable(objective):
@@ -71,25 +71,32 @@ def _check_objective(
         )
 
 
-def check_prompt_buckets(policy: Policy, engine: Engine, buckets: tuple[int, ...] | None) -> None:
-    """Raises UserError if the widest prompts leave the engine no room in the policy's positions."""
-    length = engine.config.max_new_tokens if isinstance(engine, JaxEngine) else 1
-    check_positions(policy, "prompt_buckets", buckets, "max_new_tokens", length)
+def prompt_widths(
+    policy: Policy, engine: Engine, buckets: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    """The buckets, none wider than the room that the engine's completions leave for a prompt."""
+    longest = engine.config.max_new_tokens if isinstance(engine, JaxEngine) else 1
+    return widths_before(policy, buckets, longest)
 
 
-def check_positions(
-    policy: Policy, what: str, buckets: tuple[int, ...] | None, behind: str, length: int
-) -> None:
-    """Raises UserError if the widest bucket and `length` tokens behind it exceed the positions, or
-    no width is named."""
+def widths_before(policy: Policy, buckets: tuple[int, ...] | None, longest: int) -> tuple[int, ...]:
+    """The buckets, none wider than what `longest` other tokens of a row leave of the positions.
+
+    Raises:
+        UserError: they leave nothing, or no width is named.
+    """
     if buckets is None:
-        raise UserError(f"name {what}, or train by gdpo_jax.recipe, which makes them itself")
-    positions = policy.config.max_positions
-    if max(buckets) + length > positions:
         raise UserError(
-            f"{what} {max(buckets)} and {behind} {length} exceed the policy's {positions} "
-            f"positions; the widest legal prompt is {positions - length} tokens"
+            "name prompt_buckets (and completion_buckets), or train by gdpo_jax.recipe, which "
+            "makes them of the records"
         )
+    room = policy.config.max_positions - longest
+    if room < 1:
+        raise UserError(
+            f"{longest} tokens leave no room for others in the policy's "
+            f"{policy.config.max_positions} positions; make them fewer"
+        )
+    return tuple(sorted({min(bucket, room) for bucket in buckets}))
 
 
 def check_update(objective: Any, config: PolicyOptimizationConfig, batch: PolicyBatch) -> None:
@@ -112,8 +119,19 @@ def check_reshaping(config: PolicyOptimizationConfig, has_reshape_update: bool) 
         )
 
 
-def check_state(policy: Policy, state: TrainState, optimizer: optax.GradientTransformation) -> None:
-    """Raises UserError if the state was made with another optimizer or another policy."""
+def check_state(
+    policy: Policy,
+    state: TrainState,
+    optimizer: optax.GradientTransformation,
+    ref_params: Any = None,
+) -> None:
+    """Raises UserError if the state was made with another optimizer or another policy, or if its
+    arrays or those of the reference are gone because an earlier run was given them."""
+    for what, tree in (("the state", state), ("ref_params", ref_params)):
+        if any(isinstance(x, jax.Array) and x.is_deleted() for x in jax.tree.leaves(tree)):
+            raise UserError(
+                f"arrays of {what} were donated to an earlier run; use the state that it returned"
+            )
     for what, own, made in (
         ("parameters", state.params, lambda: policy.init(jax.random.key(0))),
         (
@@ -219,10 +237,10 @@ def check_learning(
 __all__ = [
     "check_learning",
     "check_options",
-    "check_positions",
-    "check_prompt_buckets",
     "check_reshaping",
     "check_rollout",
     "check_state",
     "check_update",
+    "prompt_widths",
+    "widths_before",
 ]

@@ -21,7 +21,7 @@ from gdpo_jax.policies import Policy, trained_part
 from gdpo_jax.rollouts import Engine
 from gdpo_jax.rollouts.rewards import RewardFunction, named_reward
 from gdpo_jax.training.checkpoints import Checkpoints
-from gdpo_jax.training.checks import check_prompt_buckets
+from gdpo_jax.training.checks import prompt_widths
 from gdpo_jax.training.config import PolicyOptimizationConfig
 from gdpo_jax.training.feeding import encode_all, pad_together
 from gdpo_jax.training.mesh import (
@@ -88,8 +88,8 @@ def make_measure(
     `eval/completions/length_mean` in tokens and `eval/completions/truncated_fraction`.
 
     Raises:
-        UserError: a batch that does not divide over the mesh, buckets that leave no room, a metric
-            that is no column, or an interval that the run never reaches.
+        UserError: a batch that does not divide over the mesh, completions that leave no prompt, a
+            metric that is no column, or an interval that the run never reaches.
     """
     if evaluation.reward_functions is not None:
         reward_functions = tuple(map(named_reward, evaluation.reward_functions))
@@ -98,7 +98,7 @@ def make_measure(
         raise UserError("the evaluation has no engine; give one, or train by gdpo_jax.optimize")
     size, share = evaluation.batch_size, process_share(mesh)
     check_batch(size, mesh, what="evaluation batch_size")
-    check_prompt_buckets(policy, evaluation.engine, config.prompt_buckets)
+    widths = prompt_widths(policy, evaluation.engine, config.prompt_buckets)
     if evaluation.every > config.steps:
         raise UserError(
             f"evaluation every={evaluation.every} steps is never reached in {config.steps} steps"
@@ -130,7 +130,7 @@ def make_measure(
             prompts = together(lambda batch=batch: encode_all(encode, batch))
             rows = pad_together(
                 prompts,
-                config.prompt_buckets,
+                widths,
                 pad_id=tokenizer.pad_id,
                 what="prompt",
                 vocab_size=policy.config.vocab_size,

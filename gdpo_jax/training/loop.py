@@ -35,6 +35,7 @@ from gdpo_jax.training.checks import (
     check_rollout,
     check_state,
     check_update,
+    prompt_widths,
 )
 from gdpo_jax.training.config import PolicyOptimizationConfig, json_tree, qualified_name
 from gdpo_jax.training.evaluation import Evaluation, Evaluator, make_measure
@@ -151,7 +152,8 @@ def run_policy_optimization(
         )
     )
     check_reshaping(config, reshape_update is not None)
-    check_state(policy, state, optimizer)
+    check_state(policy, state, optimizer, ref_params)
+    widths = prompt_widths(policy, engine, config.prompt_buckets)
     needs_reference = config.reference_log_probs or (
         isinstance(objective, ObjectiveConfig) and objective.needs_reference
     )
@@ -237,7 +239,7 @@ def run_policy_optimization(
                     )
                     rows = pad_together(
                         prompts,
-                        config.prompt_buckets,
+                        widths,
                         pad_id=tokenizer.pad_id,
                         what="prompt",
                         vocab_size=policy.config.vocab_size,

@@ -11,12 +11,12 @@ from jax.sharding import Mesh
 from gdpo_jax.data import RecordIterator
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import Policy, trained_part
-from gdpo_jax.training.checks import check_positions, check_state
+from gdpo_jax.training.checks import check_state, widths_before
 from gdpo_jax.training.config import SFTConfig, json_tree
 from gdpo_jax.training.feeding import next_encoded, pad_together
 from gdpo_jax.training.mesh import DEFAULT_RULES, ShardingRules, check_batch, to_global
 from gdpo_jax.training.optimizers import OptimizerConfig, as_optimizer, describe_optimizer
-from gdpo_jax.training.processes import together
+from gdpo_jax.training.processes import agreed_maximum, together
 from gdpo_jax.training.run import Pending, Run
 from gdpo_jax.training.sft import SFTBatch, make_sft_step
 from gdpo_jax.training.state import TrainState
@@ -59,9 +59,8 @@ def run_sft(
     """
     parts = config.accumulation_steps
     together(lambda: check_batch(config.batch_size, mesh, parts=parts, what="batch_size"))
-    check_positions(policy, "completion_buckets", config.completion_buckets, "a prompt of", 1)
-    longest = max(config.completion_buckets)
-    check_positions(policy, "prompt_buckets", config.prompt_buckets, "completion_buckets", longest)
+    for buckets in (config.prompt_buckets, config.completion_buckets):
+        widths_before(policy, buckets, 1)
     optimizer = as_optimizer(optimizer)
     check_state(policy, state, optimizer)
     step = make_sft_step(
@@ -88,18 +87,19 @@ def run_sft(
                     batch_size=config.batch_size,
                     mesh=mesh,
                 )
-                prompts, prompt_lengths = pad_together(
-                    [prompt for prompt, _ in pairs],
-                    config.prompt_buckets,
-                    pad_id=pad_id,
-                    what="prompt",
-                    vocab_size=vocab_size,
-                )
+                longest = agreed_maximum(max(len(prompt) for prompt, _ in pairs))
                 completions, lengths = pad_together(
                     [completion for _, completion in pairs],
-                    config.completion_buckets,
+                    widths_before(policy, config.completion_buckets, longest),
                     pad_id=pad_id,
                     what="completion",
+                    vocab_size=vocab_size,
+                )
+                prompts, prompt_lengths = pad_together(
+                    [prompt for prompt, _ in pairs],
+                    widths_before(policy, config.prompt_buckets, completions.shape[1]),
+                    pad_id=pad_id,
+                    what="prompt",
                     vocab_size=vocab_size,
                 )
             batch = SFTBatch(

@@ -161,3 +161,26 @@ def test_fingerprints_tell_numbers_apart_and_not_their_shardings():
     nudged = {**base, "final_norm": {"scale": norm.at[0].set(np.nextafter(norm[0], np.float32(9)))}}
     assert fingerprint(nudged) != fingerprint(base)
     assert fingerprint(base["layers"]) != fingerprint(base)
+
+
+def pointers(tree):
+    return [
+        piece.data.unsafe_buffer_pointer()
+        for leaf in jax.tree.leaves(tree)
+        for piece in leaf.addressable_shards
+    ]
+
+
+def test_the_frozen_base_is_neither_copied_nor_donated():
+    mesh = toy.mesh_of(8)
+    base = create_state(toy.POLICY, OPTIMIZER, key=jax.random.key(1), mesh=mesh).params
+    adapters = lora_init(jax.random.key(2), base, LORA)
+    given = {"base": base, "adapters": adapters}
+    state = create_state(POLICY, OPTIMIZER, key=jax.random.key(5), mesh=mesh, params=given)
+    assert pointers(state.params["base"]) == pointers(base)
+    step = make_policy_step(POLICY, OPTIMIZER, OBJECTIVE, mesh=mesh, chunk=3)
+    after, _ = step(state, to_global(host_batch(), mesh))
+    assert pointers(after.params["base"]) == pointers(base)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params["adapters"]))
+    # What the caller has is alive, the adapters that training copied as well.
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(given))
