@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "gdpo_jax.errors": 0,
     "gdpo_jax.compilation": 0,
+    "gdpo_jax.token_ids": 0,
     "gdpo_jax.advantages": 0,
     "gdpo_jax.objectives": 0,
     "gdpo_jax.policies": 1,

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from gdpo_jax.errors import UserError
+from gdpo_jax.token_ids import check_token_ids
 
 
 def bucket_for(length: int, buckets: Sequence[int], *, what: str = "sequence") -> int:
@@ -27,12 +28,19 @@ def bucket_for(length: int, buckets: Sequence[int], *, what: str = "sequence") -
 
 
 def pad_right(
-    rows: Sequence[Sequence[int]], width: int, *, pad_id: int, what: str = "sequence"
+    rows: Sequence[Sequence[int]],
+    width: int,
+    *,
+    pad_id: int,
+    what: str = "sequence",
+    vocab_size: int | None = None,
 ) -> tuple[Int[np.ndarray, "B width"], Int[np.ndarray, "B"]]:
     """Token rows padded on the right to `width`, and their lengths, both int32.
 
+    vocab_size: of the model, where it is known; ids beyond it have no row in its embeddings.
+
     Raises:
-        UserError: a row is longer than `width` or empty; names the row.
+        UserError: a row is longer than `width` or empty, or holds an id that is none; names the row.
     """
     padded = np.full((len(rows), width), pad_id, np.int32)
     lengths = np.array([len(row) for row in rows], np.int32)
@@ -41,5 +49,6 @@ def pad_right(
             raise UserError(
                 f"{what} in row {index} has {len(row)} tokens; legal are 1 to {width} tokens"
             )
+        check_token_ids(row, vocab_size, f"{what} in row {index}")
         padded[index, : len(row)] = row
     return padded, lengths
