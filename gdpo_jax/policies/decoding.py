@@ -80,7 +80,7 @@ def decoding_of(inner: InnerTokenizer, tokens: Sequence[str | None], plain: set[
     run = functools.partial(_rewritten, tuple(table), tuple(rewrites))
     pieces = tuple(_alone(text, "ByteFallback" in kinds) for text in table)
     return Decoding(
-        pieces, functools.partial(_joined_text, run), functools.partial(_joined_spans, run)
+        pieces, functools.partial(_library_text, inner), functools.partial(_joined_spans, run)
     )
 
 
@@ -165,8 +165,8 @@ def _rewritten(
     return texts, back, shown
 
 
-def _joined_text(run: Callable, ids: Sequence[int]) -> str:
-    return "".join(run(ids)[0])
+def _library_text(inner: InnerTokenizer, ids: Sequence[int]) -> str:
+    return inner.decode(ids, skip_special_tokens=True) if ids else ""
 
 
 def _joined_spans(run: Callable, ids: Sequence[int]) -> Spans:
