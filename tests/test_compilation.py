@@ -20,7 +20,7 @@ print(sorted(changed - theirs))
 """
 COUNTED = """
 import collections, jax
-from experiments.commands import run_command
+from gdpo_jax.commands.running import run_command
 seen = collections.Counter()
 jax.monitoring.register_event_listener(lambda event, **_: seen.update([event.split("/")[-1]]))
 def compute(): jax.jit(lambda x: x @ x.T + 1)(jax.numpy.ones((3, 4)))

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "gdpo_jax.errors": 0,
     "gdpo_jax.compilation": 0,
+    "gdpo_jax.files": 0,
     "gdpo_jax.token_ids": 0,
     "gdpo_jax.advantages": 0,
     "gdpo_jax.objectives": 0,
@@ -16,7 +17,14 @@ FLOORS = {
     "gdpo_jax.data": 1,
     "gdpo_jax.rollouts": 2,
     "gdpo_jax.training": 3,
-    "experiments": 4,
+    "gdpo_jax.models": 4,
+    "gdpo_jax.prompts": 4,
+    "gdpo_jax.answers": 5,
+    "gdpo_jax.preparation": 6,
+    "gdpo_jax.recipe": 7,
+    "gdpo_jax.commands": 8,
+    "gdpo_jax.__main__": 9,
+    "experiments": 10,
 }
 PURE = {"gdpo_jax.advantages", "gdpo_jax.objectives"}
 PURE_IMPORTS = {"jax", "chex", "jaxtyping", "numpy", "gdpo_jax"}

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from experiments.commands import run_command
 from experiments.reward_design.configs import STUDIES
 from experiments.reward_design.estimators import estimators_named
 from experiments.reward_design.page import write_findings
@@ -19,6 +18,7 @@ from experiments.reward_design.results import Findings, as_json, print_findings
 from experiments.reward_design.settings import CountingStudy, Study
 from experiments.reward_design.studies import run_study
 from gdpo_jax.advantages import ESTIMATORS
+from gdpo_jax.commands.running import run_command
 from gdpo_jax.errors import UserError
 
 StudyName = Literal["distinct", "collapse", "cancel", "conditioning", "pareto"]

@@ -9,7 +9,6 @@ import jax
 import tyro
 from rich.console import Console
 
-from experiments.commands import run_command
 from experiments.saferec.arms import ARM_NAMES, ARMS, Arm, arm_named
 from experiments.saferec.configs import preset_named
 from experiments.saferec.corpora.dataset import build_dataset
@@ -19,12 +18,13 @@ from experiments.saferec.evaluation.results_tables import print_table, print_ver
 from experiments.saferec.evaluation.scoring import evaluate_command, print_summary
 from experiments.saferec.evaluation.verdicts import verdicts
 from experiments.saferec.pipeline import evaluate_arm, generate, score_arm, train_arm
-from experiments.saferec.plan import mesh_config, print_plan
+from experiments.saferec.plan import print_preset_plan
 from experiments.saferec.published.folder import build_published, describe
 from experiments.saferec.report import write_report
 from experiments.saferec.settings import Level, Preset
 from experiments.saferec.workspace import Workspace, open_workspace
 from experiments.saferec.zero_shot import zero_shot
+from gdpo_jax.commands.running import mesh_config, run_command
 from gdpo_jax.errors import UserError
 
 PresetName = Literal[
@@ -147,7 +147,7 @@ def answer(
         temperature: 0 takes the most likely token each time.
     """
     if options.dry_run:
-        return print_plan(options.settings(), options.model_dir, Console())
+        return print_preset_plan(options.settings(), options.model_dir, Console())
     space = options.open()
     trained = train_arm(space, arm_named(arm), seed)
     records = space.corpus.records[split]
@@ -173,7 +173,7 @@ def reproduce(
     if seeds < 1:
         raise UserError(f"--seeds must be at least 1, got {seeds}")
     if options.dry_run:
-        return print_plan(options.settings(), options.model_dir, Console())
+        return print_preset_plan(options.settings(), options.model_dir, Console())
     space = options.open()
     for seed in range(seeds):
         for arm in ARMS:
@@ -208,7 +208,7 @@ def report(
 
 def _run_arm(options: RunOptions, arm: Arm, seed: int) -> None:
     if options.dry_run:
-        return print_plan(options.settings(), options.model_dir, Console())
+        return print_preset_plan(options.settings(), options.model_dir, Console())
     space = options.open()
     summary = evaluate_arm(space, arm, seed)
     _show(summary, space.arm_dir(arm.name, seed))

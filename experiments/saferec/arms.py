@@ -23,7 +23,7 @@ from experiments.saferec.rewards import (
 from experiments.saferec.settings import Preset
 from gdpo_jax.advantages import AdvantageTransform, gdpo, grpo
 from gdpo_jax.errors import UserError
-from gdpo_jax.rollouts.rewards import Completion, RewardFunction
+from gdpo_jax.rollouts import Completion, RewardFunction
 
 
 @dataclasses.dataclass(frozen=True)

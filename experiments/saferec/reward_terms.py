@@ -13,7 +13,8 @@ published code gives them zeros (`mask_empty=False`).
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from experiments.saferec.corpora.records import active_traits, groundtruth, seen_titles
 from experiments.saferec.evaluation.hits import greedy_hits
@@ -27,12 +28,13 @@ from experiments.saferec.items.catalogue import (
 )
 from experiments.saferec.items.titles import casefold_key, match_key
 from gdpo_jax.errors import UserError
-from gdpo_jax.rollouts.rewards import Completion, Record
+from gdpo_jax.rollouts import Completion
 
 SEQUENCE_RELEVANCE = ("any_hit", "recall", "dcg")
 RANK_RELEVANCE = ("hit", "log_decay")
 
 _Scores = list[float | None]
+Record = Mapping[str, Any]
 
 
 def discounts(num_ranks: int) -> list[float]:

@@ -19,7 +19,7 @@ from experiments.saferec.reward_terms import (
     Safety,
     discounts,
 )
-from gdpo_jax.rollouts.rewards import RewardFunction
+from gdpo_jax.rollouts import RewardFunction
 
 
 def official_sequence(

@@ -3,11 +3,9 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 
-from experiments.saferec.answering import encode_prompt, model_path, pretrained_params
 from experiments.saferec.arms import Arm
 from experiments.saferec.corpora.corpus import Corpus, load_corpus, prompt_of
 from experiments.saferec.corpora.dataset import build_dataset, require_config
@@ -16,16 +14,15 @@ from experiments.saferec.corpora.targets import safe_target
 from experiments.saferec.evaluation.summaries import write_json
 from experiments.saferec.settings import Preset
 from gdpo_jax.errors import UserError
+from gdpo_jax.models import Model, model_path, open_model
 from gdpo_jax.policies import (
     LoraConfig,
-    Policy,
     Tokenizer,
-    decoder_policy,
     load_tokenizer,
-    lora_policy,
     open_pretrained,
     train_tokenizer,
 )
+from gdpo_jax.prompts import encode_prompt
 from gdpo_jax.training import MeshConfig, make_mesh, together
 
 __all__ = ["RESERVED", "Workspace", "open_workspace"]
@@ -37,29 +34,37 @@ RESERVED = ("<reasoning>", "</reasoning>", "<solution>", "</solution>")
 class Workspace:
     """What all arms of a run folder share.
 
-    sft_policy, rl_policy: the policy as the two kinds of stages train it, with adapters or whole.
-    load_base: the published model's parameters on a mesh; None where a base stage trains them.
+    open_start(mesh, seed): the model before the first stage, published or with random parameters.
+    pretrained: whether it is published, with a chat template, and has no base stage.
     """
 
     path: Path
     preset: Preset
     corpus: Corpus
     tokenizer: Tokenizer
-    sft_policy: Policy
-    rl_policy: Policy
-    load_base: Callable[[jax.sharding.Mesh], Any] | None = None
+    open_start: Callable[[jax.sharding.Mesh, int], Model]
+    pretrained: bool
 
     def arm_dir(self, arm: str, seed: int) -> Path:
         """Where one arm of one seed keeps everything it writes."""
         return self.path / f"seed-{seed}" / arm
 
-    def policy_of(self, arm: Arm) -> Policy:
-        """The policy that the arm trains."""
-        return self.sft_policy if arm.supervised else self.rl_policy
+    def lora_of(self, arm: Arm) -> LoraConfig | None:
+        """The adapters that the arm trains; None where it trains all parameters."""
+        start = self.preset.pretrained
+        if start is None:
+            return None
+        return start.sft_lora if arm.supervised else start.rl_lora
+
+    def prompt(self, messages: Sequence[Mapping]) -> str | Sequence[Mapping]:
+        """A prompt as the model takes it: chat messages, or their text where it has no template."""
+        if self.pretrained:
+            return messages
+        return "\n".join(message["content"] for message in messages)
 
     def encode(self, messages: Sequence[Mapping]) -> list[int]:
-        """The token ids of a prompt, in the model's own chat format if it has one."""
-        return encode_prompt(self.tokenizer, messages, chat=self.load_base is not None)
+        """The token ids of a prompt."""
+        return encode_prompt(self.tokenizer, self.prompt(messages))
 
     def make_mesh(self) -> jax.sharding.Mesh:
         """All devices in the preset's shape."""
@@ -107,36 +112,31 @@ def open_workspace(
     together(tokenize)
     tokenizer = load_tokenizer(path / "tokenizer.json")
     decoder = dataclasses.replace(preset.decoder, vocab_size=tokenizer.vocab_size)
-    policy = decoder_policy(decoder)
-    return Workspace(path, preset, corpus, tokenizer, policy, policy)
+
+    def new_model(mesh: jax.sharding.Mesh, seed: int) -> Model:
+        key = jax.random.key(seed)
+        return open_model(decoder, mesh, tokenizer=tokenizer, remat=decoder.remat, key=key)
+
+    return Workspace(path, preset, corpus, tokenizer, new_model, pretrained=False)
 
 
 def _pretrained_workspace(
     path: Path, preset: Preset, corpus: Corpus, model_dir: Path | None
 ) -> Workspace:
     start = preset.pretrained
-    model = model_path(start.model) if model_dir is None else model_dir
-    pretrained = open_pretrained(model, dtype=start.dtype, remat=start.remat)
-    tokenizer = pretrained.tokenizer()
+    model = start.model if model_dir is None else model_dir
+    tokenizer = open_pretrained(model_path(model)).tokenizer()
     if tokenizer.chat_template is None:
         raise UserError(
             f"{model} has no chat template, and conversations are asked through one; take an "
             "instruction-tuned model"
         )
-    policy = decoder_policy(pretrained.config)
 
-    def adapted(lora: LoraConfig | None) -> Policy:
-        return policy if lora is None else lora_policy(policy, lora)
+    def published_model(mesh: jax.sharding.Mesh, seed: int) -> Model:
+        del seed
+        return open_model(model, mesh, start.dtype, remat=start.remat)
 
-    return Workspace(
-        path,
-        preset,
-        corpus,
-        tokenizer,
-        adapted(start.sft_lora),
-        adapted(start.rl_lora),
-        lambda mesh: pretrained_params(pretrained, policy, mesh),
-    )
+    return Workspace(path, preset, corpus, tokenizer, published_model, pretrained=True)
 
 
 def _train_tokenizer(corpus: Corpus, preset: Preset) -> Tokenizer:

@@ -12,21 +12,15 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from experiments.saferec.answering import (
-    complete,
-    encode_prompt,
-    model_path,
-    pretrained_params,
-    sampler_config,
-)
 from experiments.saferec.evaluation.metrics import DEFAULT_KS, prompt_text
 from experiments.saferec.evaluation.outputs import write_outputs
 from experiments.saferec.evaluation.scoring import evaluate_command
 from experiments.saferec.items.catalogue import OracleOptions
 from experiments.saferec.published.readers import read_records
-from gdpo_jax.errors import UserError
-from gdpo_jax.policies import decoder_policy, open_pretrained
-from gdpo_jax.training import MeshConfig, check_batch, make_mesh
+from gdpo_jax.answers import answer, prompt_room, sampler_config
+from gdpo_jax.models import open_model
+from gdpo_jax.prompts import encode_prompt
+from gdpo_jax.training import MeshConfig
 
 __all__ = ["Decoding", "answer_records", "zero_shot"]
 
@@ -115,36 +109,22 @@ def answer_records(
     Raises UserError for a model that cannot be opened, one without a chat template, and a prompt
     that leaves no room for an answer.
     """
-    pretrained = open_pretrained(model_path(model), dtype=decoding.dtype)
-    tokenizer = pretrained.tokenizer()
+    opened = open_model(model, MeshConfig(data=1, fsdp=-1), decoding.dtype, remat="none")
     prompts: dict[str, list[int]] = {}
     for record in records:
         if (text := prompt_text(record)) not in prompts:
             messages = _reminded(record["prompt"], decoding.reminder)
-            prompts[text] = encode_prompt(tokenizer, messages, chat=True)
-    longest = max(map(len, prompts.values()))
-    room = pretrained.config.max_positions - decoding.max_new_tokens
-    if longest > room:
-        raise UserError(
-            f"the longest prompt has {longest} tokens, and {decoding.max_new_tokens} new ones fit "
-            f"behind at most {room} of them; lower --decoding.max-new-tokens"
-        )
-    mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
-    check_batch(decoding.batch_size, mesh, what="--decoding.batch-size")
-    policy = decoder_policy(pretrained.config)
-    params = pretrained_params(pretrained, policy, mesh)
+            prompts[text] = encode_prompt(opened.tokenizer, messages)
+    sampler = sampler_config(opened, max_new_tokens=decoding.max_new_tokens, temperature=0.0)
+    room, step = prompt_room(opened, sampler), decoding.bucket
     # By length, so that short prompts are not padded to the longest.
     order = sorted(prompts, key=lambda text: len(prompts[text]))
-    step = decoding.bucket
-    texts = complete(
-        policy,
-        params,
-        tokenizer,
+    texts = answer(
+        opened,
         [prompts[text] for text in order],
-        sampler=sampler_config(tokenizer, max_new_tokens=decoding.max_new_tokens, temperature=0.0),
-        buckets=sorted({min(-(-len(ids) // step) * step, room) for ids in prompts.values()}),
+        sampler=sampler,
+        prompt_buckets=sorted({min(-(-len(ids) // step) * step, room) for ids in prompts.values()}),
         batch_size=decoding.batch_size,
-        mesh=mesh,
     )
     answers = dict(zip(order, texts, strict=True))
     return [answers[prompt_text(record)] for record in records]

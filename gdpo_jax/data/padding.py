@@ -40,7 +40,8 @@ def pad_right(
     vocab_size: of the model, where it is known; ids beyond it have no row in its embeddings.
 
     Raises:
-        UserError: a row is longer than `width` or empty, or holds an id that is none; names the row.
+        UserError: a row is longer than `width` or empty, or holds something that is no token id
+            (a fraction, a negative number, text); names the row and the value.
     """
     padded = np.full((len(rows), width), pad_id, np.int32)
     lengths = np.array([len(row) for row in rows], np.int32)

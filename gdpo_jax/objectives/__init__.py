@@ -10,13 +10,14 @@ from gdpo_jax.objectives.aggregation import (
 from gdpo_jax.objectives.config import ObjectiveConfig
 from gdpo_jax.objectives.importance import log_importance
 from gdpo_jax.objectives.kl import KL_ESTIMATORS, importance_weighted, kl_estimate
+from gdpo_jax.objectives.metrics import Metrics, join_metrics
 from gdpo_jax.objectives.mismatch import (
     SamplerCorrection,
     mismatch_metrics,
     mismatch_weights,
     stale_sequence_weights,
 )
-from gdpo_jax.objectives.objective import merge_metrics, policy_objective
+from gdpo_jax.objectives.objective import policy_objective
 from gdpo_jax.objectives.selection import (
     covariance_tokens,
     mask_unfinished,
@@ -36,6 +37,7 @@ __all__ = [
     "AGGREGATIONS",
     "KL_ESTIMATORS",
     "Denominators",
+    "Metrics",
     "ObjectiveConfig",
     "SamplerCorrection",
     "aggregate",
@@ -45,10 +47,10 @@ __all__ = [
     "count_denominators",
     "covariance_tokens",
     "importance_weighted",
+    "join_metrics",
     "kl_estimate",
     "log_importance",
     "mask_unfinished",
-    "merge_metrics",
     "mismatch_metrics",
     "mismatch_weights",
     "policy_objective",

@@ -4,8 +4,6 @@ Order: importance weights, surrogate, policy weights (rollout correction, masks)
 bonus, aggregation. KL is not multiplied by the policy weights (as in TRL).
 """
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -15,7 +13,9 @@ from gdpo_jax.objectives.aggregation import Denominators, token_weights
 from gdpo_jax.objectives.config import ObjectiveConfig
 from gdpo_jax.objectives.importance import log_importance
 from gdpo_jax.objectives.kl import absolute, importance_weighted, kl_estimate
-from gdpo_jax.objectives.mismatch import correct, mismatch_metrics
+from gdpo_jax.objectives.metrics import Metrics, join_metrics
+from gdpo_jax.objectives.mismatch import correction_weights, mismatch_metrics
+from gdpo_jax.objectives.shapes import check_shapes
 from gdpo_jax.objectives.surrogates import (
     cispo_surrogate,
     clip_flags,
@@ -28,36 +28,48 @@ from gdpo_jax.objectives.surrogates import (
 def policy_objective(
     config: ObjectiveConfig,
     *,
-    log_probs: Float[Array, "N C"],
-    old_log_probs: Float[Array, "N C"],
-    advantages: Float[Array, "N C"],
-    mask: Bool[Array, "N C"],
+    log_probs: Float[Array, "*batch C"],
+    old_log_probs: Float[Array, "*batch C"],
+    advantages: Float[Array, "*batch C"],
+    mask: Bool[Array, "*batch C"],
     denominators: Denominators,
-    ref_log_probs: Float[Array, "N C"] | None = None,
-    segment_ids: Int[Array, "N C"] | None = None,
-    sequence_ids: Int[Array, "N C"] | None = None,
-    entropy: Float[Array, "N C"] | None = None,
-    sampled_log_probs: Float[Array, "N C"] | None = None,
-    policy_weights: Float[Array, "N C"] | Bool[Array, "N C"] | None = None,
-    old_kl_tokens: Bool[Array, "N C"] | None = None,
-) -> tuple[Float[Array, ""], dict[str, Array]]:
+    ref_log_probs: Float[Array, "*batch C"] | None = None,
+    segment_ids: Int[Array, "*batch C"] | None = None,
+    entropy: Float[Array, "*batch C"] | None = None,
+    sampled_log_probs: Float[Array, "*batch C"] | None = None,
+    policy_weights: Float[Array, "*batch C"] | Bool[Array, "*batch C"] | None = None,
+    old_kl_tokens: Bool[Array, "*batch C"] | None = None,
+) -> tuple[Float[Array, ""], Metrics]:
     """The loss of one micro-batch, to be minimised, and scalar metrics.
 
-    Losses, gradients and metrics of micro-batches that share `denominators` add up to those of the
-    whole batch (`merge_metrics`; the names that end in min or max merge by min or max).
+    Losses and gradients of micro-batches that share `denominators` add up to those of the whole
+    batch; `Metrics` say how they merge.
     log_probs: of the trained policy, the only input that carries a gradient besides `entropy`.
     old_log_probs: of the policy that made the samples, or of the trainer at the start of the
     update.
     segment_ids: list item of each token, for level="segment" and aggregation="item_mean".
-    sequence_ids: for packed rows. sampled_log_probs: as the sampler reported them, for
-    `config.correction` and the "rollout/" metrics. policy_weights: factor on the surrogate of each
-    token, or a mask of those that keep theirs (`top_entropy_tokens`, Clip-Cov); no gradient. What
-    stands outside `mask` may be anything. On the first update of a batch every ratio is 1: the clip
+    sampled_log_probs: of the distribution that was sampled, for `config.correction` and the
+    "rollout/" metrics. policy_weights: factor on the surrogate of each token, or a mask of those
+    that keep theirs (`top_entropy_tokens`, Clip-Cov); no gradient. What stands outside `mask` may
+    be anything. On the first update of a batch every ratio is 1: the clip
     metrics are 0 and the loss is near 0 while its gradient is not.
     old_kl_tokens: held to the old policy by `config.old_kl_coef` (KL-Cov, arXiv 2505.22617).
-    Raises UserError if the config needs an input that is missing.
+    Raises UserError if the config needs an input that is missing or leaves old_kl_tokens without
+    effect, and for shapes that differ.
     """
-    _check_inputs(config, ref_log_probs, segment_ids, entropy, sampled_log_probs)
+    check_shapes(
+        log_probs=log_probs,
+        old_log_probs=old_log_probs,
+        advantages=advantages,
+        mask=mask,
+        ref_log_probs=ref_log_probs,
+        segment_ids=segment_ids,
+        entropy=entropy,
+        sampled_log_probs=sampled_log_probs,
+        policy_weights=policy_weights,
+        old_kl_tokens=old_kl_tokens,
+    )
+    _check_inputs(config, ref_log_probs, segment_ids, entropy, sampled_log_probs, old_kl_tokens)
     dtype = jnp.float64 if log_probs.dtype == jnp.float64 else jnp.float32
 
     def clean(x: Array) -> Array:
@@ -72,20 +84,19 @@ def policy_objective(
         mask,
         level=config.level,
         segment_ids=segment_ids,
-        sequence_ids=sequence_ids,
         max_segments=config.max_segments,
         limit=config.log_ratio_limit,
     )
     surrogate = _surrogate(config, log_weight, log_probs, advantages)
-    rollout_metrics = {}
+    metrics = Metrics()
     if sampled_log_probs is not None:
         correction, outside = None, None
         if config.correction is not None:
-            correction, outside = correct(
+            correction, outside = correction_weights(
                 config.correction, old_log_probs, clean(sampled_log_probs), mask
             )
             surrogate = surrogate * correction
-        rollout_metrics = mismatch_metrics(
+        metrics = mismatch_metrics(
             old_log_probs,
             clean(sampled_log_probs),
             mask,
@@ -95,7 +106,7 @@ def policy_objective(
         )
     if policy_weights is not None:
         surrogate = surrogate * constant(clean(jnp.asarray(policy_weights).astype(dtype)))
-    if config.old_kl_coef and old_kl_tokens is not None:
+    if old_kl_tokens is not None:
         held = config.old_kl_coef * absolute(log_probs - old_log_probs)
         surrogate = surrogate + jnp.where(old_kl_tokens, held, 0)
     weights = token_weights(
@@ -104,52 +115,36 @@ def policy_objective(
         aggregation=config.aggregation,
         max_length=config.max_length,
         segment_ids=segment_ids,
-        sequence_ids=sequence_ids,
         max_segments=config.max_segments,
         dtype=dtype,
     )
     policy_loss = jnp.sum(surrogate * weights)
     token_share = mask.astype(dtype) / jnp.maximum(denominators.tokens, 1).astype(dtype)
-    loss, metrics = policy_loss, {"loss/policy": policy_loss}
+    loss, sums = policy_loss, {"loss/policy": policy_loss}
 
     if ref_log_probs is not None:
         reference = constant(clean(ref_log_probs))
         for name in ("k1", "k3"):
             estimate = kl_estimate(constant(log_probs), reference, estimator=name)
-            metrics[f"kl/{name}"] = jnp.sum(estimate * token_share)
+            sums[f"kl/{name}"] = jnp.sum(estimate * token_share)
         if config.needs_reference:
             kl = kl_estimate(log_probs, reference, estimator=config.kl, cap=config.kl_cap)
             if config.kl_weighted:
                 kl = importance_weighted(kl, log_weight)
             kl_loss = config.kl_coef * jnp.sum(kl * weights)
-            loss, metrics = loss + kl_loss, metrics | {"loss/kl": kl_loss}
+            loss, sums = loss + kl_loss, sums | {"loss/kl": kl_loss}
 
     if entropy is not None:
         mean_entropy = jnp.sum(clean(entropy) * token_share)
-        metrics["entropy"] = mean_entropy
+        sums["entropy"] = mean_entropy
         if config.entropy_coef:
             bonus = config.entropy_coef * mean_entropy
-            loss, metrics = loss - bonus, metrics | {"loss/entropy": -bonus}
+            loss, sums = loss - bonus, sums | {"loss/entropy": -bonus}
 
-    metrics |= _ratio_metrics(config, log_weight, advantages, mask, token_share) | rollout_metrics
-    metrics["kl/old"] = jnp.sum((old_log_probs - log_probs) * token_share)
-    metrics["loss/total"] = loss
-    return loss, jax.tree.map(constant, metrics)
-
-
-def merge_metrics(first: Mapping[str, Array], second: Mapping[str, Array]) -> dict[str, Array]:
-    """Metrics of two micro-batches as those of both: sums; min or max where the name ends so."""
-    if set(first) != set(second):
-        raise UserError(f"metrics differ in names: {sorted(set(first) ^ set(second))}")
-
-    def merge(name: str) -> Array:
-        if name.endswith("min"):
-            return jnp.minimum(first[name], second[name])
-        if name.endswith("max"):
-            return jnp.maximum(first[name], second[name])
-        return first[name] + second[name]
-
-    return {name: merge(name) for name in first}
+    sums["kl/old"] = jnp.sum((old_log_probs - log_probs) * token_share)
+    sums["loss/total"] = loss
+    ratios = _ratio_metrics(config, log_weight, advantages, mask, token_share)
+    return loss, jax.tree.map(constant, join_metrics(Metrics(sums=sums), ratios, metrics))
 
 
 def _surrogate(
@@ -184,7 +179,7 @@ def _surrogate(
 
 def _ratio_metrics(
     config: ObjectiveConfig, log_weight: Array, advantages: Array, mask: Array, token_share: Array
-) -> dict[str, Array]:
+) -> Metrics:
     """Ratio and clip metrics; low counts A < 0 only, high A > 0 only; min and max are over
     sequences. Surrogates without a clip hold nothing.
     """
@@ -192,25 +187,29 @@ def _ratio_metrics(
     below, above = _clip_bounds(config)
     low, high = clip_flags(log_weight, advantages, clip_low=below, clip_high=above)
     low, high = low & mask, high & mask
-    lengths = jnp.sum(mask, axis=1, dtype=ratio.dtype)
+    lengths = jnp.sum(mask, axis=-1, dtype=ratio.dtype)
     lengths, empty = jnp.maximum(lengths, 1), lengths == 0
-    per_sequence_low = jnp.sum(low, axis=1, dtype=ratio.dtype) / lengths
-    per_sequence_high = jnp.sum(high, axis=1, dtype=ratio.dtype) / lengths
-    metrics = {
+    per_sequence_low = jnp.sum(low, axis=-1, dtype=ratio.dtype) / lengths
+    per_sequence_high = jnp.sum(high, axis=-1, dtype=ratio.dtype) / lengths
+    sums = {
         "ratio/mean": jnp.sum(ratio * token_share),
-        "ratio/min": jnp.min(jnp.where(mask, ratio, jnp.inf)),
-        "ratio/max": jnp.max(jnp.where(mask, ratio, -jnp.inf)),
         "clip_ratio/low_mean": jnp.sum(jnp.where(low, token_share, 0)),
-        "clip_ratio/low_min": jnp.min(jnp.where(empty, jnp.inf, per_sequence_low)),
         "clip_ratio/high_mean": jnp.sum(jnp.where(high, token_share, 0)),
-        "clip_ratio/high_max": jnp.max(jnp.where(empty, -jnp.inf, per_sequence_high)),
         "clip_ratio/region_mean": jnp.sum(jnp.where(low | high, token_share, 0)),
         "advantage/token_abs_mean": jnp.sum(jnp.abs(advantages) * token_share),
     }
     if config.dual_clip is not None:
         dual = (advantages < 0) & (ratio > config.dual_clip) & mask
-        metrics["clip_ratio/dual_mean"] = jnp.sum(jnp.where(dual, token_share, 0))
-    return metrics
+        sums["clip_ratio/dual_mean"] = jnp.sum(jnp.where(dual, token_share, 0))
+    minima = {
+        "ratio/min": jnp.min(jnp.where(mask, ratio, jnp.inf)),
+        "clip_ratio/low_min": jnp.min(jnp.where(empty, jnp.inf, per_sequence_low)),
+    }
+    maxima = {
+        "ratio/max": jnp.max(jnp.where(mask, ratio, -jnp.inf)),
+        "clip_ratio/high_max": jnp.max(jnp.where(empty, -jnp.inf, per_sequence_high)),
+    }
+    return Metrics(sums=sums, minima=minima, maxima=maxima)
 
 
 def _clip_bounds(config: ObjectiveConfig) -> tuple[float, float]:
@@ -229,6 +228,7 @@ def _check_inputs(
     segment_ids: object,
     entropy: object,
     sampled_log_probs: object,
+    old_kl_tokens: object,
 ) -> None:
     if config.needs_reference and ref_log_probs is None:
         raise UserError(f"kl={config.kl!r} with kl_coef={config.kl_coef} needs ref_log_probs")
@@ -238,3 +238,10 @@ def _check_inputs(
         raise UserError(f"entropy_coef={config.entropy_coef} needs the entropy of every token")
     if config.correction is not None and sampled_log_probs is None:
         raise UserError(f"correction={config.correction} needs sampled_log_probs")
+    if config.old_kl_coef and old_kl_tokens is None:
+        raise UserError(
+            f"old_kl_coef={config.old_kl_coef} does nothing without old_kl_tokens, the tokens that "
+            "it holds to the old policy; give them (`covariance_tokens`), or set old_kl_coef to 0"
+        )
+    if old_kl_tokens is not None and not config.old_kl_coef:
+        raise UserError("old_kl_tokens do nothing with old_kl_coef=0; set it, or leave them out")

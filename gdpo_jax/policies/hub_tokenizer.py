@@ -1,5 +1,6 @@
 """The tokenizer files of a Hugging Face folder, with the control tokens and chat template named."""
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,11 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as InnerTokenizer
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies.json_files import read_json, write_json
+from gdpo_jax.policies.extras import as_user_error
+from gdpo_jax.policies.json_files import read_json, write_json, write_text
 from gdpo_jax.policies.tokenizer import (
     Tokenizer,
     check_id_of,
-    guarded,
     read_tokenizer,
     wrap_tokenizer,
 )
@@ -44,6 +45,7 @@ def load_hub_tokenizer(directory: str | Path, *, vocab_size: int | None = None) 
     where = directory / "tokenizer_config.json"
     about = _about(directory)
     _add_tokens(inner, about, directory)
+    _check_prefix_space(inner, about, str(where))
     tokens = {name: text for name, text in _special_tokens(about, str(where))}
     for role in ("bos_token", "eos_token", "pad_token"):
         if role in tokens and inner.token_to_id(tokens[role]) is None:
@@ -61,7 +63,10 @@ def load_hub_tokenizer(directory: str | Path, *, vocab_size: int | None = None) 
         pad=tokens.get("pad_token"),
         bos=tokens.get("bos_token"),
         eos=tokens["eos_token"],
-        stop_ids=[*_named_ends(directory, inner, vocab_size), *turn_ends(inner, template)],
+        stop_ids=[
+            *_named_ends(directory, inner, vocab_size),
+            *turn_ends(inner, template, *named.values()),
+        ],
         chat_template=template,
         vocab_size=vocab_size,
         adds_bos=about.get("add_bos_token") is True,
@@ -101,21 +106,19 @@ def save_hub_tokenizer(directory: Path, tokenizer: Tokenizer) -> None:
         about["add_bos_token"] = True
     if tokenizer.inner.encode_special_tokens:
         about["split_special_tokens"] = True
-    write_json(directory / "tokenizer_config.json", about | dict(tokenizer.special_tokens) | names)
-    # An older save's templates would be read beside ours.
-    (directory / "chat_template.json").unlink(missing_ok=True)
-    (directory / TEMPLATE).unlink(missing_ok=True)
-    for path in (directory / MORE_TEMPLATES).glob("*.jinja"):
-        path.unlink()
+    templates = dict(tokenizer.named_templates)
     if tokenizer.chat_template is not None:
-        _write(directory / TEMPLATE, tokenizer.chat_template)
-    for name, template in tokenizer.named_templates.items():
-        (directory / MORE_TEMPLATES).mkdir(exist_ok=True)
-        _write(directory / MORE_TEMPLATES / f"{name}.jinja", template)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="")
+        templates = {"default": tokenizer.chat_template, **templates}
+    if set(templates) == {"default"}:
+        write_text(directory / TEMPLATE, templates["default"])
+    else:
+        # An older template would come before the list.
+        (directory / TEMPLATE).unlink(missing_ok=True)
+        if templates:
+            about["chat_template"] = [
+                {"name": name, "template": template} for name, template in templates.items()
+            ]
+    write_json(directory / "tokenizer_config.json", about | dict(tokenizer.special_tokens) | names)
 
 
 def _read(path: Path) -> str:
@@ -185,13 +188,32 @@ def _add_tokens(inner: InnerTokenizer, about: Mapping[str, Any], directory: Path
             raise UserError(f"{where}: token {i} has no content")
         flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
         options = {name: record[name] for name in flags if type(record.get(name)) is bool}
-        guarded(f"{where}: token {i}", lambda: inner.add_tokens([AddedToken(text, **options)]))
+        with as_user_error(f"{where}: token {i}"):
+            inner.add_tokens([AddedToken(text, **options)])
         check_id_of(inner, text, i, where)
     more = [*_listed(about, "additional_special_tokens"), *_listed(about, "extra_special_tokens")]
     for token in more:
         text = _content(token, f"{directory}: an additional special token")
         if text and inner.token_to_id(text) is None:
             inner.add_tokens([AddedToken(text, special=True, normalized=False)])
+
+
+def _check_prefix_space(inner: InnerTokenizer, about: Mapping[str, Any], where: str) -> None:
+    """Some classes of transformers put this field in the place of tokenizer.json's, others do not."""
+    said = about.get("add_prefix_space")
+    if said is None or inner.pre_tokenizer is None:
+        return
+    rules = json.loads(inner.pre_tokenizer.__getstate__())
+    for rule in rules.get("pretokenizers", [rules]):
+        adds = {
+            "ByteLevel": rule.get("add_prefix_space"),
+            "Metaspace": rule.get("prepend_scheme") != "never",
+        }.get(rule.get("type"))
+        if adds is not None and adds is not said:
+            raise UserError(
+                f"{where}: add_prefix_space={said!r}, but tokenizer.json has {adds!r}; the ids of "
+                "every text depend on it, make both the same"
+            )
 
 
 def _listed(about: Mapping[str, Any], name: str) -> list:
@@ -227,8 +249,8 @@ def _templates(directory: Path, about: Mapping[str, Any]) -> tuple[str | None, d
     elif found is not None:
         raise UserError(f"{where}: chat_template is a {type(found).__name__}, not a text")
     for name, template in named.items():
-        if not isinstance(template, str) or not isinstance(name, str):
-            raise UserError(f"{where}: the chat template {name!r} is not a text")
+        if not isinstance(name, str) or not isinstance(template, str):
+            raise UserError(f"{where}: the chat template {name!r} is not a text with a name")
     return named.pop("default", None), named
 
 
@@ -261,10 +283,11 @@ def _named_ends(directory: Path, inner: InnerTokenizer, vocab_size: int | None) 
             yield token
 
 
-def turn_ends(inner: InnerTokenizer, template: str | None) -> Iterator[int]:
-    """The tokens that end a turn in the chat template."""
+def turn_ends(inner: InnerTokenizer, *templates: str | None) -> Iterator[int]:
+    """The tokens that end a turn in chat templates."""
+    text = "".join(filter(None, templates))
     for token in TURN_ENDS:
-        if template and token in template and inner.token_to_id(token) is not None:
+        if token in text and inner.token_to_id(token) is not None:
             yield inner.token_to_id(token)
 
 

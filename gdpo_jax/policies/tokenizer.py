@@ -7,7 +7,7 @@ come in runs of up to four, so that a year can be one token.
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trai
 from tokenizers import Tokenizer as InnerTokenizer
 
 from gdpo_jax.errors import UserError
+from gdpo_jax.files import write_beside
 from gdpo_jax.policies.decoding import Decoding, decoding_of
+from gdpo_jax.policies.extras import as_user_error
 from gdpo_jax.policies.tokenizer_file import check_tokenizer_file
 from gdpo_jax.token_ids import check_token_ids
 
@@ -76,10 +78,8 @@ class Tokenizer:
         """`encode` of each text."""
         for index, text in enumerate(texts):
             _check_text(text, index)
-        batch = guarded(
-            "the tokenizer fails on a text",
-            lambda: self.inner.encode_batch_fast(list(texts), add_special_tokens=False),
-        )
+        with as_user_error("the tokenizer fails on a text"):
+            batch = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in batch]
 
     def with_bos(self, ids: Sequence[int]) -> list[int]:
@@ -119,7 +119,7 @@ class Tokenizer:
 
     def save(self, path: str | Path) -> None:
         """Writes one tokenizer.json, which `load_tokenizer` and other tools open."""
-        self.inner.save(str(path))
+        write_beside(path, self.inner.to_str(pretty=True))
 
 
 def train_tokenizer(
@@ -188,7 +188,8 @@ def read_tokenizer(path: str | Path) -> InnerTokenizer:
     except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} is not a tokenizer.json: {error}") from error
     check_tokenizer_file(about, str(path))
-    inner = guarded(f"{path} is not a tokenizer.json", lambda: InnerTokenizer.from_str(text))
+    with as_user_error(f"{path} is not a tokenizer.json"):
+        inner = InnerTokenizer.from_str(text)
     inner.no_truncation()
     inner.no_padding()
     for token in about.get("added_tokens") or ():
@@ -204,16 +205,6 @@ def check_id_of(inner: InnerTokenizer, token: str, said: int, where: str) -> Non
             f"{where}: the added token {token[:80]!r} has the id {said!r}, but the tokenizers "
             f"library gives it {given}; ids of added tokens follow the vocabulary without a gap"
         )
-
-
-def guarded(what: str, call: Callable[[], Any]) -> Any:
-    """What `call` returns. A failure of the Rust library, a panic as well, becomes a UserError."""
-    try:
-        return call()
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:  # a panic is no Exception
-        raise UserError(f"{what}: {str(error)[:400]}") from error
 
 
 def wrap_tokenizer(
@@ -250,7 +241,8 @@ def wrap_tokenizer(
     tokens += [None] * ((vocab_size or 0) - len(tokens))
     end, begin = ids[eos], ids.get(bos)
     if begin is not None and not adds_bos:
-        adds_bos = guarded("the tokenizer fails", lambda: inner.encode("").ids)[:1] == [begin]
+        with as_user_error("the tokenizer fails on an empty text"):
+            adds_bos = inner.encode("").ids[:1] == [begin]
     stops = tuple(dict.fromkeys([end, *stop_ids]))
     check_token_ids(stops, len(tokens), "the tokens that end an answer")
     return Tokenizer(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gdpo_jax.advantages import RewardBatch
-from gdpo_jax.rollouts.rewards import (
+from gdpo_jax.rollouts import (
     Completion,
     RewardError,
     RewardFunction,

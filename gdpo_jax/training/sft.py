@@ -2,26 +2,31 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int
 
+from gdpo_jax.objectives import Metrics, join_metrics
 from gdpo_jax.policies import Policy, completion_log_probs
 from gdpo_jax.training.mesh import (
     DEFAULT_RULES,
     ShardingRules,
-    batch_sharding,
     check_batch,
     placed,
-    replicated,
 )
-from gdpo_jax.training.state import TrainState, state_shardings
-from gdpo_jax.training.update import Metrics, accumulated_gradients, guarded_update
+from gdpo_jax.training.state import (
+    TrainState,
+    compile_step,
+    state_shardings,
+    with_frozen,
+    without_frozen,
+)
+from gdpo_jax.training.update import accumulated_gradients, guarded_update
 
 AnyArray = Array | np.ndarray
 
@@ -51,7 +56,8 @@ def make_sft_step(
     layout: str = "shared",
     chunk: int | None = 16,
 ) -> SFTStep:
-    """`step(state, batch) -> (state, metrics)`, jitted over the mesh; `state` is donated.
+    """`step(state, batch) -> (state, metrics)`, jitted over the mesh; what is trained of `state` is
+    donated.
 
     The same arguments give the same program, which a second run in this process need not compile.
 
@@ -63,7 +69,8 @@ def make_sft_step(
     shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
     policy = placed(policy, mesh, rules, params=shardings.params)
 
-    def step(state: TrainState, batch: SFTBatch) -> tuple[TrainState, Metrics]:
+    def step(trained: TrainState, frozen: Any, batch: SFTBatch) -> tuple[TrainState, Metrics]:
+        state = with_frozen(policy, trained, frozen)
         tokens = jnp.sum(batch.completion_mask, dtype=jnp.float32)
 
         def loss(params, micro):
@@ -78,19 +85,16 @@ def make_sft_step(
                 chunk=chunk,
                 with_entropy=False,
             )
-            return -jnp.sum(log_probs) / jnp.maximum(tokens, 1.0), {}
+            return -jnp.sum(log_probs) / jnp.maximum(tokens, 1.0), Metrics()
 
         grads, metrics = accumulated_gradients(
             policy, loss, state.params, batch, steps=accumulation_steps, mesh=mesh
         )
-        return guarded_update(policy, state, optimizer, grads, {**metrics, "tokens": tokens})
+        metrics = join_metrics(metrics, Metrics(sums={"tokens": tokens}))
+        state, metrics = guarded_update(policy, state, optimizer, grads, metrics)
+        return without_frozen(policy, state), metrics
 
-    compiled = jax.jit(
-        step,
-        in_shardings=(shardings, batch_sharding(mesh)),
-        out_shardings=(shardings, replicated(mesh)),
-        donate_argnums=0,
-    )
+    compiled = compile_step(policy, step, shardings, mesh)
 
     def checked(state: TrainState, batch: SFTBatch) -> tuple[TrainState, Metrics]:
         check_batch(batch.prompts.shape[0], mesh, parts=accumulation_steps, what="SFT batch")

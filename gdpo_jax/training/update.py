@@ -1,11 +1,11 @@
 """Gradients over micro-batches, and one guarded optimizer update.
 
-The loss function divides by the counts of the whole optimizer batch, so the losses, gradients and
-additive metrics of micro-batches only have to be summed, and one large batch or many small ones
-give the same update.
+The loss function divides by the counts of the whole optimizer batch, so the losses and gradients
+of micro-batches only have to be summed, `Metrics` say by themselves how they merge, and one large
+batch or many small ones give the same update.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,12 +14,12 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
+from gdpo_jax.objectives import Metrics, join_metrics
 from gdpo_jax.policies import Policy, trained_part, with_trained_part
 from gdpo_jax.training.mesh import BATCH_AXES, batch_sharding
 from gdpo_jax.training.state import TrainState
 
-Metrics = dict[str, Float[Array, ""]]
-LossFunction = Callable[[Any, Any], tuple[Float[Array, ""], Mapping[str, Array]]]
+LossFunction = Callable[[Any, Any], tuple[Float[Array, ""], Metrics]]
 
 
 def split_rows(batch: Any, parts: int, mesh: Mesh) -> Any:
@@ -47,16 +47,6 @@ def join_rows(parts: Any, mesh: Mesh) -> Any:
     return jax.tree.map(join, parts)
 
 
-def _merge_parts(stacked: Mapping[str, Float[Array, "parts"]]) -> Metrics:
-    """`merge_metrics` of all parts: extremes where the name says so, sums elsewhere."""
-
-    def merge(name: str) -> Array:
-        reduce = {"min": jnp.min, "max": jnp.max}.get(name[-3:], jnp.sum)
-        return reduce(stacked[name])
-
-    return {name: merge(name) for name in stacked}
-
-
 def accumulated_gradients(
     policy: Policy,
     loss_function: LossFunction,
@@ -75,11 +65,11 @@ def accumulated_gradients(
     trained = trained_part(policy, params)
 
     def gradients(micro: Any) -> tuple[Any, Metrics]:
-        def loss_of(part: Any, micro: Any) -> tuple[Float[Array, ""], Mapping[str, Array]]:
+        def loss_of(part: Any, micro: Any) -> tuple[Float[Array, ""], Metrics]:
             return loss_function(with_trained_part(policy, params, part), micro)
 
         (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(trained, micro)
-        return grads, {**metrics, "loss": loss}
+        return grads, join_metrics(metrics, Metrics(sums={"loss": loss}))
 
     if steps == 1:
         return gradients(batch)
@@ -90,7 +80,7 @@ def accumulated_gradients(
 
     zeros = jax.tree.map(jnp.zeros_like, trained)
     grads, stacked = jax.lax.scan(add, zeros, split_rows(batch, steps, mesh))
-    return grads, _merge_parts(stacked)
+    return grads, stacked.over_micro_batches()
 
 
 def guarded_update(
@@ -121,9 +111,8 @@ def guarded_update(
         params=with_trained_part(policy, state.params, keep(renewed, trained)),
         opt_state=keep(opt_state, state.opt_state),
     )
-    return state, {
-        **metrics,
-        "grad_norm": grad_norm,
-        "update_norm": optax.tree.norm(updates),
-        "healthy": healthy.astype(jnp.float32),
-    }
+    own = Metrics(
+        sums={"grad_norm": grad_norm, "update_norm": optax.tree.norm(updates)},
+        minima={"healthy": healthy.astype(jnp.float32)},
+    )
+    return state, join_metrics(metrics, own)

@@ -68,13 +68,14 @@ def test_numbers_that_are_not_finite_have_no_weight_and_enter_no_sum():
         "rollout/weight_max": 1.491825,
         "rollout/dropped_mean": 2 / 3,
     }
-    assert metrics.keys() == expected.keys()
+    assert metrics.as_dict().keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], value, atol=1e-6, err_msg=name)
 
 
 def test_without_weights_only_the_distance_is_reported():
     found = mismatch_metrics(OLD, SAMPLED, MASK, count_denominators(MASK))
+    found = found.as_dict()
     assert "rollout/abs_mean" in found
     assert not any("weight" in name or "outside" in name for name in found)
 
@@ -99,8 +100,9 @@ def test_stale_sequences_are_dropped_for_negative_advantages_alone():
         {"mode": "drop"},
         {"lowest": 2.0, "highest": 1.0},
         {"level": "geometric", "mode": "truncate"},
+        {"mode": "truncate", "lowest": 0.5},
     ],
 )
 def test_wrong_options(options):
-    with pytest.raises((UserError, TypeError), match=r"geometric|bounds"):
+    with pytest.raises((UserError, TypeError), match=r"geometric|bounds|does nothing"):
         mismatch_weights(OLD, SAMPLED, MASK, **options)

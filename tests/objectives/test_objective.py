@@ -2,20 +2,36 @@
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from jax.sharding import AxisType
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import (
+    Metrics,
     ObjectiveConfig,
     SamplerCorrection,
     aggregate,
+    cispo_surrogate,
+    clipped_surrogate,
     count_denominators,
-    merge_metrics,
+    covariance_tokens,
+    importance_weighted,
+    join_metrics,
+    kl_estimate,
+    log_importance,
+    mask_unfinished,
+    mismatch_metrics,
     mismatch_weights,
     policy_objective,
+    pooled_mean,
+    reinforce_surrogate,
+    sapo_surrogate,
+    sequence_kl,
     spread_to_tokens,
+    stale_sequence_weights,
+    top_entropy_tokens,
 )
 
 N, C = 8, 6
@@ -62,15 +78,17 @@ def value_and_gradient(inputs, denominators):
 
 def test_micro_batches_add_up():
     (loss, metrics), gradient = value_and_gradient(INPUTS, counts())
-    total, merged, parts = 0.0, None, []
+    total, found, parts = 0.0, [], []
     for start in range(0, N, 2):
         part = {name: x[start : start + 2] for name, x in INPUTS.items()}
-        (value, found), grad = value_and_gradient(part, counts())
+        (value, of_part), grad = value_and_gradient(part, counts())
         total, parts = total + float(value), parts + [np.asarray(grad)]
-        merged = found if merged is None else merge_metrics(merged, found)
+        found.append(of_part)
     np.testing.assert_allclose(total, loss, rtol=1e-6)
     np.testing.assert_allclose(np.concatenate(parts), gradient, atol=1e-7)
-    for name, value in metrics.items():
+    merged = jax.tree.map(lambda *x: jnp.stack(x), *found).over_micro_batches()
+    assert merged.as_dict().keys() == metrics.as_dict().keys()
+    for name, value in metrics.as_dict().items():
         np.testing.assert_allclose(merged[name], value, atol=1e-6, err_msg=name)
 
 
@@ -157,7 +175,7 @@ def test_sharded_over_eight_devices(axis_type):
     (same, others), other = value_and_gradient(sharded, denominators)
     np.testing.assert_allclose(same, loss, rtol=1e-6)
     np.testing.assert_allclose(other, gradient, atol=1e-7)
-    for name, value in metrics.items():
+    for name, value in metrics.as_dict().items():
         np.testing.assert_allclose(others[name], value, atol=1e-6, err_msg=name)
 
 
@@ -195,7 +213,7 @@ def test_metrics_against_numpy():
         "clip_ratio/region_mean": (low | high)[m].mean(),
         "advantage/token_abs_mean": np.abs(a[m]).mean(),
     }
-    assert metrics.keys() == expected.keys()
+    assert metrics.as_dict().keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], value, atol=1e-6, err_msg=name)
     np.testing.assert_allclose(loss, expected["loss/total"], atol=1e-6)
@@ -238,6 +256,17 @@ def test_policy_weights_scale_the_surrogate_but_not_the_kl():
         ({"max_segments": 0}, "max_segments=0"),
         ({"surrogate": "cispo", "cispo_lowest": 6.0}, "cispo_lowest=6.0"),
         ({"surrogate": "sapo", "sapo_tau_positive": 0.0}, "sapo_tau_positive=0.0"),
+        ({"surrogate": "cispo", "clip_high": 0.28}, "clip_high=0.28 belongs to surrogate='clip'"),
+        ({"surrogate": "reinforce", "clip_low": 0.1}, "has no ratio"),
+        ({"surrogate": "sapo", "delta": 2.0}, "delta=2.0 belongs"),
+        ({"surrogate": "cispo", "dual_clip": 3.0}, "dual_clip=3.0 belongs"),
+        ({"cispo_highest": 2.0}, "cispo_highest=2.0 belongs to surrogate='cispo'"),
+        ({"sapo_tau_negative": 2.0}, "sapo_tau_negative=2.0 belongs to surrogate='sapo'"),
+        ({"kl_weighted": True}, "without an estimator"),
+        ({"kl_cap": 10.0}, "without an estimator"),
+        ({"kl": "k3", "kl_coef": 0.1, "kl_cap": 0.0}, "kl_cap=0.0"),
+        ({"kl": "k3", "kl_coef": float("nan")}, "kl_coef is not a number"),
+        ({"log_ratio_limit": 0.0}, "log_ratio_limit=0.0"),
     ],
 )
 def test_a_wrong_config_names_the_field_and_the_way_out(fields, message):
@@ -263,5 +292,79 @@ def test_a_missing_input_is_named():
         aggregate(needed["log_probs"], needed["mask"], counts(), aggregation="item_mean")
     with pytest.raises(UserError, match="segment_ids"):
         spread_to_tokens(jnp.zeros((1, 1, 2)), None, jnp.ones((1, 1, 3), bool))
-    with pytest.raises(UserError, match="names"):
-        merge_metrics({"a": jnp.zeros(())}, {"b": jnp.zeros(())})
+
+
+def test_arrays_of_other_shapes_are_refused_by_name_and_not_broadcast():
+    """Also without run-time type checks, which say so first where they are on."""
+    one, mask = jnp.zeros((4, 4)), jnp.ones((4, 4), bool)
+    row, wide = jnp.zeros(4), jnp.zeros((4, 5))
+    rules = {"denominators": count_denominators(mask), "mask": mask}
+    inputs = {"log_probs": one, "old_log_probs": one, "advantages": one} | rules
+    calls = [
+        lambda x: policy_objective(ObjectiveConfig(), **(inputs | {"advantages": x})),
+        lambda x: policy_objective(ObjectiveConfig(), **inputs, ref_log_probs=x),
+        lambda x: policy_objective(ObjectiveConfig(), **inputs, policy_weights=x),
+        lambda x: log_importance(one, x, mask),
+        lambda x: aggregate(x, **rules),
+        lambda x: mismatch_weights(one, x, mask),
+        lambda x: mismatch_metrics(one, one, **rules, weights=x),
+        lambda x: stale_sequence_weights(one, one, x, mask),
+        lambda x: covariance_tokens(one, x, mask),
+        lambda x: top_entropy_tokens(x, mask),
+        lambda x: sequence_kl(one, x, mask),
+        lambda x: kl_estimate(one, x),
+        lambda x: importance_weighted(one, x),
+        lambda x: clipped_surrogate(one, x),
+        lambda x: cispo_surrogate(one, one, x),
+        lambda x: sapo_surrogate(one, x),
+        lambda x: reinforce_surrogate(one, x),
+        lambda x: pooled_mean(x, mask),
+        lambda x: mask_unfinished(mask, x[0] > 0),
+        lambda x: spread_to_tokens(x, None, jnp.ones((4, 1, 4), bool)),
+    ]
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        for call in calls:
+            for wrong in (row, wide):
+                with pytest.raises(UserError, match="shape"):
+                    call(wrong)
+        with pytest.raises(UserError, match="mask must be boolean, got float32"):
+            policy_objective(ObjectiveConfig(), **(inputs | {"mask": one}))
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def test_metrics_merge_by_their_kind_and_not_by_their_name():
+    """Names that end like an extreme, or hold one elsewhere, decide nothing."""
+    values = np.array([1.0, 3.0], np.float32)
+    metrics = Metrics(
+        sums={"reward/prompt_min": values, "argmax": values},
+        minima={"lowest": values, "largest_max": values},
+        maxima={"highest": values, "smallest_min": values},
+    )
+    assert metrics.over_micro_batches().as_dict() == {
+        "reward/prompt_min": 4,
+        "argmax": 4,
+        "lowest": 1,
+        "largest_max": 1,
+        "highest": 3,
+        "smallest_min": 3,
+    }
+    assert metrics.over_updates().as_dict() == {
+        "reward/prompt_min": 2,
+        "argmax": 2,
+        "lowest": 1,
+        "largest_max": 1,
+        "highest": 3,
+        "smallest_min": 3,
+    }
+
+
+def test_metrics_join_unless_a_name_is_taken_or_a_value_is_no_scalar():
+    one = Metrics(sums={"a": jnp.ones(())}, maxima={"b": jnp.ones(())})
+    assert set(join_metrics(one, Metrics(minima={"c": jnp.ones(())})).as_dict()) == {"a", "b", "c"}
+    for other in (Metrics(sums={"a": jnp.ones(())}), Metrics(minima={"b": jnp.ones(())})):
+        with pytest.raises(UserError, match="two metrics are named"):
+            join_metrics(one, other)
+    with pytest.raises(UserError, match=r"'c' must be a scalar, got shape \(2,\)"):
+        join_metrics(one, Metrics(sums={"c": jnp.ones(2)}))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.rollouts.rewards import Completion, RewardError, decode_completions, score
+from gdpo_jax.rollouts import Completion, RewardError, decode_completions, score
 
 
 class Letters:

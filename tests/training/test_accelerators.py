@@ -94,7 +94,7 @@ def gradient(devices, policy, objective, layout):
     )
     state, metrics = step(state, batch)
     after = toy.as_numpy(trained_part(policy, state.params))
-    return jax.tree.map(np.subtract, before, after), toy.as_numpy(metrics)
+    return jax.tree.map(np.subtract, before, after), toy.as_numpy(metrics.as_dict())
 
 
 @pytest.mark.parametrize("layout", ["shared", "plain", "packed"])

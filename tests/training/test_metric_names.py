@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import jax
+import numpy as np
 import toy
 
 from gdpo_jax.advantages import (
@@ -15,8 +16,9 @@ from gdpo_jax.advantages import (
     group_normalize,
     lagrangian,
 )
-from gdpo_jax.objectives import ObjectiveConfig, SamplerCorrection
+from gdpo_jax.objectives import Metrics, ObjectiveConfig, SamplerCorrection
 from gdpo_jax.training import create_state, make_optimizer, read_metrics
+from gdpo_jax.training.run import fetch
 
 PAGE = Path(__file__).parents[2] / "docs" / "diagnostics.md"
 
@@ -59,7 +61,7 @@ def test_a_run_with_everything_on_logs_what_the_page_explains(tmp_path):
         tmp_path,
         mesh,
         config=toy.config(steps=1, num_iterations=2),
-        transform=transform,
+        estimator=transform,
         objective=objective,
         ref_params=reference,
         num_ranks=3,
@@ -74,3 +76,16 @@ def test_a_run_with_everything_on_logs_what_the_page_explains(tmp_path):
     assert row["rollout/effective_fraction"] > 0.99  # the sampler is the trainer
     assert row["rollout/abs_max"] < 1e-4 < row["sampler/gap_max"]  # two updates moved the policy
     assert 1 <= row["completions/items_mean"] <= 3
+
+
+def test_a_row_merges_updates_by_the_kind_of_a_metric_and_not_by_its_name():
+    updates = [
+        Metrics(
+            sums={"prompt_min": np.float32(value)},
+            minima={"low": np.float32(value)},
+            maxima={"high": np.float32(value)},
+        )
+        for value in (1, 3)
+    ]
+    row = fetch(updates, {"reward/a/max": np.float32(5)})
+    assert row == {"prompt_min": 2.0, "low": 1.0, "high": 3.0, "reward/a/max": 5.0}

@@ -67,7 +67,8 @@ def gradients(mesh, objective, *, layout="shared", packed=None, accumulation_ste
     )
     batch = to_global(short_groups(), mesh)
     state, metrics = step(state, batch.replace(packed=packed))
-    return jax.tree.map(np.subtract, before, toy.as_numpy(state.params)), toy.as_numpy(metrics)
+    update = jax.tree.map(np.subtract, before, toy.as_numpy(state.params))
+    return update, toy.as_numpy(metrics.as_dict())
 
 
 def assert_same(one, other, tolerance):

@@ -25,7 +25,7 @@ def one_update(policy, optimizer):
     before = toy.as_numpy(state.params)
     step = make_policy_step(policy, optimizer, OBJECTIVE, mesh=mesh, chunk=3)
     state, metrics = step(state, to_global(short_groups(), mesh))
-    return state, before, toy.as_numpy(metrics)
+    return state, before, toy.as_numpy(metrics.as_dict())
 
 
 def test_weights_optimizer_and_metrics_stay_float32_under_bfloat16_products():

@@ -60,7 +60,7 @@ def updated(mesh, *, batch=None, rules=toy.RULES, accumulation_steps=1):
     step = make_policy_step(toy.POLICY, OPTIMIZER, OBJECTIVE, mesh=mesh, chunk=3, **options)
     batch = to_global(host_batch() if batch is None else batch, mesh)
     state, metrics = step(state_on(mesh, rules), batch)
-    return toy.as_numpy(state.params), toy.as_numpy(metrics)
+    return toy.as_numpy(state.params), toy.as_numpy(metrics.as_dict())
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +214,7 @@ def test_sft_minimises_the_token_mean_of_the_negative_log_likelihood():
         state, metrics = step(state_on(on), to_global(rows, on))
         np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
         assert float(metrics["tokens"]) == np.sum(batch.mask[:, 1])
-        results.append((toy.as_numpy(state.params), toy.as_numpy(metrics)))
+        results.append((toy.as_numpy(state.params), toy.as_numpy(metrics.as_dict())))
         _, later = step(state, to_global(rows, on))
         assert later["loss"] < metrics["loss"]
     for other in results[1:]:
@@ -237,7 +237,7 @@ def test_advantages_are_global_and_reach_the_tokens_of_their_rank():
     results = {}
     for devices in (1, 8):
         mesh = toy.mesh_of(devices)
-        tokens, advantages, _, metrics = make_advantage_step(transform, mesh=mesh)(
+        tokens, _, advantages, _, metrics = make_advantage_step(transform, mesh=mesh)(
             transform.init(rewards.names), *to_global(arguments, mesh)
         )
         results[devices] = toy.as_numpy((tokens, advantages.values, metrics))

@@ -18,7 +18,7 @@ from experiments.saferec.items.catalogue import (
 from experiments.saferec.items.risk import THRESHOLD
 from experiments.saferec.items.titles import lookup_key
 from experiments.saferec.items.traits import TRAIT_KEYS
-from gdpo_jax.rollouts.rewards import Completion
+from gdpo_jax.rollouts import Completion
 
 
 def published_oracle(

@@ -1,7 +1,7 @@
 """A tiny catalogue to test with: five films whose tags and severities a reader can check."""
 
 from experiments.saferec.items.catalogue import Film
-from gdpo_jax.rollouts.rewards import Completion
+from gdpo_jax.rollouts import Completion
 
 GORE = "Anti-gore / squeamish"
 HORROR = "Horror avoider (avoids scares & supernatural)"

@@ -16,7 +16,7 @@ from experiments.saferec.configs import PRESETS, preset_named
 from experiments.saferec.rewards import Count
 from experiments.saferec.settings import OfficialRewards
 from gdpo_jax.errors import UserError
-from gdpo_jax.rollouts.rewards import Completion, score
+from gdpo_jax.rollouts import Completion, score
 from tests.experiments.saferec.corpora.test_targets import FILMS, RECORD, film_oracle
 
 TEXT = "<solution>\nFilm0 (2000)\nFilm1 (2001)\nFilm0 (2000)\n</solution>"

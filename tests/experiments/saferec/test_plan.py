@@ -10,7 +10,8 @@ from experiments.saferec import __main__ as commands
 from experiments.saferec import plan as planning
 from experiments.saferec.arms import advantage_transform, arm_named, reward_functions
 from experiments.saferec.configs import preset_named
-from experiments.saferec.plan import mesh_config, plan, planned_decoder
+from experiments.saferec.plan import plan, planned_decoder
+from gdpo_jax.commands.running import mesh_config
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import decoder_policy, num_params
 from gdpo_jax.training import (

@@ -13,10 +13,11 @@ from experiments.saferec.configs import preset_named
 from experiments.saferec.pipeline import generate, score_arm, train_arm
 from experiments.saferec.settings import SupervisedStage
 from experiments.saferec.workspace import open_workspace
+from gdpo_jax import recipe
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import LoraConfig, lora_merge
 from gdpo_jax.training import MeshConfig, make_mesh, read_metrics
-from tests.experiments.saferec.tiny_model import save_tiny_model
+from tests.tiny_model import save_tiny_model
 
 LORA = LoraConfig(rank=2, alpha=4.0, targets=("query", "down"))
 SFT, GDPO = arm_named("safe-sft"), arm_named("safe-gdpo")
@@ -105,7 +106,7 @@ def moved(params):
 def check_two_stages(space, *, steps):
     """One step of each stage, then a continuation of the second to `steps`, which it returns."""
     mesh = one_device()
-    base = as_numpy(space.load_base(mesh))
+    base = as_numpy(space.open_start(mesh, 0).params)
     imitating = train_arm(space, SFT, 0, mesh=mesh)
     jax.tree.map(np.testing.assert_array_equal, as_numpy(imitating.params["base"]), base)
     assert moved(imitating.params) > 0
@@ -133,7 +134,7 @@ def check_two_stages(space, *, steps):
 def check_answers(space, trained, count):
     """Answers test conversations and scores them, as every arm is."""
     records, folder = space.corpus.records["test"][:count], space.arm_dir(GDPO.name, 0)
-    texts = generate(space, trained, records, mesh=one_device())
+    texts = generate(space, trained, records)
     summary = score_arm(space, texts, records, folder)
     assert summary["num_conversations"] == len(texts) == count
     assert {"recall@10", "svr@10", "empty"} <= set(summary["metrics"])
@@ -158,7 +159,7 @@ def test_another_model_or_other_adapters_are_refused(workspace, tmp_path):
     train_arm(space, SFT, 0, mesh=mesh)
     other = workspace(shortened(), model=save_tiny_model(tmp_path / "other", seed=1))
     with pytest.raises(UserError, match="start: "):
-        train_arm(dataclasses.replace(space, load_base=other.load_base), SFT, 0, mesh=mesh)
+        train_arm(dataclasses.replace(space, open_start=other.open_start), SFT, 0, mesh=mesh)
     louder = dataclasses.replace(LORA, alpha=8.0)
     with pytest.raises(UserError, match=r"lora\.alpha: 4\.0 \(stored\), 8\.0 \(now\)"):
         train_arm(workspace(shortened(lora=louder)), SFT, 0, mesh=mesh)
@@ -172,7 +173,7 @@ def test_whole_parameters_are_their_own_reference(workspace, monkeypatch):
         given.update(options)
         return state
 
-    monkeypatch.setattr(pipeline, "run_policy_optimization", run_policy_optimization)
+    monkeypatch.setattr(recipe, "run_policy_optimization", run_policy_optimization)
     imitating = as_numpy(train_arm(space, SFT, 0, mesh=mesh).params)
     assert set(imitating) == {"embedding", "layers", "final_norm"}
     started = as_numpy(train_arm(space, GDPO, 0, mesh=mesh).params)
@@ -188,15 +189,15 @@ def test_conversations_that_exceed_the_buckets_are_left_out(workspace, monkeypat
         given.append(len(next(records)))
         return state
 
-    monkeypatch.setattr(pipeline, "run_sft", run_sft)
+    monkeypatch.setattr(recipe, "run_sft", run_sft)
     prompts = [space.encode(record["prompt"]) for record in space.corpus.records["train"]]
     width = sorted(map(len, prompts))[11]
     exceeding = sum(len(ids) > width for ids in prompts)
     narrow = dataclasses.replace(space, preset=shortened(prompts=(width,)))
     train_arm(narrow, SFT, 0, mesh=mesh)
     assert given == [2]
-    assert f"{exceeding} of 24 training conversations exceed" in capsys.readouterr().out
-    with pytest.raises(UserError, match="all 24 conversations exceed"):
+    assert f"{exceeding} of 24 records are too long" in capsys.readouterr().err
+    with pytest.raises(UserError, match="24 of 24 records do not fit"):
         train_arm(dataclasses.replace(space, preset=shortened(prompts=(4,))), SFT, 0, mesh=mesh)
 
 

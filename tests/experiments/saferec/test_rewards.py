@@ -21,7 +21,7 @@ from experiments.saferec.rewards import (
     official_sequence,
 )
 from gdpo_jax.errors import UserError
-from gdpo_jax.rollouts.rewards import score
+from gdpo_jax.rollouts import score
 from tests.experiments.saferec.films import FILMS, GORE, answer, listed, record
 
 ORACLE = film_oracle(FILMS)

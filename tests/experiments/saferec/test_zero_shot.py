@@ -13,7 +13,7 @@ from experiments.saferec.__main__ import main
 from experiments.saferec.zero_shot import Decoding, answer_records, zero_shot
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import record
-from tests.experiments.saferec.tiny_model import save_tiny_model
+from tests.tiny_model import save_tiny_model
 
 SHORT = Decoding(max_new_tokens=4, batch_size=8, bucket=16)
 LIST = "Quiet Harbour (2004)\nThe Red Mill (1999)"
@@ -43,11 +43,11 @@ def model_dir(tmp_path_factory):
 def test_equal_prompts_share_one_answer_in_the_order_of_records(model_dir, monkeypatch):
     asked = []
 
-    def complete(policy, params, tokenizer, prompts, **options):
-        asked.extend(tokenizer.decode(ids) for ids in prompts)
+    def answer(model, prompts, **options):
+        asked.extend(model.tokenizer.decode(ids) for ids in prompts)
         return [f"answer to {len(ids)} tokens" for ids in prompts]
 
-    monkeypatch.setattr(module, "complete", complete)
+    monkeypatch.setattr(module, "answer", answer)
     texts = answer_records(str(model_dir), RECORDS, decoding=SHORT)
     assert texts[0] == texts[2] != texts[1]
     assert asked[0] == "<user>Something like Ardton?<answer>" and len(asked) == 2
@@ -56,11 +56,11 @@ def test_equal_prompts_share_one_answer_in_the_order_of_records(model_dir, monke
 def test_a_reminder_stands_behind_every_prompt(model_dir, monkeypatch):
     asked = []
 
-    def complete(policy, params, tokenizer, prompts, **options):
-        asked.extend(tokenizer.decode(ids) for ids in prompts)
+    def answer(model, prompts, **options):
+        asked.extend(model.tokenizer.decode(ids) for ids in prompts)
         return ["" for _ in prompts]
 
-    monkeypatch.setattr(module, "complete", complete)
+    monkeypatch.setattr(module, "answer", answer)
     reminder = dataclasses.replace(SHORT, reminder="List films.")
     answer_records(str(model_dir), RECORDS[:1], decoding=reminder)
     assert asked == ["<user>Something like Ardton?\n\nList films.<answer>"]
@@ -89,7 +89,7 @@ def test_a_model_and_the_teacher_are_scored_by_one_command(model_dir, tmp_path, 
 
 def test_answers_need_room_behind_the_prompt(model_dir):
     decoding = dataclasses.replace(SHORT, max_new_tokens=1000)
-    with pytest.raises(UserError, match=r"the longest prompt has .* at most 24 of them"):
+    with pytest.raises(UserError, match=r"the longest prompt has .* at most 24"):
         answer_records(str(model_dir), RECORDS, decoding=decoding)
 
 

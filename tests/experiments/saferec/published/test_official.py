@@ -12,7 +12,7 @@ from experiments.saferec.published.official import (
     published_oracle,
     published_ranks,
 )
-from gdpo_jax.rollouts.rewards import Completion
+from gdpo_jax.rollouts import Completion
 from tests.experiments.saferec.films import ANIMALS, GORE, HORROR, answer
 
 SENSITIVITY = {

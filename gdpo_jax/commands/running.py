@@ -1,4 +1,4 @@
-"""The command line of an experiment: functions by name, and mistakes told in one message."""
+"""What command lines share: functions by name, and mistakes told in one message."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,8 +8,9 @@ from rich.console import Console
 
 from gdpo_jax.compilation import keep_programs
 from gdpo_jax.errors import UserError
+from gdpo_jax.training import MeshConfig
 
-__all__ = ["run_command"]
+__all__ = ["mesh_config", "run_command"]
 
 
 def run_command(
@@ -36,3 +37,11 @@ def run_command(
         )
         return 2
     return 0
+
+
+def mesh_config(text: str) -> MeshConfig:
+    """The mesh that DATAxFSDPxTENSOR means. Raises UserError for anything else."""
+    sizes = text.split("x")
+    if len(sizes) != 3 or not all(size.isdecimal() and int(size) > 0 for size in sizes):
+        raise UserError(f"--mesh {text!r}: give three sizes as DATAxFSDPxTENSOR, such as 1x8x1")
+    return MeshConfig(*map(int, sizes))

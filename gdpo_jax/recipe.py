@@ -1,0 +1,225 @@
+"""The front door: open a model, train it on rewards or examples, answer prompts, save it.
+
+    model = open_model(folder)
+    state = optimize(model, records, prompt=..., rewards=[...], estimator=gdpo(), workdir=...)
+    model.save(out, state)
+
+`optimize` and `imitate` choose what `run_policy_optimization` and `run_sft` ask for: encoding,
+widths, optimizer, engine, reference policy, and the split of records over processes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+
+from gdpo_jax.advantages import AdvantageTransform, gdpo
+from gdpo_jax.answers import answer, sampler_config
+from gdpo_jax.data import record_batches, records_digest
+from gdpo_jax.models import Model, open_model, with_lora
+from gdpo_jax.objectives import ObjectiveConfig
+from gdpo_jax.preparation import (
+    prepare_imitation,
+    prepare_optimization,
+    tell_left_out,
+    with_held_out,
+)
+from gdpo_jax.prompts import PromptFunction, TooLong
+from gdpo_jax.rollouts import SamplerConfig, jax_engine
+from gdpo_jax.training import (
+    Evaluation,
+    OptimizerConfig,
+    PolicyOptimizationConfig,
+    SFTConfig,
+    TrainState,
+    batch_sharding,
+    create_state,
+    fingerprint,
+    make_optimizer,
+    process_share,
+    run_policy_optimization,
+    run_sft,
+)
+from gdpo_jax.training.planning import PlannedStep, plan_optimization, plan_sft
+
+__all__ = [
+    "Model",
+    "answer",
+    "imitate",
+    "open_model",
+    "optimize",
+    "plan_imitate",
+    "plan_optimize",
+    "sampler_config",
+    "with_lora",
+]
+
+
+def optimize(
+    model: Model,
+    records: Sequence[Any],
+    *,
+    rewards: Sequence[Any],
+    workdir: str | Path,
+    prompt: PromptFunction = "prompt",
+    estimator: AdvantageTransform | None = None,
+    objective: ObjectiveConfig | Callable[..., Any] | None = None,
+    optimizer: OptimizerConfig | optax.GradientTransformation | None = None,
+    config: PolicyOptimizationConfig | None = None,
+    sampler: SamplerConfig | None = None,
+    too_long: TooLong = "leave_out",
+    evaluation: Evaluation | None = None,
+    identity: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> TrainState:
+    """Trains the model's policy for several rewards; run again with the same `workdir` to resume.
+
+    records: anything with a length and an index, such as a list of mappings; every process gives
+    all of them. rewards: functions `(completions, records) -> list of numbers or None`, or objects
+    with a name (docs/rewards.md). prompt: a field's name, or a function of a record that gives
+    text, chat messages or token ids.
+    estimator: `gdpo()` with equal weights unless given. objective: the clipped surrogate without a
+    KL term; with one, the reference policy is the model as given. optimizer: AdamW at 1e-6, or 1e-5
+    for adapters. config: `PolicyOptimizationConfig()`; widths of prompts that it leaves open are
+    made from the records. sampler: `sampler_config(model)`. too_long: prompts that do not fit are
+    left out and counted, or an "error". evaluation: held-out records and how often; without an
+    engine of its own it answers greedily. identity: what else a continuation must share
+    (JSON-like). options: further arguments of `run_policy_optimization`, such as
+    `reshape_rewards`, `penalty`, `segment` or `on_step`.
+
+    Returns the trained state; `model.save(folder, state)` writes it. The model itself is unchanged.
+
+    Raises UserError for records, prompts and options that cannot be used, before anything compiles,
+    and what `run_policy_optimization` raises.
+    """
+    title = options.pop("title", "policy optimization")
+    ready = prepare_optimization(model, records, prompt, optimizer, config, sampler, too_long)
+    tell_left_out(title, ready.left_out, len(records))
+    policy, mesh = model.policy, model.mesh
+    engine = jax_engine(policy, ready.sampler, batch_sharding=batch_sharding(mesh), bucket=1)
+    if evaluation is not None:
+        evaluation, ready = with_held_out(model, evaluation, ready, config, too_long, title)
+    return run_policy_optimization(
+        policy,
+        engine,
+        _fresh_state(model, ready.optimizer, ready.config.seed),
+        optimizer=ready.optimizer,
+        objective=ObjectiveConfig() if objective is None else objective,
+        estimator=gdpo() if estimator is None else estimator,
+        reward_functions=rewards,
+        records=_batches(ready.records, model, ready.config.prompts_per_step, ready.config.seed),
+        encode=ready.encode,
+        tokenizer=model.tokenizer,
+        config=ready.config,
+        workdir=workdir,
+        mesh=mesh,
+        ref_params=model.params if policy.reference is None else None,
+        evaluation=evaluation,
+        identity=_identity(model, ready.records, identity, sampler=ready.sampler),
+        title=title,
+        **options,
+    )
+
+
+def imitate(
+    model: Model,
+    records: Sequence[Any],
+    *,
+    workdir: str | Path,
+    prompt: PromptFunction = "prompt",
+    completion: str | Callable[[Any], Any] = "completion",
+    optimizer: OptimizerConfig | optax.GradientTransformation | None = None,
+    config: SFTConfig | None = None,
+    seed: int = 0,
+    too_long: TooLong = "leave_out",
+    identity: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> TrainState:
+    """Supervised fine-tuning on the records' completions; resumes and raises as `optimize` does.
+
+    completion: a field's name, or a function of a record that gives text or token ids. Text ends
+    with the token that ends an answer; ids are learned as they are. optimizer: AdamW at 1e-5, or
+    1e-4 for adapters. seed: of the order of the records. options: further arguments of `run_sft`.
+    """
+    title = options.pop("title", "imitation")
+    ready = prepare_imitation(model, records, prompt, completion, optimizer, config, too_long)
+    tell_left_out(title, ready.left_out, len(records))
+    return run_sft(
+        model.policy,
+        _fresh_state(model, ready.optimizer, seed),
+        optimizer=ready.optimizer,
+        records=_batches(ready.records, model, ready.config.batch_size, seed),
+        encode=ready.encode,
+        pad_id=model.tokenizer.pad_id,
+        config=ready.config,
+        workdir=workdir,
+        mesh=model.mesh,
+        identity=_identity(model, ready.records, identity, seed=seed),
+        title=title,
+        **options,
+    )
+
+
+def plan_optimize(
+    model: Model,
+    records: Sequence[Any],
+    *,
+    prompt: PromptFunction = "prompt",
+    objective: ObjectiveConfig | None = None,
+    optimizer: OptimizerConfig | None = None,
+    config: PolicyOptimizationConfig | None = None,
+    sampler: SamplerConfig | None = None,
+    too_long: TooLong = "leave_out",
+) -> list[PlannedStep]:
+    """Memory of the steps that `optimize` would run; `model` may be that of `abstract_model`."""
+    ready = prepare_optimization(model, records, prompt, optimizer, config, sampler, too_long)
+    return plan_optimization(
+        model.policy,
+        ready.optimizer,
+        objective or ObjectiveConfig(),
+        ready.config,
+        ready.sampler,
+        mesh=model.mesh,
+    )
+
+
+def plan_imitate(
+    model: Model,
+    records: Sequence[Any],
+    *,
+    prompt: PromptFunction = "prompt",
+    completion: str | Callable[[Any], Any] = "completion",
+    optimizer: OptimizerConfig | None = None,
+    config: SFTConfig | None = None,
+    too_long: TooLong = "leave_out",
+) -> PlannedStep:
+    """Memory of the step that `imitate` would run; `model` may be that of `abstract_model`."""
+    ready = prepare_imitation(model, records, prompt, completion, optimizer, config, too_long)
+    return plan_sft(model.policy, ready.optimizer, ready.config, mesh=model.mesh)
+
+
+def _identity(
+    model: Model, records: Sequence[Any], more: Mapping[str, Any] | None, **options: Any
+) -> dict[str, Any]:
+    """What a continuation must share besides its configuration: data, start and options."""
+    digests = {"records": records_digest(records), "start": fingerprint(model.params)}
+    return digests | options | dict(more or {})
+
+
+def _fresh_state(model: Model, optimizer: Any, seed: int) -> TrainState:
+    return create_state(
+        model.policy,
+        make_optimizer(optimizer) if isinstance(optimizer, OptimizerConfig) else optimizer,
+        key=jax.random.key(seed),
+        mesh=model.mesh,
+        params=model.params,
+    )
+
+
+def _batches(records: Sequence[Any], model: Model, batch_size: int, seed: int) -> Any:
+    index, count = process_share(model.mesh)
+    return record_batches(
+        records, batch_size=batch_size, seed=seed, process_index=index, process_count=count
+    )

@@ -1,0 +1,192 @@
+"""The front door: a user's own task on a model folder, from open_model to a saved folder."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from gdpo_jax import answer, gdpo, imitate, open_model, optimize
+from gdpo_jax.advantages import grpo
+from gdpo_jax.errors import UserError
+from gdpo_jax.models import restored, stored_lora
+from gdpo_jax.objectives import ObjectiveConfig
+from gdpo_jax.policies import LoraConfig
+from gdpo_jax.recipe import sampler_config
+from gdpo_jax.rollouts import RewardError
+from gdpo_jax.training import (
+    Evaluation,
+    OptimizerConfig,
+    PolicyOptimizationConfig,
+    SFTConfig,
+    make_mesh,
+    read_metrics,
+)
+from tests.tiny_model import save_tiny_model
+
+RECORDS = [{"prompt": f"List {n} films", "letter": "aeiou"[n % 5]} for n in range(16)]
+CONFIG = PolicyOptimizationConfig(steps=2, prompts_per_step=8, num_samples=4, checkpoint_every=1)
+LORA = LoraConfig(rank=2, alpha=4.0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def letters(completions, records):
+    return [c.text.count(r["letter"]) / 8 for c, r in zip(completions, records)]
+
+
+def brief(completions, records):
+    return [-float(len(c.text)) for c in completions]
+
+
+def run(model, workdir, *, records=RECORDS, **changes):
+    options = {
+        "rewards": [letters, brief],
+        "estimator": gdpo({"letters": 1.0, "brief": 0.2}),
+        "optimizer": OptimizerConfig(learning_rate=1e-2),
+        "config": CONFIG,
+        "sampler": sampler_config(model, max_new_tokens=8),
+    }
+    return optimize(model, records, workdir=workdir, **(options | changes))
+
+
+def one_device(folder, **options):
+    return open_model(folder, make_mesh(None, jax.devices()[:1]), **options)
+
+
+def as_numpy(tree):
+    return jax.tree.map(np.asarray, tree)
+
+
+def close(a, b):
+    a, b = as_numpy(a), as_numpy(b)
+    difference = optax.tree.norm(jax.tree.map(np.subtract, a, b))
+    assert difference / optax.tree.norm(a) < 1e-5
+
+
+def test_one_and_eight_devices_give_one_result_and_a_killed_run_the_same_bits(folder, tmp_path):
+    model = open_model(folder)
+    before = as_numpy(model.params)
+    state = run(model, tmp_path / "eight")
+    assert int(state.step) == 2
+    # The model that was given is as it was.
+    jax.tree.map(np.testing.assert_array_equal, as_numpy(model.params), before)
+    close(run(one_device(folder), tmp_path / "one").params, state.params)
+    run(model, tmp_path / "cut", config=dataclasses.replace(CONFIG, steps=1))
+    again = run(open_model(folder), tmp_path / "cut")
+    jax.tree.map(np.testing.assert_array_equal, as_numpy(again.params), as_numpy(state.params))
+    rows = read_metrics(tmp_path / "cut" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [0, 1]
+    assert {"reward/letters/mean", "reward/brief/mean"} <= set(rows[0])
+
+
+def test_a_continuation_shares_records_start_sampler_optimizer_and_estimator(folder, tmp_path):
+    model = one_device(folder)
+    run(model, tmp_path / "run", config=dataclasses.replace(CONFIG, steps=1))
+    other = [{**row, "letter": "x"} for row in RECORDS]
+    shifted = model.with_params(jax.tree.map(lambda x: x + 1, model.params))
+    for changed, options, field in (
+        (model, {"records": other}, "records"),
+        (shifted, {}, "start"),
+        (model, {"sampler": sampler_config(model, max_new_tokens=8, top_p=0.9)}, "sampler.top_p"),
+        (model, {"optimizer": OptimizerConfig(learning_rate=1.0)}, "learning_rate"),
+        (model, {"estimator": grpo({"letters": 1.0, "brief": 0.2})}, "estimator"),
+    ):
+        with pytest.raises(UserError, match=f"another configuration.*{field}") as caught:
+            run(changed, tmp_path / "run", **options)
+        assert "damaged" not in str(caught.value)
+
+
+def test_adapters_are_trained_alone_restored_and_saved(folder, tmp_path):
+    model = one_device(folder, lora=LORA)
+    objective = ObjectiveConfig(kl="k3", kl_coef=0.1)
+    state = run(model, tmp_path / "run", objective=objective)
+    assert stored_lora(tmp_path / "run") == LORA
+    found = restored(model, tmp_path / "run")
+    jax.tree.map(np.testing.assert_array_equal, as_numpy(found.params), as_numpy(state.params))
+    model.save(tmp_path / "merged", state)
+    saved = one_device(tmp_path / "merged")
+    sampler = sampler_config(saved, max_new_tokens=8, temperature=0.0)
+    prompts = [row["prompt"] for row in RECORDS[:4]]
+    assert answer(saved, prompts, sampler=sampler) == answer(
+        model, prompts, state=state, sampler=sampler
+    )
+
+
+def test_a_reference_policy_is_the_model_as_given(folder, tmp_path):
+    model = one_device(folder)
+    run(model, tmp_path, objective=ObjectiveConfig(kl="k3", kl_coef=1.0))
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert rows[0]["kl/k3"] < 1e-9 < rows[1]["kl/k3"]
+
+
+def test_held_out_records_are_evaluated_and_the_best_state_is_kept(folder, tmp_path):
+    model = one_device(folder)
+    held_out = Evaluation(records=RECORDS[:5], every=1, metric="eval/reward/letters/mean")
+    run(model, tmp_path, evaluation=held_out)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert all(np.isfinite(row["eval/reward/letters/mean"]) for row in rows)
+    restored(model, tmp_path, best=True)
+
+
+def test_examples_are_imitated_to_their_end(folder, tmp_path):
+    model = one_device(folder)
+    rows = [{"prompt": f"List {n}", "completion": "Ardton"} for n in range(8)]
+    state = imitate(
+        model,
+        rows,
+        workdir=tmp_path,
+        optimizer=OptimizerConfig(learning_rate=3e-2),
+        config=SFTConfig(steps=40, batch_size=8, log_every=10),
+    )
+    losses = [row["loss"] for row in read_metrics(tmp_path / "metrics.jsonl")]
+    assert losses[-1] < 0.1 * losses[0]
+    sampler = sampler_config(model, max_new_tokens=12, temperature=0.0)
+    assert answer(model, ["List 3"], state=state, sampler=sampler) == ["Ardton"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"prompt": lambda r: r["question"]}, UserError, "record 0: .* field 'question'"),
+        ({"prompt": "question"}, UserError, "record 0: the record has no field 'question'"),
+        ({"records": []}, UserError, "there are no records"),
+        ({"records": [{"prompt": "List " * 800}] * 8}, UserError, "8 of 8 records do not fit"),
+        ({"rewards": []}, UserError, "no reward"),
+        ({"rewards": [lambda completions, records: [0.0]]}, UserError, "name"),
+        ({"estimator": gdpo({"other": 1.0})}, UserError, "other"),
+    ],
+)
+def test_wrong_input_is_one_error_before_anything_compiles(
+    folder, tmp_path, monkeypatch, changes, error, message
+):
+    from gdpo_jax.rollouts import engine
+
+    def compiled(*arguments):
+        raise AssertionError("a program was compiled")
+
+    monkeypatch.setattr(engine, "sampler_program", compiled)
+    with pytest.raises(error, match=message):
+        run(one_device(folder), tmp_path / "run", **changes)
+
+
+def test_a_reward_of_the_wrong_length_is_named(folder, tmp_path):
+    def short(completions, records):
+        return [0.0]
+
+    with pytest.raises(RewardError, match="'short' returned 1 values for 32 completions"):
+        run(one_device(folder), tmp_path, rewards=[letters, short], estimator=gdpo())
+    # Nothing was learned, so that the mended rewards may use the same folder.
+    run(one_device(folder), tmp_path, config=dataclasses.replace(CONFIG, steps=1))
+
+
+def test_a_template_without_a_user_role_is_one_error(tmp_path):
+    template = "{{ raise_exception('only system messages') }}"
+    folder = save_tiny_model(tmp_path / "model", template=template)
+    asked = [{"prompt": [{"role": "user", "content": "x"}]}] * 8
+    with pytest.raises(UserError, match=r"record 0: the chat template .*only system messages"):
+        run(one_device(folder), tmp_path / "run", records=asked)
