@@ -89,9 +89,7 @@ def render_chat(
         raise _failed(error) from error
     except Exception as error:
         if type(error) is jinja2.TemplateError:  # raise_exception of the template
-            raise UserError(
-                f"the chat template refuses these messages: {_shown(error)}"
-            ) from error
+            raise UserError(f"the chat template refuses these messages: {_shown(error)}") from error
         raise _failed(error) from error
 
 
@@ -132,8 +130,7 @@ def _failed(error: Exception) -> UserError:
         trace = trace.tb_next
     where = "" if line is None else f" in line {line}"
     return UserError(
-        f"the chat template fails on these messages{where}: {type(error).__name__}: "
-        f"{_shown(error)}"
+        f"the chat template fails on these messages{where}: {type(error).__name__}: {_shown(error)}"
     )
 
 

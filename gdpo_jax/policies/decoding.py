@@ -94,7 +94,7 @@ def _steps(decoder: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _spelled(token: str, byte_of: dict[str, int], plain: bool) -> bytes:
-    """The bytes that a token spells; one with other letters stands for itself, as in the library."""
+    """The bytes that a token spells; one with other letters stands for itself."""
     if plain:
         return token.encode()
     try:
@@ -240,9 +240,7 @@ def _strip(
     return [stripped(text) for text in texts], back
 
 
-def _metaspace(
-    mark: str, drops: bool, texts: Texts, back: list[int]
-) -> tuple[Texts, list[int]]:
+def _metaspace(mark: str, drops: bool, texts: Texts, back: list[int]) -> tuple[Texts, list[int]]:
     spaced = [text.replace(mark, " ") for text in texts]
     if spaced and drops:
         spaced[0] = texts[0].replace(mark, "")

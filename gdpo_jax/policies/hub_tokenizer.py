@@ -81,7 +81,7 @@ def load_hub_tokenizer(directory: str | Path, *, vocab_size: int | None = None) 
 
 
 def save_hub_tokenizer(directory: Path, tokenizer: Tokenizer) -> None:
-    """Writes tokenizer.json, tokenizer_config.json and, where there are some, the chat templates."""
+    """Writes tokenizer.json, tokenizer_config.json and the chat templates."""
     tokenizer.save(directory / "tokenizer.json")
     ids = {"eos": tokenizer.eos_id, "pad": tokenizer.pad_id, "bos": tokenizer.bos_id}
     names = {
@@ -199,7 +199,7 @@ def _add_tokens(inner: InnerTokenizer, about: Mapping[str, Any], directory: Path
 
 
 def _check_prefix_space(inner: InnerTokenizer, about: Mapping[str, Any], where: str) -> None:
-    """Some classes of transformers put this field in the place of tokenizer.json's, others do not."""
+    """Some classes of transformers let this field replace tokenizer.json's, others do not."""
     said = about.get("add_prefix_space")
     if said is None or inner.pre_tokenizer is None:
         return

@@ -1,7 +1,8 @@
 """What a chat template may spend: a count of work that stands for both time and memory.
 
-A unit is about one evaluated expression, eight characters or a quarter of a list's element. Counts depend on the template and the messages alone, never on a clock,
-so a template is refused on every machine or on none.
+A unit is about one evaluated expression, eight characters or a quarter of a list's element. Counts
+depend on the template and the messages alone, never on a clock, so a template is refused on every
+machine or on none.
 """
 
 from collections.abc import ItemsView, KeysView, Mapping, ValuesView

@@ -32,14 +32,57 @@ MOST_SOURCE = 250_000  # characters; published templates have up to 30,000
 WIDEST = 1_000  # columns of a formatted value
 
 STRING_METHODS = frozenset(
-    "capitalize casefold center count endswith expandtabs find format format_map index isalnum "
-    "isalpha isascii isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle "
-    "isupper join ljust lower lstrip partition removeprefix removesuffix replace rfind rindex "
-    "rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title upper "
-    "zfill".split()
+    [
+        "capitalize",
+        "casefold",
+        "center",
+        "count",
+        "endswith",
+        "expandtabs",
+        "find",
+        "format",
+        "format_map",
+        "index",
+        "isalnum",
+        "isalpha",
+        "isascii",
+        "isdecimal",
+        "isdigit",
+        "isidentifier",
+        "islower",
+        "isnumeric",
+        "isprintable",
+        "isspace",
+        "istitle",
+        "isupper",
+        "join",
+        "ljust",
+        "lower",
+        "lstrip",
+        "partition",
+        "removeprefix",
+        "removesuffix",
+        "replace",
+        "rfind",
+        "rindex",
+        "rjust",
+        "rpartition",
+        "rsplit",
+        "rstrip",
+        "split",
+        "splitlines",
+        "startswith",
+        "strip",
+        "swapcase",
+        "title",
+        "upper",
+        "zfill",
+    ]
 )
-DICT_METHODS = frozenset("copy get items keys values".split())
-LIST_METHODS = frozenset("copy count index grouper list".split())  # the last two: of `groupby`
+DICT_METHODS = frozenset(["copy", "get", "items", "keys", "values"])
+LIST_METHODS = frozenset(
+    ["copy", "count", "index", "grouper", "list"]
+)  # the last two: of `groupby`
 
 # Names that no template can spell.
 SPEND, ITEMS, WEIGHED = "the block", "the items", "the weight"
@@ -138,7 +181,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             )
         return self.binop_table[operator](left, right)
 
-    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: B902
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         budget = __context.parent[BUDGET]
         budget.spend(CALL_UNITS + len(args) + len(kwargs))
         if isinstance(__obj, _Format):

@@ -278,7 +278,8 @@ def _token_table(inner: InnerTokenizer) -> tuple[list[str | None], set[int]]:
     last = max(vocab, key=lambda token: vocab[token])
     if vocab[last] >= MOST_IDS:
         raise UserError(
-            f"the tokenizer gives {last[:80]!r} the id {vocab[last]}; legal are ids below {MOST_IDS}"
+            f"the tokenizer gives {last[:80]!r} the id {vocab[last]}; legal are ids below "
+            f"{MOST_IDS}"
         )
     tokens: list[str | None] = [None] * (vocab[last] + 1)
     for token, i in vocab.items():

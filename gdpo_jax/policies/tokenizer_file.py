@@ -38,8 +38,10 @@ def check_tokenizer_file(about: Any, where: str) -> None:
     if not isinstance(added, list):
         raise UserError(f"{where}: added_tokens is not a list")
     for index, token in enumerate(added):
-        if not isinstance(token, dict) or not isinstance(token.get("content"), str) or (
-            type(token.get("id")) is not int
+        if (
+            not isinstance(token, dict)
+            or not isinstance(token.get("content"), str)
+            or (type(token.get("id")) is not int)
         ):
             raise UserError(f"{where}: added_tokens[{index}] has no content or no whole id")
     vocab = about["model"].get("vocab") or {}
@@ -53,8 +55,10 @@ def check_tokenizer_file(about: Any, where: str) -> None:
     growth = 1
     for section in ("normalizer", "pre_tokenizer", "decoder", "post_processor"):
         for name, value, kind in _leaves(about.get(section), section):
-            if isinstance(value, str) and len(value) > LONGEST_RULE and (
-                not name.endswith("precompiled_charsmap")
+            if (
+                isinstance(value, str)
+                and len(value) > LONGEST_RULE
+                and (not name.endswith("precompiled_charsmap"))
             ):
                 raise UserError(f"{where}: {name} has {len(value)} characters")
             if section == "normalizer" and kind == "Replace" and name.endswith("content"):
