@@ -8,7 +8,7 @@ machine or on none.
 from collections.abc import ItemsView, KeysView, Mapping, ValuesView
 from typing import Any
 
-BASE_UNITS = 4_000_000  # about a second of pure Python, or 32 million characters
+BASE_UNITS = 2_000_000  # about a second of pure Python, or 16 million characters
 UNITS_PER_INPUT = 32  # how often a template may go over the messages besides
 CALL_UNITS = 10  # of a call, a filter and a test, besides what it works on
 MAX_DEPTH = 100  # of lists within lists
