@@ -18,46 +18,14 @@ from gdpo_jax.policies.template_budget import CALL_UNITS, TemplateLimit, text_we
 BUDGET = "the budget"  # a name with a space: no template can spell it
 
 # Filters whose result is not much longer than what they are given.
-PLAIN = [
-    "abs",
-    "capitalize",
-    "count",
-    "d",
-    "default",
-    "e",
-    "escape",
-    "first",
-    "float",
-    "forceescape",
-    "items",
-    "last",
-    "length",
-    "lower",
-    "reverse",
-    "safe",
-    "string",
-    "title",
-    "trim",
-    "truncate",
-    "upper",
-    "wordcount",
-]
+PLAIN = (  # noqa: SIM905
+    "abs capitalize count d default e escape first float forceescape items last length lower "
+    "reverse safe string title trim truncate upper wordcount"
+).split()
 # Filters that go through all elements, with a test, a filter or an attribute for each.
-EACH = [
-    "dictsort",
-    "groupby",
-    "join",
-    "list",
-    "map",
-    "max",
-    "min",
-    "reject",
-    "rejectattr",
-    "select",
-    "selectattr",
-    "sort",
-    "unique",
-]
+EACH = (  # noqa: SIM905
+    "dictsort groupby join list map max min reject rejectattr select selectattr sort unique"
+).split()
 MOST_JSON_INDENT = 64
 MOST_DIGITS = 5_000  # of a text that the filter `int` reads; other bases than ten take its square
 
@@ -256,26 +224,10 @@ def template_filters() -> dict[str, Callable]:
 
 
 # Tests that look at the kind of a value alone.
-KINDS = [
-    "boolean",
-    "callable",
-    "defined",
-    "escaped",
-    "false",
-    "filter",
-    "float",
-    "integer",
-    "iterable",
-    "mapping",
-    "none",
-    "number",
-    "sameas",
-    "sequence",
-    "string",
-    "test",
-    "true",
-    "undefined",
-]
+KINDS = (  # noqa: SIM905
+    "boolean callable defined escaped false filter float integer iterable mapping none number "
+    "sameas sequence string test true undefined"
+).split()
 NUMERIC = ("divisibleby", "even", "odd")
 
 

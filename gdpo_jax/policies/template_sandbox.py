@@ -7,7 +7,6 @@ slice and list for what it holds; operators, calls, filters and tests pay in the
 """
 
 import functools
-import re
 from collections.abc import Callable, Iterator, Mapping, Sized
 from types import BuiltinMethodType
 from typing import Any
@@ -20,77 +19,35 @@ from jinja2.utils import pass_context
 
 from gdpo_jax.policies.template_budget import (
     CALL_UNITS,
-    MAX_BITS,
     Budget,
     TemplateLimit,
     text_weight,
     weight,
 )
+from gdpo_jax.policies.template_costs import (
+    check_printf,
+    check_widths,
+    method_units,
+    number_units,
+)
 from gdpo_jax.policies.template_filters import BUDGET, template_filters, template_tests
+from gdpo_jax.policies.template_metering import CONCAT, ITEMS, PASSED, SPEND, WEIGHED, meter
 
 MOST_SOURCE = 250_000  # characters; published templates have up to 30,000
-WIDEST = 1_000  # columns of a formatted value
 
 STRING_METHODS = frozenset(
-    [
-        "capitalize",
-        "casefold",
-        "center",
-        "count",
-        "endswith",
-        "expandtabs",
-        "find",
-        "format",
-        "format_map",
-        "index",
-        "isalnum",
-        "isalpha",
-        "isascii",
-        "isdecimal",
-        "isdigit",
-        "isidentifier",
-        "islower",
-        "isnumeric",
-        "isprintable",
-        "isspace",
-        "istitle",
-        "isupper",
-        "join",
-        "ljust",
-        "lower",
-        "lstrip",
-        "partition",
-        "removeprefix",
-        "removesuffix",
-        "replace",
-        "rfind",
-        "rindex",
-        "rjust",
-        "rpartition",
-        "rsplit",
-        "rstrip",
-        "split",
-        "splitlines",
-        "startswith",
-        "strip",
-        "swapcase",
-        "title",
-        "upper",
-        "zfill",
-    ]
+    (  # noqa: SIM905
+        "capitalize casefold center count endswith expandtabs find format format_map index "
+        "isalnum isalpha isascii isdecimal isdigit isidentifier islower isnumeric isprintable "
+        "isspace istitle isupper join ljust lower lstrip partition removeprefix removesuffix "
+        "replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith "
+        "strip swapcase title upper zfill"
+    ).split()
 )
 DICT_METHODS = frozenset(["copy", "get", "items", "keys", "values"])
-LIST_METHODS = frozenset(
+LIST_METHODS = frozenset(  # the last two: of `groupby`
     ["copy", "count", "index", "grouper", "list"]
-)  # the last two: of `groupby`
-
-# Names that no template can spell.
-SPEND, ITEMS, WEIGHED = "the block", "the items", "the weight"
-CONCAT, PASSED = "the text", "the condition"
-LEFT_OUT = (
-    nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport, nodes.Block,
-    nodes.EvalContextModifier,
-)  # fmt: skip
+)
 
 
 class GenerationTag(Extension):
@@ -106,7 +63,7 @@ class GenerationTag(Extension):
 
 class _Formatter(SandboxedFormatter):
     def format_field(self, value: Any, format_spec: str) -> str:
-        _check_widths(format_spec)
+        check_widths(format_spec)
         return super().format_field(value, format_spec)
 
 
@@ -136,7 +93,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         if len(source) > MOST_SOURCE:
             raise TemplateLimit(f"it has more than {MOST_SOURCE} characters")
         tree = super()._parse(source, name, filename)
-        _meter(tree)
+        meter(tree)
         return tree.set_environment(self)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
@@ -159,9 +116,9 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         budget = context.parent[BUDGET]
         numbers = isinstance(left, (int, float)) and isinstance(right, (int, float))
         if numbers:
-            budget.spend(_number_units(operator, left, right))
+            budget.spend(number_units(operator, left, right))
         elif operator == "%" and isinstance(left, str):
-            _check_printf(left)
+            check_printf(left)
             budget.spend(weight(left) + left.count("%") * text_weight(right))
         elif operator == "*":
             many, times = (right, left) if isinstance(left, int) else (left, right)
@@ -188,7 +145,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             budget.spend(__obj.units(args, kwargs))
         elif isinstance(__obj, BuiltinMethodType):
             args = tuple(list(arg) if isinstance(arg, Iterator) else arg for arg in args)
-            budget.spend(_method_units(__obj, args, kwargs))
+            budget.spend(method_units(__obj, args, kwargs))
         elif isinstance(__obj, type):
             # Numbers can be chosen to share one place in a mapping.
             sizes = [len(arg) for arg in args if isinstance(arg, Sized)]
@@ -276,144 +233,6 @@ def _passed(context: Any, value: Any, units: int) -> Any:
 def _concat(context: Any, values: tuple) -> str:
     context.parent[BUDGET].spend(sum(map(text_weight, values)))
     return "".join(map(str, values))
-
-
-def _number_units(operator: str, left: Any, right: Any) -> int:
-    if not (isinstance(left, int) and isinstance(right, int)):
-        return 1
-    sizes = left.bit_length(), right.bit_length()
-    grown = max(sizes)
-    if operator == "*":
-        grown = sum(sizes)
-    elif operator == "**" and right > 0:
-        grown = sizes[0] * right
-    if max(grown, *sizes) > MAX_BITS:
-        raise TemplateLimit(f"it computes with numbers of more than {MAX_BITS} bits")
-    return 1 + (grown >> 3)
-
-
-def _method_units(method: Any, args: tuple, kwargs: Mapping) -> int:
-    """What a method of a text, list or mapping costs at most."""
-    owner, name = method.__self__, method.__name__
-    given = [*args, *kwargs.values()]
-    units = sum(map(weight, given))
-    if isinstance(owner, (list, tuple)):
-        return units + weight(owner)
-    if not isinstance(owner, str):
-        return units + 1
-    size, first = len(owner), given[0] if given else None
-    units += 1 + (size >> 3)
-    if name in ("center", "ljust", "rjust", "zfill"):
-        units += max(0, first) if isinstance(first, int) else 0
-    elif name == "expandtabs":
-        units += owner.count("\t") * (max(0, first) if isinstance(first, int) else 8)
-    elif name == "replace" and len(given) > 1 and isinstance(first, str):
-        units += owner.count(first) * len(given[1]) >> 2
-    elif name == "join":
-        pieces = len(first) if isinstance(first, Sized) else 0
-        units += (size * pieces >> 2) + 4 * pieces
-    elif name in ("split", "rsplit"):
-        units += 4 * (owner.count(first) if isinstance(first, str) and first else size // 2)
-    elif name == "splitlines":
-        units += 4 * size
-    if name in ("lstrip", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "strip") and (
-        isinstance(first, str)
-    ):
-        units += size * len(first) >> 6  # the whole text against the whole argument
-    return units
-
-
-def _check_widths(form: str) -> None:
-    """Of the part of a `str.format` field behind the colon."""
-    if any(len(number) > 4 or int(number) > WIDEST for number in re.findall(r"\d+", form)):
-        raise TemplateLimit(f"it formats a value to more than {WIDEST} columns")
-
-
-def _check_printf(form: str) -> None:
-    """Of a text in front of the operator `%`."""
-    at = form.find("%")
-    while at >= 0:
-        at += 1
-        if form[at : at + 1] == "(":  # a name, in which brackets come in pairs
-            depth = 0
-            while at < len(form):
-                depth += {"(": 1, ")": -1}.get(form[at], 0)
-                at += 1
-                if depth == 0:
-                    break
-        widths = re.compile(r"[^a-zA-Z%]*").match(form, at)
-        if "*" in widths[0]:
-            raise TemplateLimit("it takes the columns of a format from a value")
-        _check_widths(widths[0])
-        at = form.find("%", widths.end() + 1)
-
-
-def _meter(node: nodes.Node) -> None:
-    """Changes a tree of statements and expressions so that they pay, from the leaves up."""
-    if isinstance(node, LEFT_OUT):
-        name = type(node).__name__.lower()
-        raise jinja2.TemplateSyntaxError(f"{name} is not for chat templates", node.lineno)
-    for name, value in node.iter_fields():
-        if isinstance(value, list) and any(isinstance(part, nodes.Node) for part in value):
-            setattr(node, name, [_metered(part) for part in value])
-        elif isinstance(value, nodes.Node):
-            setattr(node, name, _metered(value))
-    if isinstance(node, nodes.For):
-        node.iter = _filter(node.iter, ITEMS, 1)
-        if node.test is not None:
-            node.test = _filter(node.test, PASSED, _size(node.test))
-    elif isinstance(node, nodes.Compare):
-        node.expr = _filter(node.expr, WEIGHED)
-        for operand in node.ops:
-            operand.expr = _filter(operand.expr, WEIGHED)
-    elif isinstance(node, nodes.Getitem):
-        if isinstance(node.arg, nodes.Slice):
-            node.node = _filter(node.node, WEIGHED)
-        elif not isinstance(node.arg, nodes.Const):
-            node.arg = _filter(node.arg, WEIGHED)
-    elif isinstance(node, (nodes.Call, nodes.Filter, nodes.Test)):
-        for name in ("dyn_args", "dyn_kwargs"):
-            if getattr(node, name, None) is not None:
-                setattr(node, name, _filter(getattr(node, name), ITEMS, 8))
-    for name in ("body", "else_"):
-        block = getattr(node, name, None)
-        if isinstance(block, list) and block:
-            units = 1 + sum(map(_size, [*block, *getattr(node, "defaults", ())]))
-            line = block[0].lineno
-            paid = nodes.ExprStmt(_filter(nodes.Const(units, lineno=line), SPEND), lineno=line)
-            setattr(node, name, [paid, *block])
-
-
-def _metered(node: Any) -> Any:
-    if not isinstance(node, nodes.Node):
-        return node
-    _meter(node)
-    if isinstance(node, nodes.Concat):
-        return _filter(nodes.Tuple(node.nodes, "load", lineno=node.lineno), CONCAT)
-    if isinstance(node, (nodes.List, nodes.Dict)) or (
-        isinstance(node, nodes.Tuple) and node.ctx == "load"
-    ):
-        return _filter(node, WEIGHED)
-    return node
-
-
-def _filter(node: nodes.Expr, name: str, *args: int) -> nodes.Filter:
-    line = node.lineno
-    given = [nodes.Const(arg, lineno=line) for arg in args]
-    return nodes.Filter(node, name, given, [], None, None, lineno=line)
-
-
-def _size(node: nodes.Node) -> int:
-    """The units of a statement without the blocks inside of it, which pay for themselves."""
-    own = 1
-    if isinstance(node, nodes.TemplateData):
-        own += len(node.data) >> 3
-    for name, value in node.iter_fields():
-        if name in ("body", "else_"):
-            continue
-        parts = value if isinstance(value, list) else [value]
-        own += sum(_size(part) for part in parts if isinstance(part, nodes.Node))
-    return own
 
 
 __all__ = ["compile_template", "render_template"]

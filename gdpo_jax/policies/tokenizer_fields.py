@@ -12,18 +12,11 @@ from gdpo_jax.errors import UserError
 # tokenizer_config.json and special_tokens_map.json: read and followed. Names that end in `_token`
 # are so too: templates know them.
 FOLLOWED = frozenset(
-    [
-        "add_bos_token",
-        "added_tokens_decoder",
-        "additional_special_tokens",
-        "bos_token",
-        "chat_template",
-        "eos_token",
-        "extra_special_tokens",
-        "model_specific_special_tokens",
-        "pad_token",
-        "split_special_tokens",
-    ]
+    (  # noqa: SIM905
+        "add_bos_token added_tokens_decoder additional_special_tokens bos_token chat_template "
+        "eos_token extra_special_tokens model_specific_special_tokens pad_token "
+        "split_special_tokens"
+    ).split()
 )
 # Fields that change neither the ids of a text nor its characters, and why.
 HARMLESS = {
@@ -77,50 +70,21 @@ REFUSED = ("do_lower_case", "fix_mistral_regex", "strip_accents")
 GENERATION_FOLLOWED = frozenset(("eos_token_id", "stop_strings"))
 GENERATION_HARMLESS = {
     **dict.fromkeys(
-        [
-            "do_sample",
-            "early_stopping",
-            "epsilon_cutoff",
-            "eta_cutoff",
-            "length_penalty",
-            "max_length",
-            "max_new_tokens",
-            "max_time",
-            "min_p",
-            "num_beam_groups",
-            "num_beams",
-            "num_return_sequences",
-            "penalty_alpha",
-            "repetition_penalty",
-            "temperature",
-            "top_h",
-            "top_k",
-            "top_p",
-            "typical_p",
-        ],
+        (  # noqa: SIM905
+            "do_sample early_stopping epsilon_cutoff eta_cutoff length_penalty max_length "
+            "max_new_tokens max_time min_p num_beam_groups num_beams num_return_sequences "
+            "penalty_alpha repetition_penalty temperature top_h top_k top_p typical_p"
+        ).split(),
         "SamplerConfig decides how completions are drawn",
     ),
     **dict.fromkeys(
-        [
-            "assistant_confidence_threshold",
-            "assistant_early_exit",
-            "assistant_lookbehind",
-            "cache_config",
-            "cache_implementation",
-            "compile_config",
-            "custom_generate",
-            "disable_compile",
-            "low_memory",
-            "max_matching_ngram_size",
-            "num_assistant_tokens",
-            "num_assistant_tokens_schedule",
-            "prefill_chunk_size",
-            "prompt_lookup_num_tokens",
-            "return_legacy_cache",
-            "target_lookbehind",
-            "use_cache",
-            "use_model_defaults",
-        ],
+        (  # noqa: SIM905
+            "assistant_confidence_threshold assistant_early_exit assistant_lookbehind "
+            "cache_config cache_implementation compile_config custom_generate disable_compile "
+            "low_memory max_matching_ngram_size num_assistant_tokens "
+            "num_assistant_tokens_schedule prefill_chunk_size prompt_lookup_num_tokens "
+            "return_legacy_cache target_lookbehind use_cache use_model_defaults"
+        ).split(),
         "how transformers computes the same tokens",
     ),
     **dict.fromkeys(
