@@ -10,6 +10,7 @@ FLOORS = {
     "gdpo_jax.errors": 0,
     "gdpo_jax.compilation": 0,
     "gdpo_jax.files": 0,
+    "gdpo_jax.token_ids": 0,
     "gdpo_jax.advantages": 0,
     "gdpo_jax.objectives": 0,
     "gdpo_jax.policies": 1,

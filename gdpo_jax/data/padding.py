@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from gdpo_jax.errors import UserError
-
-_LARGEST = int(np.iinfo(np.int32).max)
+from gdpo_jax.token_ids import check_token_ids
 
 
 def bucket_for(length: int, buckets: Sequence[int], *, what: str = "sequence") -> int:
@@ -29,9 +28,16 @@ def bucket_for(length: int, buckets: Sequence[int], *, what: str = "sequence") -
 
 
 def pad_right(
-    rows: Sequence[Sequence[int]], width: int, *, pad_id: int, what: str = "sequence"
+    rows: Sequence[Sequence[int]],
+    width: int,
+    *,
+    pad_id: int,
+    what: str = "sequence",
+    vocab_size: int | None = None,
 ) -> tuple[Int[np.ndarray, "B width"], Int[np.ndarray, "B"]]:
     """Token rows padded on the right to `width`, and their lengths, both int32.
+
+    vocab_size: of the model, where it is known; ids beyond it have no row in its embeddings.
 
     Raises:
         UserError: a row is longer than `width` or empty, or holds something that is no token id
@@ -44,21 +50,6 @@ def pad_right(
             raise UserError(
                 f"{what} in row {index} has {len(row)} tokens; legal are 1 to {width} tokens"
             )
-        if (ids := _token_ids(row)) is None:
-            wrong = next((token for token in row if _token_ids([token]) is None), row)
-            raise UserError(
-                f"{what} in row {index} holds {wrong!r}; token ids are whole numbers from 0 to "
-                f"{_LARGEST}"
-            )
-        padded[index, : len(row)] = ids
+        check_token_ids(row, vocab_size, f"{what} in row {index}")
+        padded[index, : len(row)] = row
     return padded, lengths
-
-
-def _token_ids(row: Sequence[int]) -> np.ndarray | None:
-    """The row as an array of whole numbers that int32 holds, or None."""
-    try:
-        ids = np.asarray(row)
-    except ValueError:
-        return None
-    whole = ids.ndim == 1 and ids.dtype.kind in "iu"
-    return ids if whole and ids.min() >= 0 and ids.max() <= _LARGEST else None

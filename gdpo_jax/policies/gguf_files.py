@@ -16,6 +16,7 @@ from gdpo_jax.policies.config import DecoderConfig
 from gdpo_jax.policies.extras import INSTALL, as_user_error, need
 from gdpo_jax.policies.gguf_header import GGUFFile, GGUFTensor
 from gdpo_jax.policies.hub_config import LONGEST, MOST_LAYERS
+from gdpo_jax.policies.hub_tokenizer import turn_ends
 from gdpo_jax.policies.json_fields import check_known, number, whole
 from gdpo_jax.policies.tokenizer import Tokenizer, wrap_tokenizer
 from gdpo_jax.policies.weights import TensorSource
@@ -229,13 +230,20 @@ def gguf_tokenizer(reader: GGUFFile, where: str, *, vocab_size: int | None = Non
     eos = named("eos")
     if eos is None:
         raise UserError(f"{where}: the metadata names no end token")
+    ends = [named(key) for key in ("eot", "eom")]
+    template = _field(reader, "tokenizer.chat_template", where, "") or None
+    if not isinstance(template, str | None):
+        raise UserError(f"{where}: tokenizer.chat_template is not a text")
     return wrap_tokenizer(
         inner,
         pad=named("padding"),
         bos=named("bos"),
         eos=eos,
-        chat_template=_field(reader, "tokenizer.chat_template", where, "") or None,
+        stop_ids=[tokens.index(text) for text in ends if text is not None]
+        + list(turn_ends(inner, template)),
+        chat_template=template,
         vocab_size=vocab_size,
+        adds_bos=reader.fields.get("tokenizer.ggml.add_bos_token") is True,
     )
 
 

@@ -7,18 +7,22 @@ come in runs of up to four, so that a year can be one token.
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as InnerTokenizer
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.files import write_beside
+from gdpo_jax.policies.decoding import Decoding, decoding_of
+from gdpo_jax.policies.extras import as_user_error
+from gdpo_jax.policies.tokenizer_file import check_tokenizer_file
+from gdpo_jax.token_ids import check_token_ids
 
 CONTROL_TOKENS = ("<|pad|>", "<|bos|>", "<|eos|>")
-
-SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece writes a space
+MOST_IDS = 2**22  # the largest published vocabularies have 2**18
 
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"  # English contractions
@@ -33,19 +37,29 @@ SPLIT = (
 class Tokenizer:
     """Text to token ids and back.
 
-    `pieces[i]` are the UTF-8 bytes of token i; control tokens (padding, begin, end) have none, so
-    they vanish in `decode`, while reserved words are ordinary tokens that appear in it. Published
-    tokenizers may lack a begin token, pad with their end token, and stop at others besides
-    (`stop_ids`); their `chat_template` is for `render_chat`.
+    Control tokens (padding, begin, end) have no text, so they vanish in `decode`, while reserved
+    words are ordinary tokens that appear in it. Published tokenizers may lack a begin token, pad
+    with their end token, and stop at others besides (`stop_ids`); `adds_bos` says whether plain
+    text of theirs begins with the begin token (`with_bos`). `chat_template` is for `render_chat`,
+    which may also take one of `named_templates`, and gives `special_tokens` (such as "bos_token")
+    to it.
     """
 
     inner: InnerTokenizer
-    pieces: tuple[bytes, ...]
+    decoding: Decoding
     pad_id: int
     bos_id: int | None
     eos_id: int
     chat_template: str | None = None
     stop_ids: tuple[int, ...] = ()
+    adds_bos: bool = False
+    named_templates: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    special_tokens: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def pieces(self) -> tuple[bytes, ...]:
+        """The UTF-8 bytes of every token by itself; control tokens have none."""
+        return self.decoding.pieces
 
     @property
     def vocab_size(self) -> int:
@@ -53,17 +67,48 @@ class Tokenizer:
         return len(self.pieces)
 
     def encode(self, text: str) -> list[int]:
-        """The token ids of `text`, without begin or end tokens."""
-        return self.inner.encode(text, add_special_tokens=False).ids
+        """The token ids of `text`, without begin or end tokens.
+
+        Raises UserError for what is no text, half of a surrogate pair, and a file's rules that fail
+        on it.
+        """
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text."""
-        batch = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
+        for index, text in enumerate(texts):
+            _check_text(text, index)
+        with as_user_error("the tokenizer fails on a text"):
+            batch = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in batch]
 
+    def with_bos(self, ids: Sequence[int]) -> list[int]:
+        """The ids with the begin token in front, if the model's own tokenizer puts one there.
+
+        One that is there already (rendered chats hold it) is not put twice.
+        """
+        begun = not self.adds_bos or self.bos_id is None or list(ids[:1]) == [self.bos_id]
+        return list(ids) if begun else [self.bos_id, *ids]
+
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of the tokens; bytes that are no UTF-8 become U+FFFD."""
-        return b"".join(self.pieces[i] for i in ids).decode("utf-8", errors="replace")
+        """The text of the tokens, as the tokenizers library tells it without control tokens.
+
+        Bytes that are no UTF-8 become U+FFFD. Raises UserError for an id that is none.
+        """
+        return self.decoding.text(self._checked(ids))
+
+    def token_spans(self, ids: Sequence[int]) -> list[tuple[int, int]]:
+        """The characters [start, end) of `decode(ids)` that each token touches.
+
+        Tokens that each hold a part of one character all span that character; control tokens get an
+        empty span at their place. Starts never fall. Raises UserError for an id that is none.
+        """
+        return self.decoding.spans(self._checked(ids))
+
+    def _checked(self, ids: Iterable[int]) -> list[int]:
+        ids = list(ids)
+        check_token_ids(ids, self.vocab_size, "a row of tokens")
+        return ids
 
     def token_id(self, token: str) -> int:
         """The id of one token of the vocabulary. Raises UserError where there is none."""
@@ -71,22 +116,6 @@ class Tokenizer:
         if found is None:
             raise UserError(f"the tokenizer has no token {token!r}")
         return found
-
-    def token_spans(self, ids: Sequence[int]) -> list[tuple[int, int]]:
-        """The characters [start, end) of `decode(ids)` that each token touches.
-
-        Tokens that each hold a part of one character all span that character; control tokens get an
-        empty span at their place.
-        """
-        data = b"".join(self.pieces[i] for i in ids)
-        char_of_byte = _char_of_byte(data)
-        spans, offset = [], 0
-        for i in ids:
-            size = len(self.pieces[i])
-            start = char_of_byte[offset]
-            spans.append((start, char_of_byte[offset + size - 1] + 1 if size else start))
-            offset += size
-        return spans
 
     def save(self, path: str | Path) -> None:
         """Writes one tokenizer.json, which `load_tokenizer` and other tools open."""
@@ -145,14 +174,37 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
 
 def read_tokenizer(path: str | Path) -> InnerTokenizer:
-    """The library's tokenizer in a tokenizer.json. Raises UserError for a file that is none."""
+    """The library's tokenizer in a tokenizer.json; texts are neither cut nor padded.
+
+    Raises UserError for a file that is none, or in which something stands that would give other ids
+    than the file says.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no tokenizer file {path}")
     try:
-        return InnerTokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception for every malformed file
+        text = path.read_text(encoding="utf-8")
+        about = json.loads(text)
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} is not a tokenizer.json: {error}") from error
+    check_tokenizer_file(about, str(path))
+    with as_user_error(f"{path} is not a tokenizer.json"):
+        inner = InnerTokenizer.from_str(text)
+    inner.no_truncation()
+    inner.no_padding()
+    for token in about.get("added_tokens") or ():
+        check_id_of(inner, token["content"], token["id"], str(path))
+    return inner
+
+
+def check_id_of(inner: InnerTokenizer, token: str, said: int, where: str) -> None:
+    """The library numbers added tokens anew. Raises UserError where the file says another id."""
+    given = inner.token_to_id(token)
+    if given != said:
+        raise UserError(
+            f"{where}: the added token {token[:80]!r} has the id {said!r}, but the tokenizers "
+            f"library gives it {given}; ids of added tokens follow the vocabulary without a gap"
+        )
 
 
 def wrap_tokenizer(
@@ -164,96 +216,79 @@ def wrap_tokenizer(
     stop_ids: Iterable[int] = (),
     chat_template: str | None = None,
     vocab_size: int | None = None,
+    adds_bos: bool = False,
+    named_templates: Mapping[str, str] | None = None,
+    special_tokens: Mapping[str, str] | None = None,
 ) -> Tokenizer:
-    """A record around a tokenizer whose tokens are bytes, or characters with bytes to fall back on.
+    """A record around a tokenizer of the library.
 
     pad: None pads with the end token. stop_ids: where answers end besides the end token.
     vocab_size: of a model that has more ids than the tokenizer; the others stand for no text.
+    adds_bos: whether plain text begins with the begin token, even if the tokenizer's own
+    post-processor does not put it there. special_tokens: names that templates know besides those of
+    `pad`, `bos` and `eos`.
 
-    Raises UserError where a control token is missing, or tokens are no bytes.
+    Raises UserError where a control token is missing, two tokens share an id, an id is no row of a
+    vocabulary, or the decoder is not known.
     """
-    named = [token for token in (pad, bos, eos) if token is not None]
-    ids = {token: inner.token_to_id(token) for token in named}
+    roles = {"pad_token": pad, "bos_token": bos, "eos_token": eos}
+    roles = {role: token for role, token in roles.items() if token is not None}
+    ids = {token: inner.token_to_id(token) for token in roles.values()}
     missing = [token for token, found in ids.items() if found is None]
     if missing:
         raise UserError(f"the tokenizer lacks the control tokens {', '.join(missing)}")
-    pieces = _piece_table(inner)
-    pieces += (b"",) * ((vocab_size or 0) - len(pieces))
-    end = ids[eos]
+    tokens, plain = _token_table(inner)
+    tokens += [None] * ((vocab_size or 0) - len(tokens))
+    end, begin = ids[eos], ids.get(bos)
+    if begin is not None and not adds_bos:
+        with as_user_error("the tokenizer fails on an empty text"):
+            adds_bos = inner.encode("").ids[:1] == [begin]
+    stops = tuple(dict.fromkeys([end, *stop_ids]))
+    check_token_ids(stops, len(tokens), "the tokens that end an answer")
     return Tokenizer(
         inner=inner,
-        pieces=pieces,
+        decoding=decoding_of(inner, tokens, plain),
         pad_id=ids.get(pad, end),
-        bos_id=ids.get(bos),
+        bos_id=begin,
         eos_id=end,
         chat_template=chat_template,
-        stop_ids=tuple(dict.fromkeys([end, *stop_ids])),
+        stop_ids=stops,
+        adds_bos=adds_bos and begin is not None,
+        named_templates=dict(named_templates or {}),
+        special_tokens={**(special_tokens or {}), **roles},
     )
 
 
-def _piece_table(inner: InnerTokenizer) -> tuple[bytes, ...]:
+def _check_text(text: Any, index: int) -> None:
+    if not isinstance(text, str):
+        raise UserError(f"text {index} is a {type(text).__name__}, not a text")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"text {index} holds half of a surrogate pair, {text[error.start]!r}, at character "
+            f"{error.start}; it stands for no character, leave it out"
+        ) from None
+
+
+def _token_table(inner: InnerTokenizer) -> tuple[list[str | None], set[int]]:
+    """The token of every id, None for control tokens and gaps; and the ids of added words."""
     vocab = inner.get_vocab(with_added_tokens=True)
     added = inner.get_added_tokens_decoder()
-    bytes_of = _bytes_of_token(inner)
-    pieces = [b""] * (max(vocab.values()) + 1)
+    last = max(vocab, key=lambda token: vocab[token])
+    if vocab[last] >= MOST_IDS:
+        raise UserError(
+            f"the tokenizer gives {last[:80]!r} the id {vocab[last]}; legal are ids below "
+            f"{MOST_IDS}"
+        )
+    tokens: list[str | None] = [None] * (vocab[last] + 1)
     for token, i in vocab.items():
-        if i not in added:
-            pieces[i] = bytes_of(token)
-        elif not added[i].special:
-            pieces[i] = token.encode()
-    return tuple(pieces)
-
-
-def _bytes_of_token(inner: InnerTokenizer) -> Callable[[str], bytes]:
-    """How a vocabulary spells bytes, told by its decoder."""
-    decoder = json.loads(inner.to_str()).get("decoder") or {}
-    steps = decoder.get("decoders", [decoder])
-    kinds = [step.get("type") for step in steps]
-    if kinds == ["ByteLevel"]:
-        byte_of = _byte_of_char()
-        return lambda token: bytes(byte_of[char] for char in token)
-    if kinds == ["Replace", "ByteFallback", "Fuse"]:
-        space = steps[0]["pattern"].get("String", SPACE)
-
-        def of_pieces(token: str) -> bytes:
-            single = re.fullmatch("<0x([0-9A-F]{2})>", token)
-            if single:
-                return bytes.fromhex(single[1])
-            return token.replace(space, steps[0]["content"]).encode()
-
-        return of_pieces
-    raise UserError(
-        f"the tokenizer decodes by {kinds}; supported are byte-level BPE (ByteLevel) and BPE that "
-        "falls back on bytes (Replace, ByteFallback, Fuse)"
-    )
-
-
-def _byte_of_char() -> dict[str, int]:
-    """The printable character that byte-level BPE writes for each byte, inverted."""
-    plain = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in plain]
-    table = {chr(byte): byte for byte in plain}
-    return table | {chr(256 + n): byte for n, byte in enumerate(others)}
-
-
-def _char_of_byte(data: bytes) -> list[int]:
-    """For each byte, the index of its character in the decoded text; one more entry for the end."""
-    if data.isascii():
-        return list(range(len(data) + 1))
-    owners: list[int] = []
-    start = count = 0
-    while start < len(data):
-        # Sizes of characters as the "replace" handler cuts them, also where bytes are no UTF-8.
-        try:
-            good, bad = data[start:].decode("utf-8"), 0
-        except UnicodeDecodeError as error:
-            good = data[start : start + error.start].decode("utf-8")
-            bad = error.end - error.start
-        for char in good:
-            owners += [count] * len(char.encode("utf-8"))
-            count += 1
-        start = len(owners) + bad
-        if bad:
-            owners += [count] * bad
-            count += 1
-    return [*owners, count]
+        if tokens[i] is not None:
+            raise UserError(
+                f"the tokenizer gives the id {i} to {tokens[i][:80]!r} and to {token[:80]!r}"
+            )
+        tokens[i] = token
+    for i, token in added.items():
+        if token.special:
+            tokens[i] = None
+    return tokens, {i for i, token in added.items() if not token.special}

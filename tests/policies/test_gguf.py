@@ -105,6 +105,17 @@ def test_a_gguf_file_holds_what_its_hugging_face_folder_does(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, sharded, whole)
 
 
+def test_ends_and_the_begin_token_of_a_gguf_file(tmp_path):
+    add = [
+        lambda writer: writer.add_chat_template("{{ messages[0].content }}<|c|>"),
+        lambda writer: writer.add_uint32("tokenizer.ggml.eot_token_id", 3),
+        lambda writer: writer.add_add_bos_token(True),
+    ]
+    t = open_pretrained(write_gguf(tmp_path / "tiny.gguf", more=add)).tokenizer()
+    assert t.stop_ids == (2, 3)
+    assert t.with_bos(t.encode("ab")) == [1, 10]
+
+
 def test_the_tokenizer_of_a_gguf_file(tmp_path):
     template = "{% for m in messages %}<|b|>{{ m['content'] }}{% endfor %}"
     add = [lambda writer: writer.add_chat_template(template)]

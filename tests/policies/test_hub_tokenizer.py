@@ -96,6 +96,16 @@ def test_saving_and_loading_keeps_everything(tmp_path, make):
     assert again.encode("a hall. Hi") == t.encode("a hall. Hi")
 
 
+def check_spans(tokenizer, ids):
+    text, spans = tokenizer.decode(ids), tokenizer.token_spans(ids)
+    assert len(spans) == len(ids)
+    covered, last = np.zeros(len(text), bool), 0
+    for start, end in spans:
+        assert last <= start <= end <= len(text)
+        covered[start:end], last = True, start
+    assert covered.all()
+
+
 def test_bytes_and_spaces_of_a_fallback_tokenizer():
     t = FALLBACK
     ids = t.encode("hell  é a")
@@ -109,13 +119,8 @@ def test_bytes_and_spaces_of_a_fallback_tokenizer():
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.lists(st.integers(0, FALLBACK.vocab_size - 1), max_size=20))
 def test_spans_cover_any_sequence_of_fallback_tokens(ids):
-    text, spans = FALLBACK.decode(ids), FALLBACK.token_spans(ids)
-    covered = np.zeros(len(text), bool)
-    for i, (start, end) in zip(ids, spans, strict=True):
-        assert 0 <= start <= end <= len(text)
-        covered[start:end] = True
-        assert FALLBACK.pieces[i].decode("utf-8", errors="ignore") in text[start:end]
-    assert covered.all()
+    assert FALLBACK.decode(ids) == FALLBACK.inner.decode(ids, skip_special_tokens=True)
+    check_spans(FALLBACK, ids)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -139,29 +144,14 @@ def test_folders_that_hold_no_usable_tokenizer_are_refused(tmp_path):
     with pytest.raises(UserError, match="the tokenizer has no chat template"):
         render_chat(load_hub_tokenizer(tmp_path), MESSAGES)
     other = byte_level()
-    other.decoder = decoders.WordPiece()
+    other.decoder = decoders.CTC()
     write(tmp_path, other, eos_token="<|eos|>")
-    with pytest.raises(UserError, match=r"decodes by \['WordPiece'\]; supported are byte-level"):
+    with pytest.raises(UserError, match="decodes by 'CTC', which is not supported; supported are"):
         load_hub_tokenizer(tmp_path)
 
 
 def with_template(source):
     return wrap_tokenizer(byte_level(), chat_template=source)
-
-
-@pytest.mark.parametrize(
-    ("template", "message"),
-    [
-        (CHAT, "refuses these messages: unknown role system"),
-        ("{% for", "refuses these messages"),
-        ("{{ messages.__class__.__mro__ }}", "refuses these messages.*unsafe"),
-        ("{{ messages.append(1) }}", "refuses these messages.*unsafe"),
-        ("{{ messages[0].content + 1 }}", "refuses these messages"),
-    ],
-)
-def test_templates_that_fail_or_reach_out_are_refused(template, message):
-    with pytest.raises(UserError, match=message):
-        render_chat(with_template(template), [{"role": "system", "content": "x"}])
 
 
 def test_templates_get_variables_plain_json_and_no_clock():
