@@ -75,7 +75,8 @@ def test_a_single_file_goes_before_an_index_and_the_choice_is_logged(shards, tmp
     shutil.copy(tmp_path / "one" / "model.safetensors", shards / "model.safetensors")
     with caplog.at_level(logging.WARNING):
         assert same(loaded(shards), NEW)
-    assert "holds model.safetensors and model.safetensors.index.json; the first" in caplog.text
+    assert "are read from model.safetensors and not from ['model-00001-of-00004" in caplog.text
+    assert "'model.safetensors.index.json']" in caplog.text
     for path in shards.glob("model-0*"):
         path.unlink()
     assert same(loaded(shards), NEW)
@@ -91,6 +92,15 @@ def test_the_index_decides_between_files_that_share_a_tensor(shards, caplog):
     assert f"holds tensors twice: {NORM} (read from {places[NORM]}, not {other})" in caplog.text
     edited_index(shards, lambda places: places.update({NORM: other}))
     np.testing.assert_array_equal(loaded(shards)["final_norm"]["scale"], np.full(4, 9.0))
+
+
+def test_files_that_an_index_does_not_name_are_logged(shards, caplog):
+    shutil.copy(
+        shards / "model-00001-of-00004.safetensors", shards / "model-00005-of-00005.safetensors"
+    )
+    with caplog.at_level(logging.WARNING):
+        assert same(loaded(shards), OLD)
+    assert "index.json and not from ['model-00005-of-00005.safetensors']" in caplog.text
 
 
 def test_an_index_that_contradicts_its_files_is_refused(shards):
