@@ -1,14 +1,13 @@
 """The shape of a decoder: a frozen, hashable record, fit to be static under `jax.jit`."""
 
 import dataclasses
-import math
 import numbers
 
 from gdpo_jax.errors import UserError
 
 
 def _check_positive(name: str, value: float) -> None:
-    if not isinstance(value, numbers.Real) or not 0 < value < math.inf:
+    if not isinstance(value, numbers.Real) or not 0 < value < 3.4e38:
         raise UserError(f"{name} must be a positive finite number, got {value!r}")
 
 

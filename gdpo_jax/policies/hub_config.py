@@ -301,8 +301,8 @@ def _global_every(raw: Mapping[str, Any], depth: int, where: str) -> int:
         )
     if len(patterns) > 1:
         raise UserError(
-            f"{where}: layer_types and sliding_window_pattern contradict each other: one layer in "
-            f"{' and in '.join(map(str, given))} sees all"
+            f"{where}: layer_types, sliding_window_pattern and _sliding_window_pattern contradict "
+            f"each other: one layer in {' and in '.join(map(str, given))} sees all"
         )
     return given[0] if given else 6
 

@@ -8,6 +8,7 @@ from gdpo_jax.errors import UserError
 
 MOST = 2**24  # no size of a published model comes near it
 REQUIRED = object()
+LARGEST = 3.4e38  # about the largest float32
 
 
 def whole(
@@ -21,8 +22,8 @@ def whole(
 ) -> int:
     """A whole number within bounds. Raises UserError for another value, or none without default."""
     value = _value(fields, name, where, default)
-    real = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not real or value != int(value) or not least <= value <= most:
+    real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not real or not least <= value <= most or value != int(value):
         raise UserError(
             f"{where}: {name} must be a whole number of {least} to {most}, got {_shown(value)}"
         )
@@ -37,11 +38,11 @@ def number(
     least: float = 0.0,
     default: Any = REQUIRED,
 ) -> float:
-    """A finite number above `least`. Raises UserError for another value."""
+    """A number above `least` that float32 holds. Raises UserError for another value."""
     value = _value(fields, name, where, default)
     real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not real or not least < value < 1e300:
-        above = "" if least < -1e300 else f" above {least:g}"
+    if not real or not least < value or not abs(value) <= LARGEST:
+        above = "" if least == -math.inf else f" above {least:g}"
         raise UserError(f"{where}: {name} must be a finite number{above}, got {_shown(value)}")
     return float(value)
 

@@ -27,7 +27,7 @@ def open_safetensors(directory: Path) -> TensorSource:
     """The tensors of a model's folder, none of them read.
 
     As in transformers, a single file goes before an index; of files that share a tensor, the index
-    says which is read. Both choices are logged.
+    says which is read. Both choices, and files left from an older save, are logged.
 
     Raises UserError where there are no weights, a file is missing, damaged or outside of the
     folder, the index and the files contradict each other, or a tensor is not of floating point.
@@ -36,7 +36,7 @@ def open_safetensors(directory: Path) -> TensorSource:
     if (directory / SINGLE).is_file():
         if index.is_file():
             _read_index(index)
-            _LOG.warning("%s holds %s and %s; the first is read", directory, SINGLE, INDEX)
+        _log_what_is_not_read(directory, [SINGLE])
         return open_files([directory / SINGLE], str(directory))
     if not index.is_file():
         raise UserError(f"{directory} holds no weights: neither {SINGLE} nor {INDEX}")
@@ -45,8 +45,16 @@ def open_safetensors(directory: Path) -> TensorSource:
     missing = [name for name in files if not (directory / name).is_file()]
     if missing:
         raise UserError(f"{directory} lacks weight files that its index names: {missing[:8]}")
+    _log_what_is_not_read(directory, [INDEX, *files])
     named = {tensor: directory / name for tensor, name in places.items()}
     return open_files([directory / name for name in files], str(directory), named)
+
+
+def _log_what_is_not_read(directory: Path, read: list[str]) -> None:
+    found = sorted(path.name for path in directory.iterdir() if is_weights_file(path.name))
+    left = [name for name in found if name not in read]
+    if left:
+        _LOG.warning("%s: the weights are read from %s and not from %s", directory, read[0], left)
 
 
 def _read_index(index: Path) -> dict[str, str]:

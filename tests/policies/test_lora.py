@@ -20,9 +20,11 @@ from gdpo_jax.policies import (
     lora_init,
     lora_merge,
     lora_policy,
+    open_adapters,
     open_pretrained,
     save_adapters,
 )
+from gdpo_jax.policies.adapter_files import FIXED, HARMLESS, READ
 from gdpo_jax.rollouts import SamplerConfig, sample
 from gdpo_jax.training import MeshConfig, make_mesh, shardings_for
 from tests.policies.checkpoints import REFERENCE
@@ -215,6 +217,75 @@ def test_adapters_that_are_not_supported_are_refused(model, tmp_path, change, me
         load_adapters(tmp_path, policy.config)
 
 
+def test_every_field_of_the_table_is_legal_with_few_values_only(model, tmp_path):
+    save_adapters(tmp_path, random_adapters(model[1]), LORA, base="org/model")
+    path = tmp_path / "adapter_config.json"
+    raw = json.loads(path.read_text())
+    assert open_adapters(tmp_path) == (LORA, "org/model")
+
+    def opened(change):
+        path.write_text(json.dumps(raw | change))
+        return open_adapters(tmp_path)
+
+    assert not set(FIXED) & {*HARMLESS, *READ} and not set(HARMLESS) & set(READ)
+    for name in HARMLESS:
+        assert opened({name: 7}) == (LORA, "org/model")
+    for name, legal in FIXED.items():
+        for value in legal:
+            assert opened({name: value}).config == LORA
+        with pytest.raises(UserError, match=f"{name}=0.37 is not supported; legal: "):
+            opened({name: 0.37})
+    for start in ("pissa", "pissa_niter_4", "olora", "corda", "eva", "loftq", "new"):
+        with pytest.raises(UserError, match=f"init_lora_weights='{start}' is not supported"):
+            opened({"init_lora_weights": start})
+    for change, message in (
+        ({"use_newlora": True}, "the field use_newlora=True is unknown and may change"),
+        ({"r": "2"}, "r must be a whole number"),
+        ({"r": 2.5}, "r must be a whole number"),
+        ({"r": None}, "the field r is missing"),
+        ({"r": 0}, "r must be a whole number of 1 to"),
+        ({"lora_alpha": None}, "the field lora_alpha is missing"),
+        ({"lora_alpha": "much"}, "lora_alpha must be a finite number"),
+        ({"lora_alpha": float("nan")}, "lora_alpha must be a finite number"),
+        ({"target_modules": [1]}, r"target_modules \[1\] are not supported"),
+        ({"target_modules": 3}, "target_modules must list modules, got 3"),
+        ({"target_modules": ["mlp.q_proj"]}, r"\['mlp.q_proj'\] are not supported"),
+        ({"target_modules": None}, "target_modules must list modules"),
+        ({"base_model_name_or_path": 3}, "base_model_name_or_path must be text"),
+    ):
+        with pytest.raises(UserError, match=message):
+            opened(change)
+    assert opened({"use_newlora": False, "base_model_name_or_path": ""}).base is None
+    path.write_text(json.dumps({k: v for k, v in raw.items() if k != "peft_type"}))
+    with pytest.raises(UserError, match="the field peft_type is missing"):
+        open_adapters(tmp_path)
+
+
+def test_adapters_of_a_multimodal_model_are_found_under_its_names(model, tmp_path):
+    adapters = random_adapters(model[1])
+    save_adapters(tmp_path, adapters, LORA)
+    path = tmp_path / "adapter_model.safetensors"
+    plain = load_file(path)
+    for body in ("language_model.model.", "model.language_model."):
+        named = {name.replace("model.layers", f"{body}layers"): a for name, a in plain.items()}
+        save_file(named, path)
+        again, _ = load_adapters(tmp_path, model[0].config)
+        jax.tree.map(np.testing.assert_array_equal, again, adapters)
+
+
+def test_adapters_and_a_configuration_of_other_targets_are_not_saved(model, tmp_path):
+    other = LoraConfig(rank=3, targets=("query",))
+    with pytest.raises(UserError, match=r"the configuration of \['query'\]"):
+        save_adapters(tmp_path / "out", random_adapters(model[1]), other)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_folder_is_no_model_folder(model, tmp_path):
+    save_adapters(tmp_path, random_adapters(model[1]), LORA)
+    with pytest.raises(UserError, match=r"no config\.json: it holds adapters; open their base"):
+        open_pretrained(tmp_path)
+
+
 def test_folders_without_adapters_are_refused(model, tmp_path):
     with pytest.raises(UserError, match=r"there is no file .*adapter_config\.json"):
         load_adapters(tmp_path, model[0].config)
@@ -233,8 +304,19 @@ def test_folders_without_adapters_are_refused(model, tmp_path):
         ({"rank": 0}, "lora rank must be at least 1, got 0"),
         ({"targets": ("query", "head")}, r"targets \['head'\] are unknown; legal: query, key"),
         ({"targets": ()}, "are unknown; legal"),
+        ({"targets": "query,key"}, r"\['query,key'\] are unknown"),
+        ({"targets": ["up", "up"]}, "name a matrix twice"),
+        ({"rank": 2.5}, "lora rank must be"),
+        ({"alpha": float("nan")}, "lora alpha must be a finite number, got nan"),
     ],
 )
 def test_impossible_configurations_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         LoraConfig(**options)
+
+
+def test_targets_may_be_a_list():
+    config = LoraConfig(rank=2, targets=["query", "up"])
+    assert config == LoraConfig(rank=2, targets=("query", "up"))
+    assert hash(config) == hash(LoraConfig(rank=2, targets=("query", "up")))
+    assert LoraConfig(targets="up").targets == ("up",)
