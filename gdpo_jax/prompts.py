@@ -8,6 +8,7 @@ import numpy as np
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import Tokenizer, render_chat
+from gdpo_jax.token_ids import check_token_ids
 
 __all__ = [
     "Fitted",
@@ -124,16 +125,13 @@ def _reader(given: Any, what: str) -> Callable[[Any], Any]:
 
 
 def _token_ids(tokenizer: Tokenizer, given: Any) -> list[int]:
-    array = np.asarray(given) if isinstance(given, Sequence | np.ndarray) else None
-    if array is None or array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+    if isinstance(given, str | bytes) or not isinstance(given, Sequence | np.ndarray):
         raise UserError(
-            f"a prompt or completion is text, a list of chat messages or a list of token ids; got "
+            "a prompt or completion is text, a list of chat messages or a list of token ids; got "
             f"{str(given)[:80]!r} ({type(given).__name__})"
         )
-    wrong = array[(array < 0) | (array >= tokenizer.vocab_size)]
-    if wrong.size:
-        raise UserError(f"token id {wrong[0]} is not one of 0 to {tokenizer.vocab_size - 1}")
-    return array.tolist()
+    check_token_ids(given, tokenizer.vocab_size, "a prompt or completion")
+    return [int(token) for token in given]
 
 
 def fit_rows(

@@ -49,11 +49,11 @@ def test_text_messages_and_ids_are_prompts(tokenizer):
         ([], "has no tokens"),
         (7, r"text, a list of chat messages or a list of token ids; got '7' \(int\)"),
         (None, "text, a list of chat messages"),
-        ([1.5, 2.5], "text, a list of chat messages"),
-        ([True, False], "text, a list of chat messages"),
-        ([3, -100], "token id -100 is not one of 0 to"),
-        ([3, 10_000], "token id 10000 is not one of 0 to"),
-        ([{"role": "user", "content": "x"}, "y"], "text, a list of chat messages"),
+        ([1.5, 2.5], r"at place 0 is 1\.5"),
+        ([True, False], "at place 0 is True"),
+        ([3, -100], "at place 1 is -100; legal are whole numbers from 0 to"),
+        ([3, 10_000], "at place 1 is 10000"),
+        ([{"role": "user", "content": "x"}, "y"], "at place 0 is {'role'"),
     ],
 )
 def test_what_is_no_prompt_is_one_error(tokenizer, prompt, message):

@@ -109,8 +109,8 @@ def config_from_hub(raw: Mapping[str, Any], where: str) -> HubConfig:
         }
     elif any(_layer_types(raw, depth, where) or []):
         raise UserError(f"{where}: layer_types is not supported; legal: full_attention only")
-    check_token_ids(raw, config["vocab_size"], where)
-    check_token_ids(outer, config["vocab_size"], outer_where)
+    check_special_ids(raw, config["vocab_size"], where)
+    check_special_ids(outer, config["vocab_size"], outer_where)
     try:
         decoder = DecoderConfig(**config)
     except UserError as error:
@@ -148,7 +148,7 @@ def _tied(raw: Mapping[str, Any], outer: Mapping[str, Any], family: str, where: 
     return given.pop() if given else DEFAULTS[family].get("tie_word_embeddings", False)
 
 
-def check_token_ids(raw: Mapping[str, Any], vocab_size: int, where: str) -> None:
+def check_special_ids(raw: Mapping[str, Any], vocab_size: int, where: str) -> None:
     """Raises UserError unless begin, end and padding ids are ids of the model."""
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         value = raw.get(name)

@@ -15,7 +15,7 @@ from gdpo_jax.policies.config import DecoderConfig
 from gdpo_jax.policies.decoder import Params
 from gdpo_jax.policies.gguf_files import gguf_config, gguf_source, gguf_tokenizer
 from gdpo_jax.policies.gguf_header import read_gguf
-from gdpo_jax.policies.hub_config import check_token_ids, config_from_hub, config_to_hub
+from gdpo_jax.policies.hub_config import check_special_ids, config_from_hub, config_to_hub
 from gdpo_jax.policies.hub_tokenizer import load_hub_tokenizer, save_hub_tokenizer
 from gdpo_jax.policies.json_files import read_json, write_json
 from gdpo_jax.policies.safetensors_files import (
@@ -105,7 +105,7 @@ def _open_folder(path: FilePath, changes: dict[str, Any]) -> Pretrained:
     found = config_from_hub(read_json(path / CONFIG), str(path / CONFIG))
     if (path / GENERATION).is_file():
         ids = read_json(path / GENERATION)
-        check_token_ids(ids, found.config.vocab_size, str(path / GENERATION))
+        check_special_ids(ids, found.config.vocab_size, str(path / GENERATION))
     if (path / ADAPTER_CONFIG).is_file():
         _LOG.warning("the adapters in %s are not applied; load_adapters opens them", path)
     source = open_safetensors(path)

@@ -7,7 +7,7 @@ from gdpo_jax.policies import Policy
 from gdpo_jax.rollouts.records import SamplerConfig
 
 
-def check_token_ids(policy: Policy, config: SamplerConfig) -> None:
+def check_sampler_ids(policy: Policy, config: SamplerConfig) -> None:
     """Raises UserError for stop and padding ids that the policy's vocabulary does not have."""
     size = policy.config.vocab_size
     for name, ids in (("stop_ids", config.stop_ids), ("pad_id", (config.pad_id,))):

@@ -19,7 +19,7 @@ from gdpo_jax.policies import (
     gather_weights,
     pin_rows,
 )
-from gdpo_jax.rollouts.checks import check_room, check_token_ids
+from gdpo_jax.rollouts.checks import check_room, check_sampler_ids
 from gdpo_jax.rollouts.records import Rollout, SamplerConfig
 from gdpo_jax.rollouts.sampler import sample
 
@@ -101,7 +101,7 @@ def jax_engine(
 
     Raises UserError for a bucket below 1, and for stop or padding ids outside of the vocabulary.
     """
-    check_token_ids(policy, config)
+    check_sampler_ids(policy, config)
     if bucket < 1:
         raise UserError(f"the prompt bucket must be at least 1, got {bucket}")
     return JaxEngine(policy, config, batch_sharding, bucket, rules)

@@ -44,7 +44,7 @@ class SamplerConfig:
 
     Cuts apply in the order top_k, top_p, min_p, each to what the one before has left at this
     temperature; tokens of equal probability at a threshold are kept together, so that top_k may
-    leave more than k. Raises UserError for values outside of their range; `check_token_ids` holds
+    leave more than k. Raises UserError for values outside of their range; `check_sampler_ids` holds
     the ids against a policy.
     """
 

@@ -36,7 +36,7 @@ def test_a_reward_is_named_by_file_and_function(rewards_file):
         ("no_such_module:half", "cannot import 'no_such_module'"),
         ("{file}:third", "has no 'third'"),
         ("{file}:Kind", "Kind is a class"),
-        ("{file}:number", "name"),
+        ("{file}:number", "no reward function"),
     ],
 )
 def test_what_is_no_reward_is_one_error(rewards_file, text, message):
