@@ -85,10 +85,7 @@ def grpo(
     missing: a missing reward adds nothing relative to the group ("neutral"), or counts as "zero",
     as in the peers; see `combine`. resolution: see `set_resolution`.
     """
-    if scale == "group":
-        last = group_normalize(eps=eps)
-    else:
-        last = group_center(scale=scale, eps=eps)
+    last = group_normalize(eps=eps) if scale == "group" else group_center(scale=scale, eps=eps)
     options = {"scale": scale, "eps": eps}
     return _summed("grpo", weights, missing, resolution, last, **options)
 

@@ -198,7 +198,9 @@ def test_a_transform_is_still_a_static_argument():
     transform = gdpo((1.0, 0.5))
     assert hash(transform) == hash(transform) and transform == transform
     assert AdvantageTransform(init=double, update=half).description is None
-    assert describe(AdvantageTransform(init=double, update=half))["function"].endswith("half")
+    assert describe(AdvantageTransform(init=double, update=half))["update"]["function"].endswith(
+        "half"
+    )
 
 
 def test_weights_without_a_value_yet_are_described_by_shape():

@@ -96,13 +96,8 @@ def beside_honest(noisy):
 def test_a_reward_of_rounding_noise_is_a_constant_reward():
     noisy = run_all(beside_honest(0.73 + 1e-7 * JITTER))
     constant = run_all(beside_honest(0 * JITTER + 0.73))
-    alone = run_all(
-        beside_honest(0.73 + 1e-7 * JITTER).__class__(
-            values=np.stack([0 * HONEST + 2, 0.73 + 1e-7 * JITTER], 2).astype(np.float32),
-            valid=np.ones((8, 8, 2), bool),
-            names=NAMES,
-        )
-    )
+    values = np.stack([0 * HONEST + 2, 0.73 + 1e-7 * JITTER], axis=2).astype(np.float32)
+    alone = run_all(reward_batch(values, NAMES))
     for name, x in noisy.items():
         np.testing.assert_allclose(x, constant[name], atol=1e-6, err_msg=name)
         assert np.max(np.abs(x)) > 0.5, name
