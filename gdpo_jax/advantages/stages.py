@@ -238,6 +238,8 @@ def batch_normalize(
 
     def update(flow: Flow) -> Flow:
         flow, noise = measure(flow, resolution)
+        if not flow.combined:
+            flow = resolved(flow)
         voters, weights = flow.valid, None
         if dead_groups == "leave_out":
             voters = voters & group_statistics(flow.values, flow.valid, noise=noise.floor).live
@@ -260,7 +262,8 @@ def batch_normalize(
             "advantage/batch_mean": jnp.mean(stats.mean),
             "advantage/batch_std": jnp.mean(stats.std),
         }
-        error = jnp.where(stats.std > 0, noise.error / scale, 0)
+        own = noise.error if flow.noise is None else flow.noise
+        error = jnp.where(stats.std > 0, own / scale, 0)
         return with_metrics(flow, metrics, values=normal, noise=error)
 
     about = named(
@@ -276,7 +279,7 @@ def batch_normalize(
 
 
 def fill_missing() -> AdvantageTransform:
-    """Missing entries become zeros that vote: what NVlabs/GDPO does to rewards and ms-swift to
+    """Missing entries become zeros that count: what NVlabs/GDPO does to rewards and ms-swift to
     sums.
 
     Samples that `mask_samples` or `reward_batch(sample_valid=...)` took out stay out: they are no
