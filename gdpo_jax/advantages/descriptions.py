@@ -50,11 +50,10 @@ def _described(value: Any, above: tuple[Any, ...]) -> Any:
     if any(value is other for other in above):
         return {"again": _name(value)}
     above = (*above, value)
-    # A transform says what it is; one without a description is its update function.
+    # A transform says what it is; one without a description is its two functions.
     if hasattr(value, "_fields") and "description" in value._fields:
-        return (
-            value.description if value.description is not None else _described(value.update, above)
-        )
+        pair = {"init": value.init, "update": value.update}
+        return _described(pair, above) if value.description is None else value.description
     if isinstance(value, Mapping):
         return {str(key): _described(item, above) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

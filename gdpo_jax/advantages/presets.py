@@ -12,7 +12,7 @@ from gdpo_jax.advantages.conventions import Convention, find_convention
 from gdpo_jax.advantages.descriptions import named
 from gdpo_jax.advantages.mixing import divide_by_correlation, weigh_by_group_deviation
 from gdpo_jax.advantages.records import AdvantageTransform, Flow
-from gdpo_jax.advantages.resolution import Resolution, is_exact, set_resolution
+from gdpo_jax.advantages.resolution import Resolution, set_resolution
 from gdpo_jax.advantages.stages import (
     batch_center,
     batch_normalize,
@@ -47,7 +47,6 @@ def gdpo(
     rules = find_convention(convention)
     if resolution is None:
         resolution = rules.resolution
-    later = _later(resolution)
     head = [fill_missing()] if rules.missing == "zero" else []
     if rules.leave_one_out:
         normalize = leave_one_out_normalize(eps=rules.group_eps, resolution=resolution)
@@ -59,7 +58,6 @@ def gdpo(
         dead_groups=dead_groups,
         eps=rules.batch_eps,
         variance_eps=rules.variance_eps,
-        resolution=later,
     )
     about = named(
         "gdpo", weights=weights, convention=rules, dead_groups=dead_groups, resolution=resolution
@@ -67,7 +65,7 @@ def gdpo(
     decoupled = chain(*head, normalize, weigh(weights), combine(), *tail, whiten)
     if rules.single_reward == "gdpo":
         return decoupled._replace(description=about)
-    last = group_normalize(eps=rules.group_eps, resolution=later)
+    last = group_normalize(eps=rules.group_eps)
     single = chain(*head, *_first(resolution), weigh(weights), combine(), last)
     return _with_one_reward(single, decoupled)._replace(description=about)
 
@@ -87,11 +85,7 @@ def grpo(
     missing: a missing reward adds nothing relative to the group ("neutral"), or counts as "zero",
     as in the peers; see `combine`. resolution: see `set_resolution`.
     """
-    later = _later(resolution)
-    if scale == "group":
-        last = group_normalize(eps=eps, resolution=later)
-    else:
-        last = group_center(scale=scale, eps=eps, resolution=later)
+    last = group_normalize(eps=eps) if scale == "group" else group_center(scale=scale, eps=eps)
     options = {"scale": scale, "eps": eps}
     return _summed("grpo", weights, missing, resolution, last, **options)
 
@@ -102,7 +96,7 @@ def dr_grpo(
     """Dr.GRPO (arXiv 2503.20783): weighted sum minus the group's mean; use the "dr_grpo" loss with
     it. missing, resolution: as in `grpo`.
     """
-    last = group_center(resolution=_later(resolution))
+    last = group_center()
     return _summed("dr_grpo", weights, missing, resolution, last)
 
 
@@ -116,7 +110,7 @@ def rloo(
     missing, resolution: as in `grpo`.
     """
     if missing == "zero":
-        last = leave_one_out(resolution=_later(resolution))
+        last = leave_one_out()
         return _summed("rloo", weights, missing, resolution, last)
     about = named("rloo", weights=weights, missing=missing, resolution=resolution)
     stages = chain(*_first(resolution), weigh(weights), leave_one_out(), combine())
@@ -137,11 +131,10 @@ def reinforce_pp(
     reward that a whole group lacks counts there as its mean over the batch.
     missing, resolution: as in `grpo`.
     """
-    later = _later(resolution)
-    whiten = batch_normalize(over=over, resolution=later)
+    whiten = batch_normalize(over=over)
     options = {"baseline": baseline, "over": over}
     if baseline == "group":
-        whiten = chain(group_center(resolution=later), whiten)
+        whiten = chain(group_center(), whiten)
     elif missing == "neutral":
         about = named(
             "reinforce_pp", weights=weights, missing=missing, resolution=resolution, **options
@@ -303,7 +296,7 @@ def corpo(
 
     missing, resolution: as in `grpo`.
     """
-    last = group_center(at_least=threshold, resolution=_later(resolution))
+    last = group_center(at_least=threshold)
     return _summed("corpo", weights, missing, resolution, last, threshold=threshold)
 
 
@@ -311,7 +304,7 @@ def _decoupled(
     resolution: Resolution, *stages: AdvantageTransform, over: str = "sequences"
 ) -> AdvantageTransform:
     """GDPO with other stages between the group's and the batch's normalisation."""
-    whiten = batch_normalize(over=over, resolution=_later(resolution))
+    whiten = batch_normalize(over=over)
     return chain(group_normalize(resolution=resolution), *stages, combine(), whiten)
 
 
@@ -332,11 +325,6 @@ def _summed(
 def _first(resolution: Resolution) -> tuple[AdvantageTransform, ...]:
     """In front of the weights, where a resolution is in the units of the rewards."""
     return () if resolution is None else (set_resolution(resolution),)
-
-
-def _later(resolution: Resolution) -> float | None:
-    """What stages behind the first are told: exact if it is, else the default."""
-    return 0.0 if resolution is not None and is_exact(resolution) else None
 
 
 def _with_one_reward(single: AdvantageTransform, several: AdvantageTransform) -> AdvantageTransform:

@@ -114,7 +114,7 @@ class Flow:
     raw_valid: Bool[Array, "B G K *R"]
     lengths: Float[Array, "B G *R"] | None
     penalty: Float[Array, "B G *R"] | None
-    noise: Float[Array, "B 1 *R"] | None
+    noise: Float[Array, "B 1 *rest"] | None
     members: Bool[Array, "B G *R"]
     metrics: dict[str, Array]
     trace: dict[str, Array]

@@ -117,13 +117,6 @@ def per_reward(resolution: Resolution, names: tuple[str, ...]) -> tuple[float | 
     return (_number("every reward", resolution),) * len(names)
 
 
-def is_exact(resolution: Resolution) -> bool:
-    """Whether it asks for 0 everywhere, so that later stages should not look for noise either."""
-    if isinstance(resolution, Mapping):
-        return bool(resolution) and all(x == 0 for x in resolution.values())
-    return resolution == 0
-
-
 def _number(of: str, resolution: Resolution) -> float:
     if isinstance(resolution, Mapping):
         raise UserError(

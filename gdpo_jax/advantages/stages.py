@@ -13,11 +13,10 @@ from jaxtyping import Array, Float
 from gdpo_jax.advantages.algebra import with_metrics
 from gdpo_jax.advantages.descriptions import named
 from gdpo_jax.advantages.diagnostics import component_metrics
-from gdpo_jax.advantages.records import UNITS, AdvantageTransform, Flow, stateless
+from gdpo_jax.advantages.records import AdvantageTransform, Flow, stateless
 from gdpo_jax.advantages.resolution import (
     Noise,
     Resolution,
-    is_exact,
     measure,
     resolved,
 )
@@ -93,8 +92,9 @@ def group_center(
             raised = jnp.where(flow.valid, flow.values - baseline, 0)
             centred = jnp.where(stats.mean >= at_least, centred, raised)
         if scale == "batch":
-            floor = _batch_floor(flow, noise, resolution)
-            batch = batch_statistics(flow.values, flow.valid, axes=_batch_axes(flow), noise=floor)
+            batch = batch_statistics(
+                flow.values, flow.valid, axes=_batch_axes(flow), noise=noise.floor
+            )
             divisor = _positive(batch.std + eps)
             centred = jnp.where(batch.std > 0, centred / divisor, 0)
             error = jnp.where(batch.std > 0, error / divisor, 0)
@@ -238,6 +238,8 @@ def batch_normalize(
 
     def update(flow: Flow) -> Flow:
         flow, noise = measure(flow, resolution)
+        if not flow.combined:
+            flow = resolved(flow)
         voters, weights = flow.valid, None
         if dead_groups == "leave_out":
             voters = voters & group_statistics(flow.values, flow.valid, noise=noise.floor).live
@@ -248,7 +250,7 @@ def batch_normalize(
             voters,
             axes=_batch_axes(flow),
             weights=weights,
-            noise=_batch_floor(flow, noise, resolution),
+            noise=noise.floor,
             ddof=ddof,
         )
         scale = stats.std
@@ -260,7 +262,8 @@ def batch_normalize(
             "advantage/batch_mean": jnp.mean(stats.mean),
             "advantage/batch_std": jnp.mean(stats.std),
         }
-        error = jnp.where(stats.std > 0, noise.error / scale, 0)
+        own = noise.error if flow.noise is None else flow.noise
+        error = jnp.where(stats.std > 0, own / scale, 0)
         return with_metrics(flow, metrics, values=normal, noise=error)
 
     about = named(
@@ -276,7 +279,7 @@ def batch_normalize(
 
 
 def fill_missing() -> AdvantageTransform:
-    """Missing entries become zeros that vote: what NVlabs/GDPO does to rewards and ms-swift to
+    """Missing entries become zeros that count: what NVlabs/GDPO does to rewards and ms-swift to
     sums.
 
     Samples that `mask_samples` or `reward_batch(sample_valid=...)` took out stay out: they are no
@@ -362,14 +365,6 @@ def _settled(error: Array, values: Array, live: Array) -> Array:
     """
     size = jnp.max(jnp.abs(values), axis=GROUP_AXIS, keepdims=True)
     return jnp.where(live, error + 8 * jnp.finfo(values.dtype).eps * size, 0)
-
-
-def _batch_floor(flow: Flow, noise: Noise, resolution: Resolution) -> Array:
-    """Differences over the batch that are no signal: of sums, also the last places of the sums."""
-    if not flow.combined or (resolution is not None and is_exact(resolution)):
-        return noise.floor
-    last_places = UNITS * jnp.finfo(flow.values.dtype).eps * largest_size(flow.values, flow.valid)
-    return jnp.maximum(noise.floor, last_places)
 
 
 def _batch_axes(flow: Flow) -> tuple[int, ...]:

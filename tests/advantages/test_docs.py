@@ -36,6 +36,13 @@ def test_every_estimator_is_in_the_table():
     assert [name for name in ESTIMATORS if f"{name}(" not in table] == []
 
 
+def test_every_public_name_has_its_place_in_a_run():
+    text = (DOCS / "estimators.md").read_text()
+    places = text.split("## Where each name is used in a run")[1].split("\n## ")[0]
+    named = set(re.findall(r"`([A-Za-z_]+)`", places)) | set(ESTIMATORS)
+    assert set(advantages.__all__) - named == set()
+
+
 NAMES = ("safe", "relevant", "correct", "length", "outcome", "process", "unsafe")
 
 
