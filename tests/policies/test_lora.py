@@ -238,3 +238,10 @@ def test_folders_without_adapters_are_refused(model, tmp_path):
 def test_impossible_configurations_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         LoraConfig(**options)
+
+
+def test_targets_may_be_a_list():
+    config = LoraConfig(targets=["query", "value"])
+    assert config == LoraConfig(targets=("query", "value"))
+    assert hash(config) == hash(LoraConfig(targets=("query", "value")))
+    assert LoraConfig(targets="query").targets == ("query",)
