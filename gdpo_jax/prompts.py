@@ -59,7 +59,7 @@ def encode_prompt(tokenizer: Tokenizer, given: Prompt) -> list[int]:
     if isinstance(given, str):
         ids = tokenizer.with_bos(tokenizer.encode(given))
     elif is_chat(given):
-        ids = tokenizer.with_bos(tokenizer.encode(render_chat(tokenizer, given)))
+        ids = tokenizer.encode(render_chat(tokenizer, given))
     else:
         ids = _token_ids(tokenizer, given)
     if not ids:

@@ -133,7 +133,7 @@ def compare_with_naive(name: str, batch: int, bandwidth: float | None, options) 
     changes = {"max_positions": size + length, "dtype": options.dtype}
     policy = decoder_policy(decoder_config(name, **changes))
     params, prompts, lengths, key = inputs(policy, batch, size)
-    config = SamplerConfig(max_new_tokens=length, stop_ids=(-1,), pad_id=0, halvings=0)
+    config = SamplerConfig(max_new_tokens=length, stop_ids=(), pad_id=0, halvings=0)
     ours = compiled_sample(policy, config, 1)
     naive = jax.jit(functools.partial(naive_decode, policy, length=length))
     runs = {

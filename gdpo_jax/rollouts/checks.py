@@ -15,7 +15,7 @@ def check_sampler_ids(policy: Policy, config: SamplerConfig) -> None:
         if wrong:
             raise UserError(
                 f"{name} {', '.join(map(str, wrong))}: the policy's vocabulary has the ids 0 to "
-                f"{size - 1}; use ids of its own tokenizer"
+                f"{size - 1}; use ids of its own tokenizer (no stop token at all: stop_ids=())"
             )
 
 

@@ -51,7 +51,7 @@ class SamplerConfig:
     max_new_tokens: int  # at most, the stop token included
     stop_ids: tuple[int, ...]  # any of them ends a completion, and is part of it
     pad_id: int  # behind the stop token
-    temperature: float = 1.0  # 0 takes the most likely token (log-probs are then those at 1)
+    temperature: float = 1.0  # 0 takes the most likely token: no cut, log-probs at 1
     top_k: int = 0  # tokens outside of the k most likely are never drawn; 0: off
     top_p: float = 1.0  # nor those outside of the smallest set with this much probability; 1: off
     min_p: float = 0.0  # nor those below this share of the most likely one's probability; 0: off

@@ -8,7 +8,7 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.policies import families
 from gdpo_jax.policies.hub_config import (
     ARCHITECTURES,
-    check_token_ids,
+    check_special_ids,
     config_from_hub,
     config_to_hub,
 )
@@ -418,9 +418,9 @@ def test_the_stored_dtype_loses_nothing():
 
 
 def test_ids_of_other_files_are_checked_alike():
-    check_token_ids({"eos_token_id": [1, 2], "bos_token_id": None, "pad_token_id": -1}, 3, "there")
+    check_special_ids({"eos_token_id": [1, 2], "bos_token_id": None, "pad_token_id": -1}, 3, "there")
     with pytest.raises(UserError, match="there: eos_token_id must be a whole number of 0 to 2"):
-        check_token_ids({"eos_token_id": [1, 3]}, 3, "there")
+        check_special_ids({"eos_token_id": [1, 3]}, 3, "there")
 
 
 def test_what_is_written_is_read_without_a_complaint():
