@@ -5,7 +5,9 @@ process alone, the others would wait for it in the next collective for ever. Her
 each other how it went and stop together.
 """
 
+import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -131,14 +133,23 @@ def leave_alone() -> None:
     if kept == (None, None, None):
         return
     # Their destructors would wait as well; the frame of this thread keeps them.
-    threading.Thread(target=_keep_for_ever, args=kept, daemon=True).start()
+    ending = threading.Event()
+    threading.Thread(target=_end_after, args=(ending, kept), daemon=True).start()
+    # When the main thread is through, before Python waits for the other threads.
+    threading._register_atexit(ending.set)
     global_state.client = global_state.service = global_state.preemption_sync_manager = None
     if jax.process_index() == 0:
         time.sleep(_LAST)
 
 
-def _keep_for_ever(*_: Any) -> None:
-    threading.Event().wait()
+def _end_after(ending: threading.Event, _: Any) -> None:
+    """End the process if it does not end by itself: a checkpoint under way may hold a thread in a
+    barrier of its own, and Python would wait for it."""
+    ending.wait()
+    time.sleep(_LAST)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _exchange(message: str) -> list[str]:

@@ -22,8 +22,8 @@ STEPS = 6
 
 
 def act(what: str, step: int) -> None:
-    """On process 1 in step 3: vanish, be told to stop, or fail outside of what is done together."""
-    if jax.process_index() != 1 or step != 3:
+    """On process 1 in step 2: vanish, be told to stop, or fail outside of what is done together."""
+    if jax.process_index() != 1 or step != 2:
         return
     if what == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
