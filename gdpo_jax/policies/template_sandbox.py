@@ -25,6 +25,7 @@ from gdpo_jax.policies.template_budget import (
     weight,
 )
 from gdpo_jax.policies.template_costs import (
+    WIDEST,
     check_printf,
     check_widths,
     method_units,
@@ -105,7 +106,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             return attr in DICT_METHODS
         if isinstance(obj, (list, tuple)):
             return attr in LIST_METHODS
-        return type(obj).__module__ != "builtins"
+        # Of what is left, values of the caller and Jinja's own: loops, macros and namespaces.
+        return type(obj).__module__ not in ("builtins", __name__)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         if super().wrap_str_format(value) is None:
@@ -119,7 +121,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             budget.spend(number_units(operator, left, right))
         elif operator == "%" and isinstance(left, str):
             check_printf(left)
-            budget.spend(weight(left) + left.count("%") * text_weight(right))
+            budget.spend(weight(left) + left.count("%") * (text_weight(right) + WIDEST // 8))
         elif operator == "*":
             many, times = (right, left) if isinstance(left, int) else (left, right)
             if isinstance(many, (str, list, tuple)) and isinstance(times, int):
@@ -168,7 +170,8 @@ class _Format:
 
     def units(self, args: tuple, kwargs: Mapping) -> int:
         fields = 1 + self.text.count("{")
-        return weight(self.text) + fields * (text_weight(args) + text_weight(kwargs))
+        each = text_weight(args) + text_weight(kwargs) + WIDEST // 8
+        return weight(self.text) + fields * each
 
     def __call__(self, *args: Any, **kwargs: Any) -> str:
         if self.mapped:
