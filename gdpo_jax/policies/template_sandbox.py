@@ -34,7 +34,9 @@ from gdpo_jax.policies.template_costs import (
 from gdpo_jax.policies.template_filters import BUDGET, template_filters, template_tests
 from gdpo_jax.policies.template_metering import CONCAT, ITEMS, PASSED, SPEND, WEIGHED, meter
 
-MOST_SOURCE = 250_000  # characters; published templates have up to 30,000
+MOST_SOURCE = 200_000  # characters; published templates have up to 30,000
+MOST_NODES = 30_000  # of the syntax tree
+MOST_PAIRS = 500  # of a mapping that is written out
 
 STRING_METHODS = frozenset(
     (  # noqa: SIM905
@@ -94,6 +96,11 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         if len(source) > MOST_SOURCE:
             raise TemplateLimit(f"it has more than {MOST_SOURCE} characters")
         tree = super()._parse(source, name, filename)
+        for number, node in enumerate(tree.find_all(nodes.Node)):
+            if number > MOST_NODES or (
+                isinstance(node, nodes.Dict) and len(node.items) > MOST_PAIRS
+            ):
+                raise TemplateLimit("it is far longer than any published one")
         meter(tree)
         return tree.set_environment(self)
 

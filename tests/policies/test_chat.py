@@ -169,6 +169,8 @@ HOSTILE = [
     "{% set l = range(90000) | list %}{% for i in l %}{% if 'x' in l %}{% endif %}{% endfor %}",
     "{{ ('9' * 9000000) | int(base=7) }}",
     "x" * 300_000,
+    "{{ [" + "1," * 80_000 + "] }}",
+    "{{ {" + ",".join(f"{i * (2**61 - 1)}: 1" for i in range(8000)) + "} }}",
 ]
 
 
