@@ -79,4 +79,4 @@ def check_printf(form: str) -> None:
         at = form.find("%", widths.end() + 1)
 
 
-__all__ = ["check_printf", "check_widths", "method_units", "number_units"]
+__all__ = ["WIDEST", "check_printf", "check_widths", "method_units", "number_units"]

@@ -25,6 +25,7 @@ from gdpo_jax.policies.template_budget import (
     weight,
 )
 from gdpo_jax.policies.template_costs import (
+    WIDEST,
     check_printf,
     check_widths,
     method_units,
@@ -33,7 +34,9 @@ from gdpo_jax.policies.template_costs import (
 from gdpo_jax.policies.template_filters import BUDGET, template_filters, template_tests
 from gdpo_jax.policies.template_metering import CONCAT, ITEMS, PASSED, SPEND, WEIGHED, meter
 
-MOST_SOURCE = 250_000  # characters; published templates have up to 30,000
+MOST_SOURCE = 200_000  # characters; published templates have up to 30,000
+MOST_NODES = 30_000  # of the syntax tree
+MOST_PAIRS = 500  # of a mapping that is written out
 
 STRING_METHODS = frozenset(
     (  # noqa: SIM905
@@ -93,6 +96,11 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         if len(source) > MOST_SOURCE:
             raise TemplateLimit(f"it has more than {MOST_SOURCE} characters")
         tree = super()._parse(source, name, filename)
+        for number, node in enumerate(tree.find_all(nodes.Node)):
+            if number > MOST_NODES or (
+                isinstance(node, nodes.Dict) and len(node.items) > MOST_PAIRS
+            ):
+                raise TemplateLimit("it is far longer than any published one")
         meter(tree)
         return tree.set_environment(self)
 
@@ -105,7 +113,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             return attr in DICT_METHODS
         if isinstance(obj, (list, tuple)):
             return attr in LIST_METHODS
-        return type(obj).__module__ != "builtins"
+        # Of what is left, values of the caller and Jinja's own: loops, macros and namespaces.
+        return type(obj).__module__ not in ("builtins", __name__)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         if super().wrap_str_format(value) is None:
@@ -119,7 +128,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             budget.spend(number_units(operator, left, right))
         elif operator == "%" and isinstance(left, str):
             check_printf(left)
-            budget.spend(weight(left) + left.count("%") * text_weight(right))
+            budget.spend(weight(left) + left.count("%") * (text_weight(right) + WIDEST // 8))
         elif operator == "*":
             many, times = (right, left) if isinstance(left, int) else (left, right)
             if isinstance(many, (str, list, tuple)) and isinstance(times, int):
@@ -168,7 +177,8 @@ class _Format:
 
     def units(self, args: tuple, kwargs: Mapping) -> int:
         fields = 1 + self.text.count("{")
-        return weight(self.text) + fields * (text_weight(args) + text_weight(kwargs))
+        each = text_weight(args) + text_weight(kwargs) + WIDEST // 8
+        return weight(self.text) + fields * each
 
     def __call__(self, *args: Any, **kwargs: Any) -> str:
         if self.mapped:

@@ -22,22 +22,26 @@ def chat(template, messages=USER, **options):
 @pytest.mark.parametrize(
     ("template", "text"),
     [
-        ("{{ tools is not none }} {{ documents is none }} {{ tools is defined }}", "False True True"),
+        ("{{ tools is not none }} {{ documents is none }}", "False True"),
         ("{% generation %}{{ messages[0].content }}{% endgeneration %}", "hi"),
         ("{% for i in [1, 2] %}{% generation %}{% break %}{% endgeneration %}{% endfor %}x", "x"),
-        ("{% for i in range(4) %}{% if i == 1 %}{% continue %}{% endif %}{{ i }}{% endfor %}", "023"),
+        ("{% for i in [0, 1, 2] %}{% if i == 1 %}{% continue %}{% endif %}{{ i }}{% endfor %}",
+         "02"),
         ("{{ {'b': 'é<', 'a': 1} | tojson }}", '{"b": "é<", "a": 1}'),
-        ("{{ {'b': 1, 'a': 'é'} | tojson(sort_keys=true, ensure_ascii=true, separators=(',', ':')) }}",
+        ("{{ {'b': 1, 'a': 'é'} | tojson(sort_keys=true, ensure_ascii=true, separators=(',', ':'))"
+         " }}",
          '{"a":"\\u00e9","b":1}'),
         ("{{ [1, {'a': []}] | tojson(indent=2) }}", '[\n  1,\n  {\n    "a": []\n  }\n]'),
         ("{{ pad_token }}|{{ unk_token is defined }}|{{ bos_token }}", "<|pad|>|False|<|bos|>"),
         ("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}"
          "{{ ns.n }}", "1"),
-        ("{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | join('-') }}",
+        ("{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content')"
+         " | join('-') }}",
          "hi"),
         ("{{ '%s is %d' % ('x', 3) }} {{ '{:>3}|{a}'.format(1, a=2) }} {{ 'a' ~ 1 ~ none }}",
          "x is 3   1|2 a1None"),
-        ("{% macro f(x) %}<{{ x }}{{ caller() }}>{% endmacro %}{% call f(1) %}c{% endcall %}", "<1c>"),
+        ("{% macro f(x) %}<{{ x }}{{ caller() }}>{% endmacro %}{% call f(1) %}c{% endcall %}",
+         "<1c>"),
         ("{{ 'a,b'.split(',')[::-1] | join }}{{ ' x '.strip() }}{{ 'abc'[1:] }}", "baxbc"),
         ("{{ messages[0].get('tool_calls') is none }}{{ messages[0].items() | list }}",
          "True[('role', 'user'), ('content', 'hi')]"),
@@ -65,9 +69,9 @@ def test_templates_by_name():
     assert render_chat(several, USER) == "plain"
     assert render_chat(several, USER, tools=[{"name": "f"}]) == "1"
     assert render_chat(several, USER, template="tool_use", tools=[]) == "0"
-    with pytest.raises(UserError, match="no chat template 'rag'; .*one of default, tool_use"):
+    with pytest.raises(UserError, match=r"no chat template 'rag'; .*one of default, tool_use"):
         render_chat(several, USER, template="rag")
-    with pytest.raises(UserError, match="no chat template 'default'; .*one of tool_use"):
+    with pytest.raises(UserError, match=r"no chat template 'default'; .*one of tool_use"):
         render_chat(dataclasses.replace(several, chat_template=None), USER)
 
 
@@ -86,6 +90,9 @@ def test_templates_by_name():
         ("{{ messages.append(1) }}", "fails .*SecurityError.*unsafe"),
         ("{{ ''.__class__.__mro__ }}", "fails .*SecurityError.*unsafe"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "fails .*RecursionError"),
+        ("{{ '{0.__class__.__mro__}'.format('') }}", "fails .*SecurityError|fails .*Undefined"),
+        ("{{ 'x'.format.formatter.vformat('{}', [1], {}) }}", "fails .*SecurityError"),
+        ("{{ 'x' | attr('__class__') | attr('mro') | list | first }}x{{ 'x'.mro() }}", "fails "),
     ],
 )
 def test_the_error_says_whose_fault_it_is(template, message):
@@ -162,6 +169,8 @@ HOSTILE = [
     "{% set l = range(90000) | list %}{% for i in l %}{% if 'x' in l %}{% endif %}{% endfor %}",
     "{{ ('9' * 9000000) | int(base=7) }}",
     "x" * 300_000,
+    "{{ [" + "1," * 80_000 + "] }}",
+    "{{ {" + ",".join(f"{i * (2**61 - 1)}: 1" for i in range(8000)) + "} }}",
 ]
 
 
@@ -188,8 +197,8 @@ def test_long_conversations_are_no_attack():
     """The budget grows with the messages: a million characters in a thousand turns."""
     template = (
         "{% for m in messages %}<|{{ m.role }}|>{% if '</think>' in m.content %}"
-        "{{ m.content.split('</think>')[-1].strip() }}{% else %}{{ m['content'] | trim }}{% endif %}"
-        "<|end|>{% endfor %}{{ messages | length }}"
+        "{{ m.content.split('</think>')[-1].strip() }}{% else %}{{ m['content'] | trim }}"
+        "{% endif %}<|end|>{% endfor %}{{ messages | length }}"
     )
     messages = [{"role": "user", "content": "some words " * 100}] * 1000
     text = chat(template, messages)

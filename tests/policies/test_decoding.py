@@ -14,9 +14,9 @@ from gdpo_jax.policies.tokenizer import wrap_tokenizer
 
 MARK = "\N{LOWER ONE EIGHTH BLOCK}"
 WORDS = [
-    "a", "b", "é", "日本", MARK, MARK * 2, f"{MARK}a", f"a{MARK}", "##x", "##", "x</w>", "</w>", "'s",
-    " n't", ".", " .", " ", "  ", " a ", "@@", "a@@b", "\n", "<0x41>", "<0xE2>", "<0x82>", "<0xAC>",
-    "<0xFF>", "<0xc3>", "<0xA9>", "<0x+5>", "<0x20>", "<0xZZ>",
+    "a", "b", "é", "日本", MARK, MARK * 2, f"{MARK}a", f"a{MARK}", "##x", "##", "x</w>", "</w>",
+    "'s", " n't", ".", " .", " ", "  ", " a ", "@@", "a@@b", "\n", "<0x41>", "<0xE2>", "<0x82>",
+    "<0xAC>", "<0xFF>", "<0xc3>", "<0xA9>", "<0x+5>", "<0x20>", "<0xZZ>",
 ]  # fmt: skip
 CHAINS = {
     "none": None,

@@ -246,7 +246,7 @@ def test_a_panic_of_the_library_is_one_error(tmp_path):
 
 @pytest.mark.parametrize("token", [-100, 300, True, 1.0, None, 2**31])
 def test_rows_hold_ids_of_the_vocabulary(token):
-    with pytest.raises(UserError, match="prompt in row 1 holds .* at place 2; token ids are"):
+    with pytest.raises(UserError, match=r"prompt in row 1 holds .* at place 2; token ids are"):
         pad_right([[1, 2], [1, 2, token]], 4, pad_id=0, what="prompt", vocab_size=300)
     rows, _ = pad_right([np.array([1, 299])], 4, pad_id=0, vocab_size=300)
     assert rows.tolist() == [[1, 299, 0, 0]]
