@@ -53,6 +53,7 @@ if __name__ == "__main__":
             mesh,
             config=toy.config(steps=3, accumulation_steps=2, prompts_per_step=16),
             reward_functions=(toy.REWARDS[0], SometimesAway()),
+            evaluation=toy.evaluation_on(mesh),
         )
     except UserError as error:
         print(f"{type(error).__name__}: {error}", flush=True)

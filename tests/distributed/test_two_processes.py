@@ -25,7 +25,8 @@ def test_two_processes_stop_together_and_then_end_like_one(tmp_path, run_two):
 
     config = toy.config(steps=3, accumulation_steps=2, prompts_per_step=16)
     mesh = toy.mesh_of(8, data=4, fsdp=2)
-    optimised = toy.run(tmp_path / "one", mesh, config=config).params
+    evaluation = toy.evaluation_on(mesh)
+    optimised = toy.run(tmp_path / "one", mesh, config=config, evaluation=evaluation).params
     imitating = toy.sft(tmp_path / "one" / "sft", mesh, config=toy.sft_config(steps=3)).params
     one = jax.tree.leaves(toy.as_numpy((optimised, imitating)))
     for index in range(2):
@@ -38,3 +39,6 @@ def test_two_processes_stop_together_and_then_end_like_one(tmp_path, run_two):
     rows = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two")]
     for name in ("reward/cs/mean", "reward/brevity/mean", "completions/length_mean"):
         np.testing.assert_allclose(*[[row[name] for row in run] for run in rows], rtol=1e-6)
+    # Eleven records over two processes, of which one has none left in the second batch.
+    found = [{name: run[1][name] for name in run[1] if name.startswith("eval/")} for run in rows]
+    assert found[0] == pytest.approx(found[1], rel=1e-6) and found[0]

@@ -418,7 +418,9 @@ def test_the_stored_dtype_loses_nothing():
 
 
 def test_ids_of_other_files_are_checked_alike():
-    check_special_ids({"eos_token_id": [1, 2], "bos_token_id": None, "pad_token_id": -1}, 3, "there")
+    check_special_ids(
+        {"eos_token_id": [1, 2], "bos_token_id": None, "pad_token_id": -1}, 3, "there"
+    )
     with pytest.raises(UserError, match="there: eos_token_id must be a whole number of 0 to 2"):
         check_special_ids({"eos_token_id": [1, 3]}, 3, "there")
 

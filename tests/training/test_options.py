@@ -42,6 +42,7 @@ from gdpo_jax.training import (
     make_optimizer,
     read_metrics,
 )
+from gdpo_jax.training.advantage_step import learning_tokens
 from gdpo_jax.training.optimizers import describe_optimizer
 
 GDPO = gdpo()
@@ -266,7 +267,7 @@ def test_another_optimizer_or_estimator_is_refused_by_itself(mesh, tmp_path):
         go_on(optimizer=louder, estimator=GDPO._replace(description={"name": "gdpo"}))
     with pytest.raises(UserError, match=r"estimator\.name: 'gdpo' \(stored\), 'mo_grpo' \(now"):
         go_on(estimator=GDPO._replace(description={"name": "mo_grpo"}))
-    with pytest.raises(UserError, match=r"reshape_rewards: 'absent' \(stored\), .*same"):
+    with pytest.raises(UserError, match=r"reshape_rewards: None \(stored\), .*same"):
 
         def same(rewards, rollout):
             return rewards
@@ -301,6 +302,46 @@ def test_optimizers_are_told_apart_by_what_they_do():
     assert describe_optimizer(make_optimizer(config), params) == dataclasses.asdict(config)
     masked = optax.masked(optax.sgd(0.1), {"no": "such tree"})
     assert describe_optimizer(masked, params)["update"].startswith("optax")
+
+
+def test_what_is_dropped_or_unscored_leaves_the_loss_and_its_denominators(mesh, tmp_path):
+    class First:
+        """Varies in the first group alone; has no opinion on the last sample of each group."""
+
+        name = "first"
+
+        def __call__(self, completions, records):
+            return [None if i % 4 == 3 else float(i < 2) for i in range(len(completions))]
+
+    def learned(name, estimator):
+        seen = []
+        once(
+            tmp_path / name,
+            mesh,
+            estimator=estimator,
+            reward_functions=(First(),),
+            on_step=seen.append,
+        )
+        (row,) = rows_of(tmp_path / name)
+        prompts = sum(len(record["prompt"]) for record in seen[0].records)
+        tokens = row["update/filled_fraction"] * row["update/computed_tokens"] - prompts
+        return round(tokens), [len(c.token_ids) for c in seen[0].completions]
+
+    # Groups without signal whose zeros count stay, samples without a reward do not.
+    tokens, lengths = learned("counted", GDPO)
+    assert tokens == sum(length for i, length in enumerate(lengths) if i % 4 != 3)
+    tokens, lengths = learned("dropped", chain(drop_silent_groups(), GDPO))
+    assert tokens == sum(lengths[:3])
+
+
+def test_with_ranks_the_tokens_of_invalid_ranks_leave_the_loss():
+    segments = jnp.array([[[0, 0, 1, -1, 5], [0, 1, 1, -1, 0]]])
+    mask = jnp.array([[[True, True, True, True, True], [True, True, True, True, False]]])
+    valid = jnp.array([[[True, False], [False, False]]])
+    kept = learning_tokens(valid, segments, mask)
+    np.testing.assert_array_equal(kept[0, 0], [True, True, False, True, True])
+    assert not kept[0, 1].any()
+    np.testing.assert_array_equal(learning_tokens(valid[..., 0], None, mask)[0, 0], mask[0, 0])
 
 
 def test_on_state_sees_the_parameters_of_every_step(mesh, tmp_path):

@@ -4,12 +4,23 @@ import dataclasses
 import math
 import re
 
+import jax
+import numpy as np
 import pytest
 import toy
 
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import LoraConfig, decoder_policy, lora_policy
-from gdpo_jax.training import make_optimizer, make_policy_step
+from gdpo_jax.rollouts import SamplerConfig
+from gdpo_jax.rollouts.engine import sampler_program
+from gdpo_jax.training import (
+    ShardingRules,
+    batch_sharding,
+    create_state,
+    make_log_prob_step,
+    make_optimizer,
+    make_policy_step,
+)
 from gdpo_jax.training.dry_run import abstract_batch
 from gdpo_jax.training.state import abstract_state
 
@@ -82,3 +93,43 @@ def test_a_head_of_its_own_is_summed_once_too():
     tables = [dims for _, _, sizes in found for dims in sizes if VOCAB in dims]
     assert sorted(tables) == [(WIDTH, VOCAB), (VOCAB, WIDTH)]
     assert not any(in_loop and (WIDTH, VOCAB) in sizes for in_loop, _, sizes in found)
+
+
+# The embedding over `tensor` and everything else over `fsdp`: the default the other way round.
+TURNED = ShardingRules(vocab="fsdp", embed="tensor", heads=None, kv_heads=None, mlp=None)
+
+
+def test_a_table_of_ones_own_reaches_log_probs_and_the_sampler():
+    mesh = toy.mesh_of(8, data=2, fsdp=2, tensor=2)
+    rows = batch_sharding(mesh)
+    draw = np.random.default_rng(0)
+    given = (
+        draw.integers(0, 14, (8, 4)).astype(np.int32),
+        np.full(8, 3, np.int32),
+        draw.integers(0, 14, (8, 2, 5)).astype(np.int32),
+        np.ones((8, 2, 5), bool),
+    )
+
+    def state_on(mesh, rules):
+        return create_state(
+            toy.POLICY, OPTIMIZER, key=jax.random.key(0), mesh=mesh, rules=rules
+        ).params
+
+    params = state_on(mesh, TURNED)
+    step = make_log_prob_step(toy.POLICY, mesh=mesh, rules=TURNED, chunk=None)
+    arguments = (params, *jax.device_put(given, rows))
+    cut = re.findall(r"sharding_constraint.*", step.lower(*arguments).as_text())
+    # The vocabulary's axis comes first, and embeddings are exchanged over the embedding's own.
+    assert any('{"fsdp", "tensor"}' in line for line in cut)
+    assert not any('{"tensor", "fsdp"}' in line for line in cut)
+    assert any('[{"data", "fsdp"}, {}, {"tensor"}]' in line for line in cut)
+    one = make_log_prob_step(toy.POLICY, mesh=toy.mesh_of(1), chunk=None)
+    expected = one(state_on(toy.mesh_of(1), toy.RULES), *given)
+    np.testing.assert_allclose(step(*arguments), expected, atol=1e-5)
+
+    config = SamplerConfig(max_new_tokens=4, stop_ids=(toy.STOP,), pad_id=toy.PAD)
+    program = sampler_program(toy.POLICY, config, 2, rows, TURNED)
+    lowered = program.lower(params, *jax.device_put(given[:2], rows), jax.random.key(0)).as_text()
+    cut = re.findall(r"sharding_constraint.*", lowered)
+    # Weights for decoding are whole: nothing but looked-up embeddings lies over `tensor`.
+    assert cut and all('{"tensor"}' not in line or '"data"' in line for line in cut)

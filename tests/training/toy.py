@@ -12,6 +12,7 @@ from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import DecoderConfig, decoder_policy
 from gdpo_jax.rollouts import Rollout, SamplerConfig, jax_engine
 from gdpo_jax.training import (
+    Evaluation,
     MeshConfig,
     OptimizerConfig,
     PolicyBatch,
@@ -111,6 +112,11 @@ def run(workdir, mesh, *, config: PolicyOptimizationConfig, policy=POLICY, **cha
         "tokenizer": DigitTokenizer(),
     } | changes
     return run_policy_optimization(policy, config=config, workdir=workdir, mesh=mesh, **arguments)
+
+
+def evaluation_on(mesh) -> Evaluation:
+    """Eleven records after every second step, eight at a time."""
+    return Evaluation(engine=engine_on(mesh), records=RECORDS[:11], every=2, batch_size=8)
 
 
 def config(**changes) -> PolicyOptimizationConfig:
