@@ -107,7 +107,7 @@ def optimize(
         _fresh_state(model, ready.optimizer, ready.config.seed),
         optimizer=ready.optimizer,
         objective=ObjectiveConfig() if objective is None else objective,
-        estimator=gdpo() if estimator is None else estimator,
+        transform=gdpo() if estimator is None else estimator,
         reward_functions=rewards,
         records=_batches(ready.records, model, ready.config.prompts_per_step, ready.config.seed),
         encode=ready.encode,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gdpo_jax.advantages import RewardBatch, reward_batch
-from gdpo_jax.rollouts.completions import Completion
+from gdpo_jax.rollouts.completions import Completion, decode_completions
 from gdpo_jax.rollouts.reward_calls import call_rewards
 from gdpo_jax.rollouts.reward_functions import (
     Record,
@@ -64,4 +64,4 @@ def score(
     return dataclasses.replace(rewards, values=held)
 
 
-__all__ = ["score"]
+__all__ = ["Completion", "RewardError", "RewardFunction", "decode_completions", "score"]

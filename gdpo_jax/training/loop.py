@@ -87,7 +87,7 @@ def run_policy_optimization(
     *,
     optimizer: OptimizerConfig | optax.GradientTransformation,
     objective: ObjectiveConfig | Objective,
-    estimator: AdvantageTransform,
+    transform: AdvantageTransform,
     reward_functions: Sequence[RewardFunction],
     records: RecordIterator,
     encode: Callable[[Any], Sequence[int]],
@@ -167,9 +167,9 @@ def run_policy_optimization(
     check_update(objective, config, update_batch)
     if not isinstance(objective, ObjectiveConfig):
         try_objective(objective, update_batch)
-    fresh = estimator.init(rewards.names)
+    fresh = transform.init(rewards.names)
     if shaping is None:
-        check_learning(estimator, fresh, rewards, with_penalty=penalty is not None)
+        check_learning(transform, fresh, rewards, with_penalty=penalty is not None)
     measure = None
     if evaluation is not None:
         measure = make_measure(
@@ -186,7 +186,7 @@ def run_policy_optimization(
         policy,
         optimizer,
         objective,
-        estimator,
+        transform,
         config,
         mesh,
         rules,
@@ -216,7 +216,7 @@ def run_policy_optimization(
         "objective": _described(objective),
         "optimizer": describe_optimizer(optimizer, trained_part(policy, state.params)),
         "rewards": list(names),
-        "estimator": _described(estimator),
+        "estimator": _described(transform),
         "advantages": jax.tree.leaves(fresh),
         **{name: _described(function) for name, function in functions.items()},
     }
@@ -339,7 +339,7 @@ def _compiled(
     policy: Policy,
     optimizer: optax.GradientTransformation,
     objective: ObjectiveConfig | Objective,
-    estimator: AdvantageTransform,
+    transform: AdvantageTransform,
     config: PolicyOptimizationConfig,
     mesh: Mesh,
     rules: ShardingRules,
@@ -357,7 +357,7 @@ def _compiled(
     }
     return _Programs(
         advantages=make_advantage_step(
-            estimator, mesh=mesh, reshape_rewards=reshape_rewards, penalty=penalty
+            transform, mesh=mesh, reshape_rewards=reshape_rewards, penalty=penalty
         ),
         log_probs=make_log_prob_step(policy, **options),
         log_probs_and_entropy=make_log_prob_step(policy, with_entropy=True, **options),

@@ -71,7 +71,7 @@ def test_every_record_counts_once_and_columns_stand_in_the_row_of_the_step(mesh,
     assert 0 <= found[1]["eval/completions/truncated_fraction"] <= 1
     assert 1 <= found[1]["eval/completions/length_mean"] <= 6
     rows = read_metrics(tmp_path / "metrics.jsonl")
-    undisturbed = toy.run(tmp_path / "without", mesh, config=toy.config(steps=4), estimator=GDPO)
+    undisturbed = toy.run(tmp_path / "without", mesh, config=toy.config(steps=4), transform=GDPO)
     others = read_metrics(tmp_path / "without" / "metrics.jsonl")
     assert [row["loss"] for row in rows] == [row["loss"] for row in others]
     assert int(undisturbed.step) == 4

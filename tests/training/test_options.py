@@ -78,7 +78,7 @@ def test_rewards_are_reshaped_with_the_rollout_in_sight(mesh, tmp_path):
         return mask_samples(append_reward(rewards, "late", late), rollout.finished)
 
     once(
-        tmp_path, mesh, reshape_rewards=reshape, estimator=gdpo({"cs": 1, "brevity": 1, "late": 2})
+        tmp_path, mesh, reshape_rewards=reshape, transform=gdpo({"cs": 1, "brevity": 1, "late": 2})
     )
     (row,) = rows_of(tmp_path)
     assert row["weight/late"] == 2 and row["reward/late/mean"] <= 0
@@ -123,7 +123,7 @@ def test_a_penalty_and_a_reference_reach_the_estimator(mesh, tmp_path):
 
     estimator = chain(weigh(), combine(), subtract_penalty(0.5))
     options = {"config": {"reference_log_probs": True}, "ref_params": fresh_state(mesh).params}
-    once(tmp_path / "a", mesh, penalty=penalty, estimator=estimator, **options)
+    once(tmp_path / "a", mesh, penalty=penalty, transform=estimator, **options)
     (row,) = rows_of(tmp_path / "a")
     assert abs(row["kl/k3"]) < 1e-6
     with pytest.raises(UserError, match="penalty is given, but the estimator takes none off"):
@@ -139,7 +139,7 @@ def test_a_loss_function_of_ones_own_takes_the_place_of_the_configuration(mesh, 
     state = once(tmp_path / "own", mesh, objective=own)
     assert_same(once(tmp_path / "config", mesh).params, state.params)
     with pytest.raises(UserError, match=r"objective: .*own \(stored\)|objective: .*'gdpo_jax|own'"):
-        toy.run(tmp_path / "own", mesh, config=toy.config(steps=2), estimator=GDPO)
+        toy.run(tmp_path / "own", mesh, config=toy.config(steps=2), transform=GDPO)
     with pytest.raises(UserError, match=r"objective must return \(loss, metrics\)"):
         once(tmp_path / "bad", mesh, objective=lambda **inputs: inputs["log_probs"])
 
@@ -195,7 +195,7 @@ def test_mistakes_are_found_before_anything_is_sampled(mesh, tmp_path, changes, 
 
 
 def test_a_group_of_one_may_learn_from_the_batch(mesh, tmp_path):
-    once(tmp_path, mesh, config={"num_samples": 1}, estimator=reinforce_pp())
+    once(tmp_path, mesh, config={"num_samples": 1}, transform=reinforce_pp())
     assert rows_of(tmp_path)[0]["grad_norm"] > 0
 
 
@@ -222,13 +222,13 @@ def test_kl_cov_holds_the_tokens_it_is_given(mesh, tmp_path):
 
 def test_a_run_starts_from_its_own_estimators_state(mesh, tmp_path):
     first = gdpo({"cs": 1.0, "brevity": 1.0})
-    state = once(tmp_path / "one", mesh, estimator=first)
-    state = once(tmp_path / "two", mesh, estimator=gdpo({"cs": 1.0, "brevity": 0.0}), state=state)
+    state = once(tmp_path / "one", mesh, transform=first)
+    state = once(tmp_path / "two", mesh, transform=gdpo({"cs": 1.0, "brevity": 0.0}), state=state)
     (row,) = rows_of(tmp_path / "two")
     assert row["weight/brevity"] == 0.0
     # Another structure of state is no obstacle either.
     other = chain(GDPO, AdvantageTransform(lambda names: jnp.zeros(3), lambda f, s: (f, s + 1)))
-    state = once(tmp_path / "three", mesh, estimator=other, state=state)
+    state = once(tmp_path / "three", mesh, transform=other, state=state)
     np.testing.assert_array_equal(jax.tree.leaves(state.advantage_state)[-1], np.ones(3))
 
 
@@ -260,25 +260,25 @@ def test_another_optimizer_or_estimator_is_refused_by_itself(mesh, tmp_path):
         config = toy.config(steps=steps, checkpoint_every=1)
         return toy.run(tmp_path, mesh, config=config, **{"estimator": GDPO} | changes)
 
-    go_on(steps=1, estimator=GDPO._replace(description={"name": "gdpo"}))
+    go_on(steps=1, transform=GDPO._replace(description={"name": "gdpo"}))
     # With the objects that `toy.run` makes of `toy.OPTIMIZER` and without an identity.
     louder = dataclasses.replace(toy.OPTIMIZER, learning_rate=1.0)
     with pytest.raises(UserError, match=r"optimizer\.learning_rate: 0\.003 \(stored\), 1\.0 \(now"):
-        go_on(optimizer=louder, estimator=GDPO._replace(description={"name": "gdpo"}))
+        go_on(optimizer=louder, transform=GDPO._replace(description={"name": "gdpo"}))
     with pytest.raises(UserError, match=r"estimator\.name: 'gdpo' \(stored\), 'mo_grpo' \(now"):
-        go_on(estimator=GDPO._replace(description={"name": "mo_grpo"}))
+        go_on(transform=GDPO._replace(description={"name": "mo_grpo"}))
     with pytest.raises(UserError, match=r"reshape_rewards: None \(stored\), .*same"):
 
         def same(rewards, rollout):
             return rewards
 
-        go_on(estimator=GDPO._replace(description={"name": "gdpo"}), reshape_rewards=same)
+        go_on(transform=GDPO._replace(description={"name": "gdpo"}), reshape_rewards=same)
     # What the caller says cannot hide what the loop knows.
     with pytest.raises(UserError, match=r"optimizer\.learning_rate"):
         go_on(
             optimizer=louder,
             identity={"optimizer": dataclasses.asdict(toy.OPTIMIZER)},
-            estimator=GDPO._replace(description={"name": "gdpo"}),
+            transform=GDPO._replace(description={"name": "gdpo"}),
         )
 
 
@@ -318,7 +318,7 @@ def test_what_is_dropped_or_unscored_leaves_the_loss_and_its_denominators(mesh, 
         once(
             tmp_path / name,
             mesh,
-            estimator=estimator,
+            transform=estimator,
             reward_functions=(First(),),
             on_step=seen.append,
         )
