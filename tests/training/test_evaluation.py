@@ -34,7 +34,7 @@ def evaluated(workdir, mesh, *, steps=4, run=None, **changes):
     options = {"engine": greedy(mesh), "records": toy.RECORDS[:11], "every": 2, "batch_size": 8}
     evaluation = Evaluation(**(options | changes))
     config = toy.config(steps=steps, checkpoint_every=3)
-    arguments = {"estimator": GDPO, "evaluation": evaluation} | (run or {})
+    arguments = {"transform": GDPO, "evaluation": evaluation} | (run or {})
     return toy.run(workdir, mesh, config=config, **arguments)
 
 

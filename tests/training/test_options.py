@@ -64,7 +64,7 @@ def fresh_state(mesh):
 def once(workdir, mesh, **changes):
     """One step with the estimator that all tests here share."""
     config = toy.config(steps=1, **changes.pop("config", {}))
-    return toy.run(workdir, mesh, config=config, **{"estimator": GDPO} | changes)
+    return toy.run(workdir, mesh, config=config, **{"transform": GDPO} | changes)
 
 
 def assert_same(one, other):
@@ -169,15 +169,15 @@ WRONG = [
         r"reshape_update failed on the shapes of a step \(TracerArrayConversionError",
     ),
     ({"penalty": lambda rollout: rollout.mask.sum()}, "one number per completion"),
-    ({"estimator": gdpo({"cs": 1.0, "taste": 1.0})}, r"unknown: \['taste'\]"),
+    ({"transform": gdpo({"cs": 1.0, "taste": 1.0})}, r"unknown: \['taste'\]"),
     (
-        {"estimator": chain(drop_silent_groups("taste"), GDPO)},
+        {"transform": chain(drop_silent_groups("taste"), GDPO)},
         r"unknown reward 'taste'",
     ),
     ({"config": {"token_entropy": True}}, "token_entropy=True computes entropies for"),
     ({"objective": ObjectiveConfig(old_kl_coef=1.0)}, "old_kl_coef=1.0 acts on old_kl_tokens"),
     ({"config": {"num_samples": 1}}, "num_samples=1 with an estimator that compares"),
-    ({"config": {"num_samples": 1}, "estimator": grpo()}, "num_samples=1 with an estimator"),
+    ({"config": {"num_samples": 1}, "transform": grpo()}, "num_samples=1 with an estimator"),
     ({"optimizer": optax.sgd(0.1)}, "the optimizer state of the state are not those of this run"),
     ({"objective": "clip"}, "objective must be an ObjectiveConfig or a function"),
 ]
@@ -258,7 +258,7 @@ def test_a_state_that_was_given_away_is_refused_and_a_reference_is_copied(mesh, 
 def test_another_optimizer_or_estimator_is_refused_by_itself(mesh, tmp_path):
     def go_on(steps=2, **changes):
         config = toy.config(steps=steps, checkpoint_every=1)
-        return toy.run(tmp_path, mesh, config=config, **{"estimator": GDPO} | changes)
+        return toy.run(tmp_path, mesh, config=config, **{"transform": GDPO} | changes)
 
     go_on(steps=1, transform=GDPO._replace(description={"name": "gdpo"}))
     # With the objects that `toy.run` makes of `toy.OPTIMIZER` and without an identity.
