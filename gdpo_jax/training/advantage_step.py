@@ -52,7 +52,7 @@ def _compiled(
     reshape_rewards: ReshapeRewards | None,
     penalty: Penalty | None,
 ) -> AdvantageStep:
-    def prepare(advantage_state, rewards: RewardBatch, mask, finished, segment_ids, rollout=None):
+    def prepare(advantage_state, rewards: RewardBatch, mask, finished, segment_ids, rollout):
         lengths = jnp.sum(mask, axis=-1, dtype=jnp.float32)
         if reshape_rewards is not None:
             rewards = reshape_rewards(rewards, rollout)
@@ -73,11 +73,16 @@ def _compiled(
         return tokens, learning, advantages, advantage_state, metrics
 
     over_batch, everywhere = batch_sharding(mesh), replicated(mesh)
-    return jax.jit(
+    compiled = jax.jit(
         prepare,
         in_shardings=(everywhere, *[over_batch] * 5),
         out_shardings=(over_batch, over_batch, over_batch, everywhere, everywhere),
     )
+
+    def step(advantage_state, rewards, mask, finished, segment_ids, rollout=None):
+        return compiled(advantage_state, rewards, mask, finished, segment_ids, rollout)
+
+    return step
 
 
 def learning_tokens(
