@@ -12,10 +12,9 @@ and the updates done before the run folded in, so that a resumed run repeats it 
 second run on the state of a first one does not.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,19 +25,11 @@ from gdpo_jax.advantages import AdvantageTransform
 from gdpo_jax.data import RecordIterator
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import Policy, trained_part
-from gdpo_jax.rollouts import Engine, RewardFunction, Rollout, named_reward
-from gdpo_jax.training.advantage_step import Penalty, ReshapeRewards, make_advantage_step
-from gdpo_jax.training.checks import (
-    check_learning,
-    check_options,
-    check_reshaping,
-    check_rollout,
-    check_state,
-    check_update,
-    prompt_widths,
-)
-from gdpo_jax.training.config import PolicyOptimizationConfig, json_tree, qualified_name
-from gdpo_jax.training.evaluation import Evaluation, Evaluator, make_measure
+from gdpo_jax.rollouts import Engine, RewardFunction, named_reward
+from gdpo_jax.training.advantage_step import Penalty, ReshapeRewards
+from gdpo_jax.training.checks import check_rollout
+from gdpo_jax.training.config import PolicyOptimizationConfig
+from gdpo_jax.training.evaluation import Evaluation, Evaluator
 from gdpo_jax.training.feeding import next_encoded, pad_together
 from gdpo_jax.training.mesh import (
     DEFAULT_RULES,
@@ -48,15 +39,15 @@ from gdpo_jax.training.mesh import (
     to_global,
     to_local,
 )
-from gdpo_jax.training.optimizers import OptimizerConfig, as_optimizer, describe_optimizer
-from gdpo_jax.training.packing import pack_rollout
-from gdpo_jax.training.policy_step import (
-    Objective,
-    PolicyBatch,
-    make_log_prob_step,
-    make_policy_step,
-)
+from gdpo_jax.training.optimizers import OptimizerConfig, as_optimizer
+from gdpo_jax.training.policy_step import Objective, PolicyBatch
 from gdpo_jax.training.processes import together
+from gdpo_jax.training.programs import (
+    ReshapeUpdate,
+    drawn_log_probs,
+    old_log_probs,
+    sequences_of,
+)
 from gdpo_jax.training.run import Pending, Run
 from gdpo_jax.training.scoring import (
     Segment,
@@ -65,19 +56,8 @@ from gdpo_jax.training.scoring import (
     sample_reporter,
     score_rollout,
 )
+from gdpo_jax.training.setup import prepare_run
 from gdpo_jax.training.state import TrainState
-from gdpo_jax.training.update import split_rows
-from gdpo_jax.training.user_functions import (
-    expected_batch,
-    expected_rewards,
-    expected_rollout,
-    try_objective,
-    try_penalty,
-    try_reshape_rewards,
-    try_reshape_update,
-)
-
-ReshapeUpdate = Callable[[PolicyBatch], PolicyBatch]
 
 
 def run_policy_optimization(
@@ -144,90 +124,39 @@ def run_policy_optimization(
     """
     optimizer = as_optimizer(optimizer)
     reward_functions = tuple(map(named_reward, reward_functions))
-    has_reference = ref_params is not None or policy.reference is not None
-    ranked = (segment is not None, num_ranks is not None)
-    together(
-        lambda: check_options(
-            policy, engine, objective, config, mesh, has_reference=has_reference, ranked=ranked
-        )
-    )
-    check_reshaping(config, reshape_update is not None)
-    check_state(policy, state, optimizer, ref_params)
-    widths = prompt_widths(policy, engine, config.prompt_buckets)
-    needs_reference = config.reference_log_probs or (
-        isinstance(objective, ObjectiveConfig) and objective.needs_reference
-    )
-    rollout = expected_rollout(engine, config, with_reference=needs_reference)
-    names = tuple(function.name for function in reward_functions)
-    given = expected_rewards(names, rollout, num_ranks)
-    rewards = try_reshape_rewards(reshape_rewards, given, rollout)
-    try_penalty(penalty, rewards, rollout)
-    update_batch = expected_batch(rollout, config, num_ranks)
-    update_batch = try_reshape_update(reshape_update, update_batch)
-    check_update(objective, config, update_batch)
-    if not isinstance(objective, ObjectiveConfig):
-        try_objective(objective, update_batch)
-    fresh = transform.init(rewards.names)
-    if shaping is None:
-        check_learning(transform, fresh, rewards, with_penalty=penalty is not None)
-    measure = None
-    if evaluation is not None:
-        measure = make_measure(
-            evaluation,
-            policy=policy,
-            reward_functions=reward_functions,
-            encode=encode,
-            tokenizer=tokenizer,
-            config=config,
-            mesh=mesh,
-            num_ranks=num_ranks,
-        )
-    programs = _compiled(
+    setup = prepare_run(
         policy,
-        optimizer,
-        objective,
-        transform,
-        config,
-        mesh,
-        rules,
+        engine,
+        state,
+        optimizer=optimizer,
+        objective=objective,
+        transform=transform,
+        reward_functions=reward_functions,
+        encode=encode,
+        tokenizer=tokenizer,
+        config=config,
+        mesh=mesh,
+        rules=rules,
+        ref_params=ref_params,
+        ranks=(segment is not None, num_ranks),
+        has_shaping=shaping is not None,
         functions=(reshape_rewards, penalty, reshape_update),
+        evaluation=evaluation,
+        identity=identity,
     )
-    with_rollout = reshape_rewards is not None or penalty is not None
-    # Traced only: a stage of the estimator that does not fit these rewards says so here.
-    jax.eval_shape(
-        programs.advantages,
-        fresh,
-        given,
-        rollout.mask,
-        rollout.finished,
-        None if num_ranks is None else rollout.completions,
-        rollout if with_rollout else None,
-    )
-
+    programs = setup.programs
     # Only a checkpoint of this run brings another advantage state.
-    state = state.replace(advantage_state=jax.device_put(fresh, replicated(mesh)))
-    functions = {
-        "penalty": penalty,
-        "reshape_rewards": reshape_rewards,
-        "reshape_update": reshape_update,
-    }
-    described = {
-        **(identity or {}),
-        "objective": _described(objective),
-        "optimizer": describe_optimizer(optimizer, trained_part(policy, state.params)),
-        "rewards": list(names),
-        "estimator": _described(transform),
-        "advantages": jax.tree.leaves(fresh),
-        **{name: _described(function) for name, function in functions.items()},
-    }
-    about = {"identity": json_tree(described), "columns": _columns(names)}
+    fresh = jax.device_put(setup.advantage_state, replicated(mesh))
+    state = state.replace(advantage_state=fresh)
+    columns = _columns([function.name for function in reward_functions])
+    about = {"identity": setup.identity, "columns": columns}
     started = int(state.step)
     with Run(title, workdir, config, policy, state, records, **about) as run:
         state = run.state
         root = _root(state.key, config.seed, run.notes.setdefault("first_update", started))
         if ref_params is not None:
             ref_params = _apart(ref_params, trained_part(policy, state.params))
-        with Evaluator(evaluation, measure, run, policy, root, workdir) as evaluator:
+        with Evaluator(evaluation, setup.measure, run, policy, root, workdir) as evaluator:
             evaluator.catch_up(state)
             for number in range(run.start_step, config.steps):
                 if evaluator.stopped:
@@ -239,7 +168,7 @@ def run_policy_optimization(
                     )
                     rows = pad_together(
                         prompts,
-                        widths,
+                        setup.widths,
                         pad_id=tokenizer.pad_id,
                         what="prompt",
                         vocab_size=policy.config.vocab_size,
@@ -268,8 +197,8 @@ def run_policy_optimization(
                     )
                     seconds["score"] = run.lap()
 
-                sequences = _sequences(rollout, config, mesh, pad_id=tokenizer.pad_id)
-                if needs_reference:
+                sequences = sequences_of(rollout, config, mesh, pad_id=tokenizer.pad_id)
+                if setup.needs_reference:
                     kept = policy.reference(state.params) if ref_params is None else ref_params
                     rollout = rollout.replace(ref_log_probs=programs.log_probs(kept, **sequences))
                 rewards_on_mesh, segment_ids = to_global((rewards, segment_ids), mesh)
@@ -280,13 +209,13 @@ def run_policy_optimization(
                         rollout.mask,
                         rollout.finished,
                         segment_ids,
-                        rollout if with_rollout else None,
+                        rollout if setup.with_rollout else None,
                     )
                 )
                 if added is not None:
                     token_advantages = token_advantages + to_global(added, mesh)
-                sampled_log_probs = _drawn_from(rollout)
-                old, entropy = _old_log_probs(
+                sampled_log_probs = drawn_log_probs(rollout)
+                old, entropy = old_log_probs(
                     programs, config, state.params, sequences, sampled_log_probs
                 )
                 update_batch = PolicyBatch(
@@ -323,122 +252,6 @@ def run_policy_optimization(
     return state
 
 
-class _Programs(NamedTuple):
-    """The compiled functions of a step."""
-
-    advantages: Callable
-    log_probs: Callable
-    log_probs_and_entropy: Callable
-    reshape: Callable[[PolicyBatch], PolicyBatch]
-    mini_batches: Callable[[PolicyBatch], Sequence[PolicyBatch]]
-    update: Callable
-    keep_if: Callable
-
-
-def _compiled(
-    policy: Policy,
-    optimizer: optax.GradientTransformation,
-    objective: ObjectiveConfig | Objective,
-    transform: AdvantageTransform,
-    config: PolicyOptimizationConfig,
-    mesh: Mesh,
-    rules: ShardingRules,
-    *,
-    functions: tuple[ReshapeRewards | None, Penalty | None, ReshapeUpdate | None],
-) -> _Programs:
-    reshape_rewards, penalty, reshape_update = functions
-    options = {
-        "mesh": mesh,
-        "rules": rules,
-        "accumulation_steps": config.accumulation_steps,
-        "temperature": config.temperature,
-        "layout": "plain" if config.layout == "plain" else "shared",
-        "chunk": config.chunk,
-    }
-    return _Programs(
-        advantages=make_advantage_step(
-            transform, mesh=mesh, reshape_rewards=reshape_rewards, penalty=penalty
-        ),
-        log_probs=make_log_prob_step(policy, **options),
-        log_probs_and_entropy=make_log_prob_step(policy, with_entropy=True, **options),
-        reshape=_make_reshape(reshape_update, mesh),
-        mini_batches=_make_mini_batches(config.mini_batches, mesh),
-        update=make_policy_step(policy, optimizer, objective, **options),
-        keep_if=jax.jit(_keep_if, out_shardings=replicated(mesh)),
-    )
-
-
-def _sequences(
-    rollout: Rollout, config: PolicyOptimizationConfig, mesh: Mesh, *, pad_id: int
-) -> dict[str, Any]:
-    """What log-probs are computed of."""
-    packed = None
-    if config.layout == "packed":
-        parts = config.mini_batches * config.accumulation_steps
-        packed = pack_rollout(rollout, parts=parts, mesh=mesh, pad_id=pad_id)
-    return {
-        "prompts": rollout.prompts,
-        "prompt_lengths": rollout.prompt_lengths,
-        "completions": rollout.completions,
-        "mask": rollout.mask,
-        "packed": packed,
-    }
-
-
-def _drawn_from(rollout: Rollout) -> Any:
-    """Log-probs of the distribution that the engine drew from, or None if it reports none."""
-    return rollout.log_probs if rollout.sampled_log_probs is None else rollout.sampled_log_probs
-
-
-def _old_log_probs(
-    programs: _Programs,
-    config: PolicyOptimizationConfig,
-    params: Any,
-    sequences: Mapping[str, Any],
-    sampled_log_probs: Any,
-) -> tuple[Any, Any]:
-    """Log-probs that ratios are taken to (None: those of the policy being updated), and entropies
-    where they are asked for."""
-    own = entropy = None
-    if config.token_entropy:
-        own, entropy = programs.log_probs_and_entropy(params, **sequences)
-    if config.old_log_probs == "sampler":
-        return sampled_log_probs, entropy
-    if config.num_iterations * config.mini_batches == 1:
-        return None, entropy
-    return (programs.log_probs(params, **sequences) if own is None else own), entropy
-
-
-@functools.lru_cache(maxsize=64)
-def _make_reshape(
-    reshape_update: ReshapeUpdate | None, mesh: Mesh
-) -> Callable[[PolicyBatch], PolicyBatch]:
-    if reshape_update is None:
-        return lambda batch: batch
-
-    def reshape(batch: PolicyBatch) -> PolicyBatch:
-        reshaped = reshape_update(batch)
-        return reshaped.replace(mask=reshaped.mask & batch.mask)
-
-    return jax.jit(reshape, out_shardings=batch_sharding(mesh))
-
-
-@functools.lru_cache(maxsize=64)
-def _make_mini_batches(count: int, mesh: Mesh) -> Callable[[PolicyBatch], Sequence[PolicyBatch]]:
-    if count == 1:
-        return lambda batch: [batch]
-
-    def cut(batch: PolicyBatch) -> list[PolicyBatch]:
-        parts = split_rows(batch, count, mesh)
-        return [jax.tree.map(lambda rows, i=i: rows[i], parts) for i in range(count)]
-
-    return jax.jit(cut, out_shardings=batch_sharding(mesh))
-
-
-def _keep_if(healthy: Any, new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(healthy, a, b), new, old)
-
-
 def _root(key: jax.Array, seed: int, first_update: int) -> jax.Array:
     """The key of a run that began at that update of the state."""
     root = jax.random.fold_in(key, seed)
@@ -458,13 +271,6 @@ def _apart(ref_params: Any, trained: Any) -> Any:
 
 def _pointers(leaf: jax.Array) -> list[int]:
     return [piece.data.unsafe_buffer_pointer() for piece in leaf.addressable_shards if leaf.size]
-
-
-def _described(part: Any) -> Any:
-    """An objective, an estimator or a function as what a continuation compares."""
-    if isinstance(part, AdvantageTransform):
-        return qualified_name(part.update) if part.description is None else part.description
-    return qualified_name(part) if callable(part) else part
 
 
 def _columns(names: Sequence[str]) -> list[tuple[str, str]]:
