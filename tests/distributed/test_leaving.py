@@ -1,12 +1,10 @@
 """Two processes that were started differently, or of which one goes."""
 
 import signal
-import time
 
 import pytest
 
 WORKER = "open_worker.py"
-LIMIT = 60  # seconds; JAX's own time-outs are 100 and 300
 
 
 def steps_stored(workdir):
@@ -31,9 +29,9 @@ def test_processes_with_different_settings_stop_with_the_list_of_fields(tmp_path
 
 @pytest.mark.slow
 def test_a_process_does_not_wait_for_one_that_is_gone(tmp_path, run_two):
-    began = time.monotonic()
     codes, outputs = run_two(tmp_path, "killed", worker=WORKER)
-    # 1 where a thread of the checkpoint under way had to be left behind.
+    # 1 where a thread of the checkpoint under way had to be left behind; JAX's own time-outs would
+    # end the process with SIGABRT.
     assert codes[0] in (1, 3) and codes[1] == -signal.SIGKILL, outputs
     message = "LostProcessError: process 1 is gone; start all 2 processes again; the run goes on "
     assert message in outputs[0] and "LostProcessError" in outputs[0], outputs
@@ -41,7 +39,6 @@ def test_a_process_does_not_wait_for_one_that_is_gone(tmp_path, run_two):
     assert codes[0] in (1, 3) and codes[1] == 1, outputs
     assert message in outputs[0], outputs
     assert "OSError: no space left" in outputs[1]
-    assert time.monotonic() - began < LIMIT
 
 
 @pytest.mark.slow
