@@ -12,7 +12,7 @@ from gdpo_jax.data import bucket_for, pad_right
 from gdpo_jax.errors import UserError
 from gdpo_jax.models import Model
 from gdpo_jax.prompts import encode_prompt, make_buckets
-from gdpo_jax.rollouts import SamplerConfig, decode_completions, jax_engine
+from gdpo_jax.rollouts import Engine, SamplerConfig, decode_completions, jax_engine
 from gdpo_jax.training import (
     TrainState,
     batch_sharding,
@@ -22,7 +22,7 @@ from gdpo_jax.training import (
     to_local,
 )
 
-__all__ = ["answer", "prompt_room", "sampler_config"]
+__all__ = ["answer", "model_engine", "prompt_room", "sampler_config"]
 
 
 def sampler_config(
@@ -39,6 +39,17 @@ def sampler_config(
         pad_id=tokenizer.pad_id,
         temperature=temperature,
         **options,
+    )
+
+
+def model_engine(model: Model, sampler: SamplerConfig) -> Engine:
+    """The model's own sampler on its mesh, for prompts that are padded already."""
+    return jax_engine(
+        model.policy,
+        sampler,
+        batch_sharding=batch_sharding(model.mesh),
+        bucket=1,
+        rules=model.rules,
     )
 
 
@@ -72,7 +83,7 @@ def answer(
     unit = batch_shards(model.mesh)
     size = -(-min(batch_size, len(rows)) // unit) * unit
     widths = tuple(prompt_buckets or make_buckets(list(map(len, rows)), batch_size=size, most=room))
-    engine = jax_engine(model.policy, sampler, batch_sharding=batch_sharding(model.mesh), bucket=1)
+    engine = model_engine(model, sampler)
     longest = max(map(len, rows))
     if longest > min(max(widths), room):
         raise UserError(
@@ -92,7 +103,7 @@ def answer(
 
 def _answer_batch(
     model: Model,
-    engine: Any,
+    engine: Engine,
     params: Any,
     rows: Sequence[Sequence[int]],
     size: int,

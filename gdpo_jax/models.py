@@ -10,11 +10,13 @@ from jaxtyping import Array, Key
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import (
+    DEFAULT_RULES,
     DecoderConfig,
     LoraConfig,
     Params,
     Policy,
     Pretrained,
+    ShardingRules,
     Tokenizer,
     decoder_policy,
     load_pretrained,
@@ -54,7 +56,7 @@ class Model:
 
     With adapters, `policy` is that of `lora_policy` and `params` holds "base" and "adapters".
     name: the folder or file it came from; "" for a new one. It stands in saved adapters as their
-    base.
+    base. rules: by which parameters lie on the mesh.
     """
 
     policy: Policy
@@ -62,6 +64,7 @@ class Model:
     tokenizer: Tokenizer
     mesh: Mesh
     name: str = ""
+    rules: ShardingRules = DEFAULT_RULES
 
     def with_params(self, params: Params) -> "Model":
         """The same model with other parameters, such as those of a trained state."""
@@ -121,6 +124,7 @@ def open_model(
     remat: str = "layer",
     tokenizer: Tokenizer | None = None,
     key: Key[Array, ""] | None = None,
+    rules: ShardingRules = DEFAULT_RULES,
 ) -> Model:
     """The model in a Hugging Face folder or a GGUF file, or a new one, on a mesh.
 
@@ -128,7 +132,8 @@ def open_model(
     starts from random parameters and needs `tokenizer`. mesh: or its sizes; all devices on `data`
     unless given. dtype: "float32" or "bfloat16", of matrix products; the model's own unless given.
     lora: adapters to train instead of all parameters. remat: what the backward pass computes again.
-    key: of new parameters and adapters, `jax.random.key(0)` unless given; consumed.
+    key: of new parameters and adapters, `jax.random.key(0)` unless given; consumed. rules: which
+    axis of a parameter lies on which axis of the mesh.
 
     Raises UserError for a path that is no model, one that is not supported or damaged, a tokenizer
     that does not belong to the decoder, and a mesh over which the parameters do not divide.
@@ -138,20 +143,23 @@ def open_model(
     if isinstance(model, DecoderConfig):
         changes = {"remat": remat} if dtype is None else {"remat": remat, "dtype": dtype}
         config = dataclasses.replace(model, **changes)
-        opened = _new_model(config, tokenizer, mesh, model_key)
+        opened = _new_model(config, tokenizer, mesh, rules, model_key)
     else:
         if tokenizer is not None:
             raise UserError(f"{model} brings its tokenizer; tokenizer= is for a new model")
-        opened = _stored_model(model, mesh, dtype, remat)
+        opened = _stored_model(model, mesh, rules, dtype, remat)
     return opened if lora is None else with_lora(opened, lora, lora_key)
 
 
-def _stored_model(model: str | Path, mesh: Mesh, dtype: str | None, remat: str) -> Model:
+def _stored_model(
+    model: str | Path, mesh: Mesh, rules: ShardingRules, dtype: str | None, remat: str
+) -> Model:
     pretrained = _described(model, dtype, remat)
     policy, tokenizer = decoder_policy(pretrained.config), pretrained.tokenizer()
     shapes = jax.eval_shape(policy.init, jax.random.key(0))
-    params = load_pretrained(pretrained, shardings_for(policy.logical_axes(), shapes, mesh))
-    return Model(policy, params, tokenizer, mesh, name=str(model))
+    shardings = shardings_for(policy.logical_axes(), shapes, mesh, rules)
+    params = load_pretrained(pretrained, shardings)
+    return Model(policy, params, tokenizer, mesh, name=str(model), rules=rules)
 
 
 def _described(model: str | Path, dtype: str | None, remat: str) -> Pretrained:
@@ -161,7 +169,11 @@ def _described(model: str | Path, dtype: str | None, remat: str) -> Pretrained:
 
 
 def _new_model(
-    config: DecoderConfig, tokenizer: Tokenizer | None, mesh: Mesh, key: Key[Array, ""]
+    config: DecoderConfig,
+    tokenizer: Tokenizer | None,
+    mesh: Mesh,
+    rules: ShardingRules,
+    key: Key[Array, ""],
 ) -> Model:
     if tokenizer is None:
         raise UserError(
@@ -173,9 +185,10 @@ def _new_model(
             f"{config.vocab_size}; give DecoderConfig(vocab_size={tokenizer.vocab_size}) or more"
         )
     policy = decoder_policy(config)
-    shardings = shardings_for(policy.logical_axes(), jax.eval_shape(policy.init, key), mesh)
+    shapes = jax.eval_shape(policy.init, key)
+    shardings = shardings_for(policy.logical_axes(), shapes, mesh, rules)
     params = jax.jit(policy.init, out_shardings=shardings)(key)
-    return Model(policy, params, tokenizer, mesh)
+    return Model(policy, params, tokenizer, mesh, rules=rules)
 
 
 def abstract_model(
@@ -208,7 +221,8 @@ def with_lora(model: Model, lora: LoraConfig, key: Key[Array, ""] | None = None)
     policy = lora_policy(model.policy, lora)
     key = jax.random.key(0) if key is None else key
     shapes = jax.eval_shape(policy.init, key)["adapters"]
-    shardings = shardings_for(policy.logical_axes()["adapters"], shapes, model.mesh)
+    axes = policy.logical_axes()["adapters"]
+    shardings = shardings_for(axes, shapes, model.mesh, model.rules)
     init = jax.jit(functools.partial(lora_init, config=lora), out_shardings=shardings)
     params = {"base": model.params, "adapters": init(key, model.params)}
     return dataclasses.replace(model, policy=policy, params=params)

@@ -8,7 +8,7 @@ import jax
 import optax
 from rich.console import Console
 
-from gdpo_jax.answers import prompt_room, sampler_config
+from gdpo_jax.answers import model_engine, prompt_room, sampler_config
 from gdpo_jax.models import Model
 from gdpo_jax.prompts import (
     PromptFunction,
@@ -17,13 +17,12 @@ from gdpo_jax.prompts import (
     fit_rows,
     prompt_encoder,
 )
-from gdpo_jax.rollouts import SamplerConfig, jax_engine
+from gdpo_jax.rollouts import SamplerConfig
 from gdpo_jax.training import (
     Evaluation,
     OptimizerConfig,
     PolicyOptimizationConfig,
     SFTConfig,
-    batch_sharding,
 )
 
 __all__ = [
@@ -105,8 +104,7 @@ def with_held_out(
     engine = evaluation.engine
     if engine is None:
         greedy = dataclasses.replace(ready.sampler, temperature=0.0)
-        sharding = batch_sharding(model.mesh)
-        engine = jax_engine(model.policy, greedy, batch_sharding=sharding, bucket=1)
+        engine = model_engine(model, greedy)
     return dataclasses.replace(evaluation, records=fitted.records, engine=engine), ready
 
 

@@ -16,7 +16,7 @@ import jax
 import optax
 
 from gdpo_jax.advantages import AdvantageTransform, gdpo
-from gdpo_jax.answers import answer, sampler_config
+from gdpo_jax.answers import answer, model_engine, sampler_config
 from gdpo_jax.data import record_batches, records_digest
 from gdpo_jax.models import Model, open_model, with_lora
 from gdpo_jax.objectives import ObjectiveConfig
@@ -27,14 +27,13 @@ from gdpo_jax.preparation import (
     with_held_out,
 )
 from gdpo_jax.prompts import PromptFunction, TooLong
-from gdpo_jax.rollouts import SamplerConfig, jax_engine
+from gdpo_jax.rollouts import SamplerConfig
 from gdpo_jax.training import (
     Evaluation,
     OptimizerConfig,
     PolicyOptimizationConfig,
     SFTConfig,
     TrainState,
-    batch_sharding,
     create_state,
     fingerprint,
     make_optimizer,
@@ -98,7 +97,7 @@ def optimize(
     ready = prepare_optimization(model, records, prompt, optimizer, config, sampler, too_long)
     tell_left_out(title, ready.left_out, len(records))
     policy, mesh = model.policy, model.mesh
-    engine = jax_engine(policy, ready.sampler, batch_sharding=batch_sharding(mesh), bucket=1)
+    engine = model_engine(model, ready.sampler)
     if evaluation is not None:
         evaluation, ready = with_held_out(model, evaluation, ready, config, too_long, title)
     return run_policy_optimization(
@@ -115,6 +114,7 @@ def optimize(
         config=ready.config,
         workdir=workdir,
         mesh=mesh,
+        rules=model.rules,
         ref_params=model.params if policy.reference is None else None,
         evaluation=evaluation,
         identity=_identity(model, ready.records, identity, sampler=ready.sampler),
@@ -156,6 +156,7 @@ def imitate(
         config=ready.config,
         workdir=workdir,
         mesh=model.mesh,
+        rules=model.rules,
         identity=_identity(model, ready.records, identity, seed=seed),
         title=title,
         **options,
@@ -214,6 +215,7 @@ def _fresh_state(model: Model, optimizer: Any, seed: int) -> TrainState:
         make_optimizer(optimizer) if isinstance(optimizer, OptimizerConfig) else optimizer,
         key=jax.random.key(seed),
         mesh=model.mesh,
+        rules=model.rules,
         params=model.params,
     )
 

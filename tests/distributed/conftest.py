@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 TRAINING = Path(__file__).parent.parent / "training"
-sys.path.insert(0, str(TRAINING))
+sys.path[:0] = [str(TRAINING), str(Path(__file__).parent)]
 
 
 @pytest.fixture

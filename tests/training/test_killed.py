@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gdpo_jax.training import read_metrics
+from tests.tiny_model import save_tiny_model
 
 
 @pytest.mark.slow
@@ -16,9 +17,10 @@ def test_a_killed_run_started_again_ends_bit_for_bit_like_one_left_alone(
     tmp_path, process_environment
 ):
     worker = Path(__file__).with_name("killed_worker.py")
+    model = save_tiny_model(tmp_path / "model")
 
     def start(folder, *die_in):
-        command = [sys.executable, worker, tmp_path / folder, *die_in]
+        command = [sys.executable, worker, model, tmp_path / folder, *die_in]
         return subprocess.run(
             list(map(str, command)), env=process_environment, capture_output=True, text=True
         )
