@@ -58,7 +58,7 @@ def group_normalize(
         # Errors of at most half of `error` in each value: two deviations are off by `error / sd`
         # against each other, and the sd by `error / 2 * sqrt(n / (n - 1))`, with n = 2 exact.
         error = noise.error / (std * stats.scale) * (1 + 0.62 / std)
-        error = _settled(error, z, stats.live)
+        error = _settled(error, 1 / std, stats.live)
         if lone == "raw":
             z = jnp.where(flow.valid & (stats.count == 1), flow.values, z)
         return dataclasses.replace(flow, values=z, noise=error, centred=True)
@@ -148,7 +148,8 @@ def leave_one_out_normalize(
         normal = jnp.clip(normal, -_FARTHEST, _FARTHEST)
         error = jnp.where(live, jnp.abs(normal) / divisor, 0) + factor / divisor
         error = jnp.where(flow.valid, error * noise.error, 0)
-        error = _settled(jnp.max(error, axis=GROUP_AXIS, keepdims=True), normal, whole.live)
+        error = jnp.max(error, axis=GROUP_AXIS, keepdims=True)
+        error = _settled(error, largest_size(normal, flow.valid), whole.live)
         return dataclasses.replace(flow, values=normal, noise=error, centred=True)
 
     return stateless(update, named("leave_one_out_normalize", eps=eps, resolution=resolution))
@@ -180,10 +181,10 @@ def combine(
         else:
             flow = resolved(flow, resolution)
             total, noise = _sum_of_rewards(flow, missing)
-        low, rise = from_lowest(total, voters, noise)
-        alike = ~jnp.any(rise > 0, axis=GROUP_AXIS, keepdims=True)
-        near_zero = largest_size(total, voters) <= noise
-        total = jnp.where(alike, jnp.where(near_zero, 0, low), total)
+        low = jnp.min(jnp.where(voters, total, jnp.inf), axis=GROUP_AXIS, keepdims=True)
+        high = jnp.max(jnp.where(voters, total, -jnp.inf), axis=GROUP_AXIS, keepdims=True)
+        near_zero = jnp.maximum(jnp.abs(low), jnp.abs(high)) <= noise
+        total = jnp.where(high - low <= noise, jnp.where(near_zero, 0, low), total)
         total = jnp.where(voters, total, 0)
         return with_metrics(
             flow,
@@ -314,7 +315,7 @@ def centred_in_group(flow: Flow, stats: GroupStatistics, noise: Noise) -> Flow:
     """
     centred = stats.deviation * stats.scale
     error = noise.error if flow.combined else 2 * noise.error
-    error = _settled(error, centred, stats.live)
+    error = _settled(error, stats.scale, stats.live)
     return dataclasses.replace(flow, values=centred, noise=error, centred=True)
 
 
@@ -359,12 +360,11 @@ def _sum_of_rewards(flow: Flow, missing: str) -> tuple[Array, Array]:
     return total, noise + eps * largest_size(total, voters)
 
 
-def _settled(error: Array, values: Array, live: Array) -> Array:
-    """The noise of normalised or centred values: what their input brought, and the rounding of the
-    statistics; none in groups without signal, which are exactly zero.
+def _settled(error: Array, size: Array, live: Array) -> Array:
+    """The noise of normalised or centred values of at most `size`: what their input brought, and
+    the rounding of the statistics; none in groups without signal, which are exactly zero.
     """
-    size = jnp.max(jnp.abs(values), axis=GROUP_AXIS, keepdims=True)
-    return jnp.where(live, error + 8 * jnp.finfo(values.dtype).eps * size, 0)
+    return jnp.where(live, error + 8 * jnp.finfo(size.dtype).eps * size, 0)
 
 
 def _batch_axes(flow: Flow) -> tuple[int, ...]:

@@ -180,7 +180,11 @@ def largest_size(
     values: Float[Array, "B G *rest"], valid: Bool[Array, "B G *rest"]
 ) -> Float[Array, "B 1 *rest"]:
     """The largest absolute value among the valid members of each group."""
-    return jnp.max(jnp.where(valid, jnp.abs(values), 0), axis=GROUP_AXIS, keepdims=True)
+    # From the two reductions that the statistics need as well, which then are compiled once.
+    x = jnp.where(valid, values, 0)
+    low = jnp.min(jnp.where(valid, x, jnp.inf), axis=GROUP_AXIS, keepdims=True)
+    high = jnp.max(jnp.where(valid, x, -jnp.inf), axis=GROUP_AXIS, keepdims=True)
+    return jnp.where(low <= high, jnp.maximum(jnp.abs(low), jnp.abs(high)), 0)
 
 
 def _sums(terms: tuple[Array, ...], axes: tuple[int, ...]) -> tuple[Array, ...]:
