@@ -16,10 +16,9 @@ sys.path[:0] = [str(TRAINING), str(Path(__file__).parent)]
 @pytest.fixture
 def worker_environment(tmp_path) -> dict[str, str]:
     """Environment of a process with the toy setting on its path and little compilation effort."""
-    path = os.pathsep.join([str(TRAINING), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {
         **os.environ,
-        "PYTHONPATH": path,
+        "PYTHONPATH": os.pathsep.join([str(TRAINING), str(TRAINING.parent.parent)]),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "programs"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

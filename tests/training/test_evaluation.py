@@ -26,7 +26,7 @@ def mesh():
 
 
 def greedy(mesh):
-    config = SamplerConfig(max_new_tokens=6, stop_ids=(toy.STOP,), pad_id=toy.PAD, temperature=0)
+    config = SamplerConfig(max_new_tokens=6, stop_ids=(toy.STOP,), pad_id=toy.PAD, temperature=0.0)
     return jax_engine(toy.POLICY, config, batch_sharding=batch_sharding(mesh), bucket=4)
 
 
