@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.saferec.corpora.jsonfiles import read_rows
+from experiments.common.files.json_rows import read_rows
 from gdpo_jax.training import StepSample
 
 __all__ = ["SampleWriter", "read_samples"]

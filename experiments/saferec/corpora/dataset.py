@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from experiments.saferec.corpora.jsonfiles import write_rows
+from experiments.common.files.json_rows import write_rows
 from experiments.saferec.corpora.stored import (
     decode_film,
     decode_game,

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple, Protocol
 
-from experiments.saferec.corpora.jsonfiles import read_rows, shown
+from experiments.common.files.json_rows import read_rows, shown
 from experiments.saferec.corpora.records import groundtruth, record_name, teacher_list
 from experiments.saferec.items.catalogue import Oracle
 from gdpo_jax.errors import UserError
