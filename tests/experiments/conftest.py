@@ -1,11 +1,27 @@
-"""A headless Chromium for the tests of pages; they skip, and say why, where there is none."""
+"""Published reference files, read in place, and a headless Chromium for pages; tests skip without."""
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
+PROJECT = Path(__file__).resolve().parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+@pytest.fixture(scope="session")
+def reference_file():
+    """A function from a path below the reference folder to the file; skips if it is absent."""
+    folder = Path(os.environ.get("GDPO_JAX_REFERENCE_DATA", PROJECT.parent / "shared" / "data"))
+
+    def locate(name: str) -> Path:
+        path = folder / name
+        if not path.is_file():
+            pytest.skip(f"no {name} under {folder}; set GDPO_JAX_REFERENCE_DATA to its folder")
+        return path
+
+    return locate
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,9 @@ def test_a_file_cut_anywhere_is_read_and_goes_on(tmp_path, length):
     assert path.read_bytes().endswith(b'\n{"step": 3}\n' if kept else b'{"step": 3}\n')
 
 
-@pytest.mark.parametrize("tail", [b"\0\0\0", b'{"a": "\xc3', b"12", b"[1]", b'{"a": "' + b"x" * 70_000])
+@pytest.mark.parametrize(
+    "tail", [b"\0\0\0", b'{"a": "\xc3', b"12", b"[1]", b'{"a": "' + b"x" * 70_000]
+)
 def test_other_torn_tails(tmp_path, tail):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(WHOLE + tail)
