@@ -1,4 +1,4 @@
-"""Published reference files, read in place, and a headless Chromium for pages; tests skip without."""
+"""Published reference files, read in place, and a headless Chromium; tests skip without."""
 
 import os
 import shutil

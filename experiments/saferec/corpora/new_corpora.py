@@ -25,10 +25,10 @@ from typing import Any, Literal
 
 from rich.console import Console
 
+from experiments.common.files.json_rows import read_rows, shown
 from experiments.saferec.corpora.corpus_builder import REJECTED, check_free, write_dataset
 from experiments.saferec.corpora.endpoint_judge import endpoint_judge
 from experiments.saferec.corpora.injection import CoListed, Dropped, Injection, inject
-from experiments.common.files.json_rows import read_rows, shown
 from experiments.saferec.corpora.judges import (
     Judge,
     command_judge,
