@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.experiments.chat_server import running_server
+
 PROJECT = Path(__file__).resolve().parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
@@ -67,3 +69,13 @@ def open_page(chromium):
     yield open_it
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def chat_server(monkeypatch):
+    """A chat endpoint of this process; `tests/experiments/chat_server.py` tells what it can do."""
+    pytest.importorskip("openai", reason="no openai; install the extra endpoints")
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    with running_server() as server:
+        yield server
