@@ -8,27 +8,25 @@
 widths, optimizer, engine, reference policy, and the split of records over processes.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import optax
-from rich.console import Console
 
 from gdpo_jax.advantages import AdvantageTransform, gdpo
-from gdpo_jax.answers import answer, prompt_room, sampler_config
+from gdpo_jax.answers import answer, sampler_config
 from gdpo_jax.data import record_batches, records_digest
 from gdpo_jax.models import Model, open_model, with_lora
 from gdpo_jax.objectives import ObjectiveConfig
-from gdpo_jax.prompts import (
-    PromptFunction,
-    TooLong,
-    completion_encoder,
-    fit_rows,
-    prompt_encoder,
+from gdpo_jax.preparation import (
+    prepare_imitation,
+    prepare_optimization,
+    tell_left_out,
+    with_held_out,
 )
+from gdpo_jax.prompts import PromptFunction, TooLong
 from gdpo_jax.rollouts import SamplerConfig, jax_engine
 from gdpo_jax.training import (
     Evaluation,
@@ -57,10 +55,6 @@ __all__ = [
     "sampler_config",
     "with_lora",
 ]
-
-# Rates that are usual for a pretrained model; adapters, which start at zero, take larger ones.
-_WHOLE_RATE, _ADAPTER_RATE = 1e-6, 1e-5
-_WHOLE_IMITATION_RATE, _ADAPTER_IMITATION_RATE = 1e-5, 1e-4
 
 
 def optimize(
@@ -101,14 +95,12 @@ def optimize(
     and what `run_policy_optimization` raises.
     """
     title = options.pop("title", "policy optimization")
-    ready = _prepare(model, records, prompt, optimizer, config, sampler, too_long)
-    _tell(title, ready.left_out, len(records))
+    ready = prepare_optimization(model, records, prompt, optimizer, config, sampler, too_long)
+    tell_left_out(title, ready.left_out, len(records))
     policy, mesh = model.policy, model.mesh
     engine = jax_engine(policy, ready.sampler, batch_sharding=batch_sharding(mesh), bucket=1)
-    if evaluation is not None and evaluation.engine is None:
-        greedy = dataclasses.replace(ready.sampler, temperature=0.0)
-        greedy = jax_engine(policy, greedy, batch_sharding=batch_sharding(mesh))
-        evaluation = dataclasses.replace(evaluation, engine=greedy)
+    if evaluation is not None:
+        evaluation, ready = with_held_out(model, evaluation, ready, config, too_long, title)
     return run_policy_optimization(
         policy,
         engine,
@@ -152,8 +144,8 @@ def imitate(
     1e-4 for adapters. seed: of the order of the records. options: further arguments of `run_sft`.
     """
     title = options.pop("title", "imitation")
-    ready = _prepare_imitation(model, records, prompt, completion, optimizer, config, too_long)
-    _tell(title, ready.left_out, len(records))
+    ready = prepare_imitation(model, records, prompt, completion, optimizer, config, too_long)
+    tell_left_out(title, ready.left_out, len(records))
     return run_sft(
         model.policy,
         _fresh_state(model, ready.optimizer, seed),
@@ -182,7 +174,7 @@ def plan_optimize(
     too_long: TooLong = "leave_out",
 ) -> list[PlannedStep]:
     """Memory of the steps that `optimize` would run; `model` may be that of `abstract_model`."""
-    ready = _prepare(model, records, prompt, optimizer, config, sampler, too_long)
+    ready = prepare_optimization(model, records, prompt, optimizer, config, sampler, too_long)
     return plan_optimization(
         model.policy,
         ready.optimizer,
@@ -204,57 +196,8 @@ def plan_imitate(
     too_long: TooLong = "leave_out",
 ) -> PlannedStep:
     """Memory of the step that `imitate` would run; `model` may be that of `abstract_model`."""
-    ready = _prepare_imitation(model, records, prompt, completion, optimizer, config, too_long)
+    ready = prepare_imitation(model, records, prompt, completion, optimizer, config, too_long)
     return plan_sft(model.policy, ready.optimizer, ready.config, mesh=model.mesh)
-
-
-class _Ready(NamedTuple):
-    """A run's records and options once everything left open is chosen."""
-
-    records: list[Any]
-    encode: Callable[[Any], Any]
-    optimizer: OptimizerConfig | optax.GradientTransformation
-    config: Any
-    sampler: SamplerConfig | None
-    left_out: int
-
-
-def _prepare(model, records, prompt, optimizer, config, sampler, too_long) -> _Ready:
-    config = config or PolicyOptimizationConfig()
-    sampler = sampler or sampler_config(model, temperature=config.temperature)
-    encode = prompt_encoder(model.tokenizer, prompt)
-    fitted = fit_rows(
-        records,
-        lambda record: (encode(record),),
-        buckets=(config.prompt_buckets,),
-        room=prompt_room(model, sampler),
-        batch_size=config.prompts_per_step,
-        too_long=too_long,
-        names=("prompt",),
-    )
-    config = dataclasses.replace(config, prompt_buckets=fitted.buckets[0])
-    rate = _WHOLE_RATE if model.policy.trained is None else _ADAPTER_RATE
-    optimizer = optimizer or OptimizerConfig(learning_rate=rate)
-    return _Ready(fitted.records, encode, optimizer, config, sampler, fitted.left_out)
-
-
-def _prepare_imitation(model, records, prompt, completion, optimizer, config, too_long) -> _Ready:
-    config = config or SFTConfig()
-    encode = completion_encoder(model.tokenizer, prompt, completion)
-    fitted = fit_rows(
-        records,
-        encode,
-        buckets=(config.prompt_buckets, config.completion_buckets),
-        room=model.policy.config.max_positions,
-        batch_size=config.batch_size,
-        too_long=too_long,
-        names=("prompt", "completion"),
-    )
-    prompts, completions = fitted.buckets
-    config = dataclasses.replace(config, prompt_buckets=prompts, completion_buckets=completions)
-    rate = _WHOLE_IMITATION_RATE if model.policy.trained is None else _ADAPTER_IMITATION_RATE
-    optimizer = optimizer or OptimizerConfig(learning_rate=rate)
-    return _Ready(fitted.records, encode, optimizer, config, None, fitted.left_out)
 
 
 def _identity(
@@ -280,12 +223,3 @@ def _batches(records: Sequence[Any], model: Model, batch_size: int, seed: int) -
     return record_batches(
         records, batch_size=batch_size, seed=seed, process_index=index, process_count=count
     )
-
-
-def _tell(title: str, left_out: int, total: int) -> None:
-    if left_out and jax.process_index() == 0:
-        Console(stderr=True).print(
-            f"{title}: {left_out} of {total} records are too long and are left out",
-            highlight=False,
-            soft_wrap=True,
-        )

@@ -159,7 +159,7 @@ def run_jax(folder: Path, options: Options) -> dict:
             create_state(policy, optimizer, key=jax.random.key(0), mesh=mesh, params=params),
             optimizer=optimizer,
             objective=ObjectiveConfig(),
-            transform=gdpo(convention="trl"),
+            estimator=gdpo(convention="trl"),
             reward_functions=[Reward(function.__name__, function) for function in REWARDS],
             records=record_batches(
                 [{"prompt": row.tolist()} for row in ids], batch_size=options.prompts, seed=0

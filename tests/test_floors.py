@@ -19,10 +19,11 @@ FLOORS = {
     "gdpo_jax.models": 4,
     "gdpo_jax.prompts": 4,
     "gdpo_jax.answers": 5,
-    "gdpo_jax.recipe": 6,
-    "gdpo_jax.commands": 7,
-    "gdpo_jax.__main__": 8,
-    "experiments": 9,
+    "gdpo_jax.preparation": 6,
+    "gdpo_jax.recipe": 7,
+    "gdpo_jax.commands": 8,
+    "gdpo_jax.__main__": 9,
+    "experiments": 10,
 }
 PURE = {"gdpo_jax.advantages", "gdpo_jax.objectives"}
 PURE_IMPORTS = {"jax", "chex", "jaxtyping", "numpy", "gdpo_jax"}

@@ -32,17 +32,6 @@ def test_the_two_commands_are_scripts():
     assert all((ROOT / line.split()[0]).is_file() for line in lines)
 
 
-def test_the_reward_of_the_how_to_works():
-    from gdpo_jax.rollouts import Completion
-
-    [example] = blocks("docs/rewards.md", "python")
-    space = {}
-    exec(example, space)
-    done = Completion(text="two words", token_ids=(), spans=(), finished=True)
-    cut = Completion(text="two words", token_ids=(), spans=(), finished=False)
-    assert space["Brevity"]()([done, cut], [{}, {}]) == [-2.0, None]
-
-
 @pytest.mark.parametrize(
     "name",
     [

@@ -114,10 +114,12 @@ class AdvantageTransform(NamedTuple):
     init: reward names -> state (a pytree of arrays; weights live here, never in the compiled
     function).
     update: (flow, state) -> (flow, state).
+    description: what a continued run compares (JSON-like); None leaves the name of `update`.
     """
 
     init: Callable[[tuple[str, ...]], Any]
     update: Callable[[Flow, Any], tuple[Flow, Any]]
+    description: Any = None
 
 
 def stateless(update: Callable[[Flow], Flow]) -> AdvantageTransform:

@@ -10,6 +10,8 @@ from jaxtyping import Int
 
 from gdpo_jax.errors import UserError
 
+_LARGEST = int(np.iinfo(np.int32).max)
+
 
 def bucket_for(length: int, buckets: Sequence[int], *, what: str = "sequence") -> int:
     """The smallest bucket that holds `length` tokens.
@@ -32,7 +34,8 @@ def pad_right(
     """Token rows padded on the right to `width`, and their lengths, both int32.
 
     Raises:
-        UserError: a row is longer than `width` or empty; names the row.
+        UserError: a row is longer than `width` or empty, or holds something that is no token id
+            (a fraction, a negative number, text); names the row and the value.
     """
     padded = np.full((len(rows), width), pad_id, np.int32)
     lengths = np.array([len(row) for row in rows], np.int32)
@@ -41,5 +44,21 @@ def pad_right(
             raise UserError(
                 f"{what} in row {index} has {len(row)} tokens; legal are 1 to {width} tokens"
             )
-        padded[index, : len(row)] = row
+        if (ids := _token_ids(row)) is None:
+            wrong = next((token for token in row if _token_ids([token]) is None), row)
+            raise UserError(
+                f"{what} in row {index} holds {wrong!r}; token ids are whole numbers from 0 to "
+                f"{_LARGEST}"
+            )
+        padded[index, : len(row)] = ids
     return padded, lengths
+
+
+def _token_ids(row: Sequence[int]) -> np.ndarray | None:
+    """The row as an array of whole numbers that int32 holds, or None."""
+    try:
+        ids = np.asarray(row)
+    except ValueError:
+        return None
+    whole = ids.ndim == 1 and ids.dtype.kind in "iu"
+    return ids if whole and ids.min() >= 0 and ids.max() <= _LARGEST else None

@@ -5,6 +5,9 @@ however many processes share it, and process `p` of `n` gets the `p`-th of `n` e
 stored position therefore stays valid when the number of processes changes.
 """
 
+import hashlib
+import json
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -46,26 +49,39 @@ def record_batches(
     process_count: int = 1,
     repeat: bool = True,
     shuffle: bool = True,
-) -> RecordIterator:
+) -> "RecordBatches":
     """This process's share of every global batch of `batch_size` records, as lists.
 
     Each epoch has its own order, drawn from `seed`; the records left over at its end are dropped.
 
     Raises:
-        UserError: the batch does not divide over the processes, or the source is smaller than it.
+        UserError: the source is empty or no source, the batch does not divide over the processes or
+            is larger than the source, or a number is not a whole one of its range.
     """
-    if not 0 <= process_index < process_count:
+    if not isinstance(source, RecordSource):
+        raise UserError(
+            f"the source is a {type(source).__name__}; it must have a length and give records by "
+            "index, as a list does"
+        )
+    batch_size = _whole("batch_size", batch_size, 1)
+    seed = _whole("seed", seed, 0)
+    process_count = _whole("process_count", process_count, 1)
+    process_index = _whole("process_index", process_index, 0)
+    if process_index >= process_count:
         raise UserError(f"process_index {process_index} is not in 0..{process_count - 1}")
-    if batch_size < 1 or batch_size % process_count:
+    if batch_size % process_count:
         below = max(batch_size // process_count, 1) * process_count
         raise UserError(
             f"a batch of {batch_size} records does not divide over {process_count} processes; "
             f"use {below}, {below + process_count}, {below + 2 * process_count}, ..."
         )
+    if len(source) == 0:
+        raise UserError("the source has no records")
     if len(source) < batch_size:
+        most = len(source) // process_count * process_count
+        way = f"a batch of at most {most}" if most else f"at least {process_count} records"
         raise UserError(
-            f"the source has {len(source)} records, fewer than one batch of {batch_size}; "
-            f"use a batch of at most {len(source)}"
+            f"the source has {len(source)} records, fewer than one batch of {batch_size}; use {way}"
         )
     share = batch_size // process_count
     start = process_index * share
@@ -81,4 +97,51 @@ def record_batches(
         batches = batches.repeat()
     # No reader threads: records are small, and the position then counts delivered batches exactly.
     options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    return iter(batches.to_iter_dataset(options))
+    described = {
+        "records": len(source),
+        "batch_size": batch_size,
+        "seed": seed,
+        "repeat": bool(repeat),
+        "shuffle": bool(shuffle),
+    }
+    return RecordBatches(iter(batches.to_iter_dataset(options)), source, described)
+
+
+class RecordBatches:
+    """What `record_batches` returns: a `RecordIterator` that can say what it iterates over."""
+
+    def __init__(self, batches: Any, source: RecordSource, described: dict[str, Any]):
+        self._batches, self._source, self._described = batches, source, described
+
+    def describe(self) -> dict[str, Any]:
+        """What all processes of a run must share, JSON-like; reads a few of the records."""
+        return {**self._described, "digest of some records": _digest(self._source)}
+
+    def __iter__(self) -> "RecordBatches":
+        return self
+
+    def __next__(self) -> list[Any]:
+        return next(self._batches)
+
+    def get_state(self) -> dict[str, Any]:
+        return self._batches.get_state()
+
+    def set_state(self, state: dict[str, Any], /) -> None:
+        self._batches.set_state(state)
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise UserError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return int(value)
+
+
+def _digest(source: RecordSource) -> str | None:
+    """Of up to eight records from first to last; None where JSON cannot hold them."""
+    last = len(source) - 1
+    places = sorted({last * part // 7 for part in range(8)})
+    try:
+        text = json.dumps([source[place] for place in places], sort_keys=True)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

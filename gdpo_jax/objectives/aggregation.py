@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from gdpo_jax.errors import UserError
+from gdpo_jax.objectives.shapes import check_shapes
 from gdpo_jax.objectives.tokens import count_segments, segment_lengths
 
 Aggregation = Literal["grpo", "bnpo", "dapo", "dr_grpo", "sequence_sum", "token_sum", "item_mean"]
@@ -31,8 +32,8 @@ class Denominators:
 
 
 def count_denominators(
-    mask: Bool[Array, "N C"],
-    segment_ids: Int[Array, "N C"] | None = None,
+    mask: Bool[Array, "*batch C"],
+    segment_ids: Int[Array, "*batch C"] | None = None,
     *,
     max_segments: int = 64,
 ) -> Denominators:
@@ -40,6 +41,7 @@ def count_denominators(
 
     Call it once, on the mask of the whole optimiser batch, before the loop over micro-batches.
     """
+    check_shapes(mask=mask, segment_ids=segment_ids)
     sequences = count_segments(mask)
     items = sequences
     if segment_ids is not None:
@@ -53,15 +55,15 @@ def count_denominators(
 
 
 def token_weights(
-    mask: Bool[Array, "N C"],
+    mask: Bool[Array, "*batch C"],
     denominators: Denominators,
     *,
     aggregation: Aggregation = "dapo",
     max_length: int | None = None,
-    segment_ids: Int[Array, "N C"] | None = None,
+    segment_ids: Int[Array, "*batch C"] | None = None,
     max_segments: int = 64,
     dtype=jnp.float32,
-) -> Float[Array, "N C"]:
+) -> Float[Array, "*batch C"]:
     """What each token's loss is multiplied by; the aggregated loss is the sum of the products.
 
     "dapo", "bnpo": 1 / tokens (token mean; TRL's "bnpo" counts the tokens of the micro-batch alone,
@@ -71,8 +73,11 @@ def token_weights(
     1.
     "item_mean": 1 / (length of its item * items), the objective in the Rank-GRPO paper (arXiv
     2510.20150; its released code uses the token mean); tokens outside every item weigh 0.
+    max_length, segment_ids and max_segments are read by the aggregations named with them alone.
+    Raises UserError for an unknown name, shapes that differ, or an input that is missing.
     """
     check_aggregation(aggregation, max_length)
+    check_shapes(mask=mask, segment_ids=segment_ids)
     one = mask.astype(dtype)
     tokens, sequences, items = (
         jnp.maximum(count, 1).astype(dtype)
@@ -96,16 +101,20 @@ def token_weights(
 
 
 def aggregate(
-    per_token: Float[Array, "N C"],
-    mask: Bool[Array, "N C"],
+    per_token: Float[Array, "*batch C"],
+    mask: Bool[Array, "*batch C"],
     denominators: Denominators,
     *,
     aggregation: Aggregation = "dapo",
     max_length: int | None = None,
-    segment_ids: Int[Array, "N C"] | None = None,
+    segment_ids: Int[Array, "*batch C"] | None = None,
     max_segments: int = 64,
 ) -> Float[Array, ""]:
-    """The sum over tokens of loss times `token_weights`; losses off the mask may be anything."""
+    """The sum over tokens of loss times `token_weights`; losses off the mask may be anything.
+
+    Raises UserError for shapes that differ, and as `token_weights`.
+    """
+    check_shapes(per_token=per_token, mask=mask)
     weights = token_weights(
         mask,
         denominators,

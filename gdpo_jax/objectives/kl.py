@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gdpo_jax.errors import UserError
+from gdpo_jax.objectives.shapes import check_shapes
 
 KLEstimator = Literal["k1", "k2", "k3", "abs", "k3+"]
 KL_ESTIMATORS = ("k1", "k2", "k3", "abs", "k3+")
@@ -29,10 +30,11 @@ def kl_estimate(
     for rewards. "k2": `delta^2 / 2`; its gradient is that of KL(policy, ref) in expectation.
     "k3": `exp(delta) - delta - 1`; unbiased, never negative, its gradient that of KL(ref, policy).
     "abs": `|delta|`. "k3+": value of k3, gradient of k2 (straight-through).
-    Raises UserError for another name.
+    Raises UserError for another name, and for shapes that differ.
     """
     if estimator not in KL_ESTIMATORS:
         raise UserError(f"unknown KL estimator {estimator!r}; known: {list(KL_ESTIMATORS)}")
+    check_shapes(log_probs=log_probs, ref_log_probs=ref_log_probs)
     delta = jnp.clip(ref_log_probs - log_probs, -limit, limit)
     if estimator == "k1":
         value = -delta
@@ -65,4 +67,5 @@ def importance_weighted(
     TRL `use_bias_correction_kl` (DeepSeek-V3.2, arXiv 2512.02556); with `log_weight = lp - sg(lp)`
     it is NeMo-RL's form of value 1 (arXiv 2506.09477).
     """
+    check_shapes(kl=kl, log_weight=log_weight)
     return jnp.exp(log_weight) * kl

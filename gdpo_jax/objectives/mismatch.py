@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives.aggregation import Denominators
 from gdpo_jax.objectives.metrics import Metrics
+from gdpo_jax.objectives.shapes import check_shapes
 
 _LEVELS = ("token", "sequence", "geometric")
 _MODES = ("truncate", "mask")
@@ -43,19 +44,24 @@ class SamplerCorrection:
             )
         if self.level == "geometric" and self.mode == "truncate":
             raise UserError('level="geometric" is a filter: use mode="mask"')
+        if self.lowest and self.mode == "truncate":
+            raise UserError(
+                f'lowest={self.lowest} does nothing with mode="truncate", which caps large weights '
+                'alone; use mode="mask", or leave lowest at 0'
+            )
 
 
 def mismatch_weights(
-    old_log_probs: Float[Array, "N C"],
-    sampled_log_probs: Float[Array, "N C"],
-    mask: Bool[Array, "N C"],
+    old_log_probs: Float[Array, "*batch C"],
+    sampled_log_probs: Float[Array, "*batch C"],
+    mask: Bool[Array, "*batch C"],
     *,
     level: CorrectionLevel = "token",
     mode: Mode = "truncate",
     lowest: float = 0.0,
     highest: float = 2.0,
     limit: float = 20.0,
-) -> Float[Array, "N C"]:
+) -> Float[Array, "*batch C"]:
     """The weight of every token; zero outside the mask.
 
     level: "token" `exp q`; "sequence" the product `exp(sum q)`, one weight for the row; "geometric"
@@ -65,7 +71,8 @@ def mismatch_weights(
     (IcePop at token level, sequence masking, NeMo-RL's seq-mask-tis for "geometric").
     Log-probs that are not finite (top-k and top-p cut-offs) get weight 0 and stay out of the sums.
     Peers: TRL 3, Tunix and verl 2, IcePop 0.5 to 5, geometric filters 0.999 to 1.001.
-    Raises UserError for unknown names, bounds out of order, or a geometric truncation.
+    Raises UserError for unknown names, bounds out of order or without effect, a geometric
+    truncation, and shapes that differ.
     """
     rule = SamplerCorrection(level=level, mode=mode, lowest=lowest, highest=highest)
     return correction_weights(rule, old_log_probs, sampled_log_probs, mask, limit=limit)[0]
@@ -73,21 +80,21 @@ def mismatch_weights(
 
 def correction_weights(
     rule: SamplerCorrection,
-    old_log_probs: Float[Array, "N C"],
-    sampled_log_probs: Float[Array, "N C"],
-    mask: Bool[Array, "N C"],
+    old_log_probs: Float[Array, "*batch C"],
+    sampled_log_probs: Float[Array, "*batch C"],
+    mask: Bool[Array, "*batch C"],
     *,
     limit: float = 20.0,
-) -> tuple[Float[Array, "N C"], Bool[Array, "N C"]]:
+) -> tuple[Float[Array, "*batch C"], Bool[Array, "*batch C"]]:
     """`mismatch_weights` by a rule, and the tokens that its bounds touched (capped or dropped)."""
     difference, finite = log_mismatch(old_log_probs, sampled_log_probs, mask)
-    total = jnp.sum(difference, axis=1, keepdims=True)
+    total = jnp.sum(difference, axis=-1, keepdims=True)
     if rule.level == "token":
         decider = difference
     elif rule.level == "sequence":
         decider = total
     else:
-        count = jnp.sum(finite, axis=1, keepdims=True, dtype=difference.dtype)
+        count = jnp.sum(finite, axis=-1, keepdims=True, dtype=difference.dtype)
         decider = total / jnp.maximum(count, 1)
     decider = jnp.exp(jnp.clip(decider, -limit, limit))
     weight = decider
@@ -103,33 +110,34 @@ def correction_weights(
 
 
 def stale_sequence_weights(
-    log_probs: Float[Array, "N C"],
-    sampled_log_probs: Float[Array, "N C"],
-    advantages: Float[Array, "N C"],
-    mask: Bool[Array, "N C"],
+    log_probs: Float[Array, "*batch C"],
+    sampled_log_probs: Float[Array, "*batch C"],
+    advantages: Float[Array, "*batch C"],
+    mask: Bool[Array, "*batch C"],
     *,
     highest: float = 0.5,
-) -> Float[Array, "N C"]:
+) -> Float[Array, "*batch C"]:
     """0 where `A < 0` and the row's `mean(sampled - log_probs) > highest`, else 1.
 
     Off-policy sequence mask (DeepSeek-V3.2, arXiv 2512.02556): samples that the policy has moved
     away from no longer push it further.
     """
+    check_shapes(log_probs=log_probs, advantages=advantages)
     difference, finite = log_mismatch(log_probs, sampled_log_probs, mask)
-    count = jnp.sum(finite, axis=1, keepdims=True, dtype=difference.dtype)
-    drift = -jnp.sum(difference, axis=1, keepdims=True) / jnp.maximum(count, 1)
+    count = jnp.sum(finite, axis=-1, keepdims=True, dtype=difference.dtype)
+    drift = -jnp.sum(difference, axis=-1, keepdims=True) / jnp.maximum(count, 1)
     stale = (drift > highest) & (jnp.where(mask, advantages, 0) < 0)
     return jax.lax.stop_gradient(jnp.where(stale | ~mask, 0, 1).astype(difference.dtype))
 
 
 def mismatch_metrics(
-    old_log_probs: Float[Array, "N C"],
-    sampled_log_probs: Float[Array, "N C"],
-    mask: Bool[Array, "N C"],
+    old_log_probs: Float[Array, "*batch C"],
+    sampled_log_probs: Float[Array, "*batch C"],
+    mask: Bool[Array, "*batch C"],
     denominators: Denominators,
     *,
-    weights: Float[Array, "N C"] | None = None,
-    outside: Bool[Array, "N C"] | None = None,
+    weights: Float[Array, "*batch C"] | None = None,
+    outside: Bool[Array, "*batch C"] | None = None,
 ) -> Metrics:
     """How far sampler and trainer are apart.
 
@@ -142,6 +150,7 @@ def mismatch_metrics(
     "rollout/dropped_mean": share of tokens with weight 0. With outside, the tokens that a bound
     capped or dropped: "rollout/outside_mean".
     """
+    check_shapes(old_log_probs=old_log_probs, weights=weights, outside=outside)
     difference, finite = log_mismatch(old_log_probs, sampled_log_probs, mask)
     share = mask.astype(difference.dtype) / denominators.tokens.astype(difference.dtype)
     size = jnp.abs(difference)
@@ -169,16 +178,17 @@ def mismatch_metrics(
     return Metrics(sums=sums, minima=minima, maxima=maxima)
 
 
-def _k3(log_ratio: Float[Array, "N C"]) -> Float[Array, "N C"]:
+def _k3(log_ratio: Float[Array, "*batch C"]) -> Float[Array, "*batch C"]:
     return jnp.expm1(log_ratio) - log_ratio
 
 
 def log_mismatch(
-    old_log_probs: Float[Array, "N C"],
-    sampled_log_probs: Float[Array, "N C"],
-    mask: Bool[Array, "N C"],
-) -> tuple[Float[Array, "N C"], Bool[Array, "N C"]]:
+    old_log_probs: Float[Array, "*batch C"],
+    sampled_log_probs: Float[Array, "*batch C"],
+    mask: Bool[Array, "*batch C"],
+) -> tuple[Float[Array, "*batch C"], Bool[Array, "*batch C"]]:
     """`q = old - sampled` where it is finite and inside the mask, else 0; and where that is."""
+    check_shapes(old_log_probs=old_log_probs, sampled_log_probs=sampled_log_probs, mask=mask)
     finite = mask & jnp.isfinite(old_log_probs) & jnp.isfinite(sampled_log_probs)
     old = jnp.where(finite, old_log_probs, 0)
     return old - jnp.where(finite, sampled_log_probs, 0), finite

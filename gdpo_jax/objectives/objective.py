@@ -15,6 +15,7 @@ from gdpo_jax.objectives.importance import log_importance
 from gdpo_jax.objectives.kl import absolute, importance_weighted, kl_estimate
 from gdpo_jax.objectives.metrics import Metrics, join_metrics
 from gdpo_jax.objectives.mismatch import correction_weights, mismatch_metrics
+from gdpo_jax.objectives.shapes import check_shapes
 from gdpo_jax.objectives.surrogates import (
     cispo_surrogate,
     clip_flags,
@@ -27,35 +28,48 @@ from gdpo_jax.objectives.surrogates import (
 def policy_objective(
     config: ObjectiveConfig,
     *,
-    log_probs: Float[Array, "N C"],
-    old_log_probs: Float[Array, "N C"],
-    advantages: Float[Array, "N C"],
-    mask: Bool[Array, "N C"],
+    log_probs: Float[Array, "*batch C"],
+    old_log_probs: Float[Array, "*batch C"],
+    advantages: Float[Array, "*batch C"],
+    mask: Bool[Array, "*batch C"],
     denominators: Denominators,
-    ref_log_probs: Float[Array, "N C"] | None = None,
-    segment_ids: Int[Array, "N C"] | None = None,
-    entropy: Float[Array, "N C"] | None = None,
-    sampled_log_probs: Float[Array, "N C"] | None = None,
-    policy_weights: Float[Array, "N C"] | Bool[Array, "N C"] | None = None,
-    old_kl_tokens: Bool[Array, "N C"] | None = None,
+    ref_log_probs: Float[Array, "*batch C"] | None = None,
+    segment_ids: Int[Array, "*batch C"] | None = None,
+    entropy: Float[Array, "*batch C"] | None = None,
+    sampled_log_probs: Float[Array, "*batch C"] | None = None,
+    policy_weights: Float[Array, "*batch C"] | Bool[Array, "*batch C"] | None = None,
+    old_kl_tokens: Bool[Array, "*batch C"] | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """The loss of one micro-batch, to be minimised, and scalar metrics.
 
-    Losses, gradients and metrics of micro-batches that share `denominators` add up to those of the
-    whole batch (`Metrics` says how).
+    Losses and gradients of micro-batches that share `denominators` add up to those of the whole
+    batch; `Metrics` say how they merge.
     log_probs: of the trained policy, the only input that carries a gradient besides `entropy`.
     old_log_probs: of the policy that made the samples, or of the trainer at the start of the
     update.
     segment_ids: list item of each token, for level="segment" and aggregation="item_mean".
-    sampled_log_probs: as the sampler reported them, for
-    `config.correction` and the "rollout/" metrics. policy_weights: factor on the surrogate of each
-    token, or a mask of those that keep theirs (`top_entropy_tokens`, Clip-Cov); no gradient. What
-    stands outside `mask` may be anything. On the first update of a batch every ratio is 1: the clip
+    sampled_log_probs: of the distribution that was sampled, for `config.correction` and the
+    "rollout/" metrics. policy_weights: factor on the surrogate of each token, or a mask of those
+    that keep theirs (`top_entropy_tokens`, Clip-Cov); no gradient. What stands outside `mask` may
+    be anything. On the first update of a batch every ratio is 1: the clip
     metrics are 0 and the loss is near 0 while its gradient is not.
     old_kl_tokens: held to the old policy by `config.old_kl_coef` (KL-Cov, arXiv 2505.22617).
-    Raises UserError if the config needs an input that is missing.
+    Raises UserError if the config needs an input that is missing or leaves old_kl_tokens without
+    effect, and for shapes that differ.
     """
-    _check_inputs(config, ref_log_probs, segment_ids, entropy, sampled_log_probs)
+    check_shapes(
+        log_probs=log_probs,
+        old_log_probs=old_log_probs,
+        advantages=advantages,
+        mask=mask,
+        ref_log_probs=ref_log_probs,
+        segment_ids=segment_ids,
+        entropy=entropy,
+        sampled_log_probs=sampled_log_probs,
+        policy_weights=policy_weights,
+        old_kl_tokens=old_kl_tokens,
+    )
+    _check_inputs(config, ref_log_probs, segment_ids, entropy, sampled_log_probs, old_kl_tokens)
     dtype = jnp.float64 if log_probs.dtype == jnp.float64 else jnp.float32
 
     def clean(x: Array) -> Array:
@@ -92,7 +106,7 @@ def policy_objective(
         )
     if policy_weights is not None:
         surrogate = surrogate * constant(clean(jnp.asarray(policy_weights).astype(dtype)))
-    if config.old_kl_coef and old_kl_tokens is not None:
+    if old_kl_tokens is not None:
         held = config.old_kl_coef * absolute(log_probs - old_log_probs)
         surrogate = surrogate + jnp.where(old_kl_tokens, held, 0)
     weights = token_weights(
@@ -173,10 +187,10 @@ def _ratio_metrics(
     below, above = _clip_bounds(config)
     low, high = clip_flags(log_weight, advantages, clip_low=below, clip_high=above)
     low, high = low & mask, high & mask
-    lengths = jnp.sum(mask, axis=1, dtype=ratio.dtype)
+    lengths = jnp.sum(mask, axis=-1, dtype=ratio.dtype)
     lengths, empty = jnp.maximum(lengths, 1), lengths == 0
-    per_sequence_low = jnp.sum(low, axis=1, dtype=ratio.dtype) / lengths
-    per_sequence_high = jnp.sum(high, axis=1, dtype=ratio.dtype) / lengths
+    per_sequence_low = jnp.sum(low, axis=-1, dtype=ratio.dtype) / lengths
+    per_sequence_high = jnp.sum(high, axis=-1, dtype=ratio.dtype) / lengths
     sums = {
         "ratio/mean": jnp.sum(ratio * token_share),
         "clip_ratio/low_mean": jnp.sum(jnp.where(low, token_share, 0)),
@@ -214,6 +228,7 @@ def _check_inputs(
     segment_ids: object,
     entropy: object,
     sampled_log_probs: object,
+    old_kl_tokens: object,
 ) -> None:
     if config.needs_reference and ref_log_probs is None:
         raise UserError(f"kl={config.kl!r} with kl_coef={config.kl_coef} needs ref_log_probs")
@@ -223,3 +238,10 @@ def _check_inputs(
         raise UserError(f"entropy_coef={config.entropy_coef} needs the entropy of every token")
     if config.correction is not None and sampled_log_probs is None:
         raise UserError(f"correction={config.correction} needs sampled_log_probs")
+    if config.old_kl_coef and old_kl_tokens is None:
+        raise UserError(
+            f"old_kl_coef={config.old_kl_coef} does nothing without old_kl_tokens, the tokens that "
+            "it holds to the old policy; give them (`covariance_tokens`), or set old_kl_coef to 0"
+        )
+    if old_kl_tokens is not None and not config.old_kl_coef:
+        raise UserError("old_kl_tokens do nothing with old_kl_coef=0; set it, or leave them out")

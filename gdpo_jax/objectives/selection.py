@@ -10,26 +10,28 @@ from jaxtyping import Array, Bool, Float
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives.kl import KLEstimator, kl_estimate
+from gdpo_jax.objectives.shapes import check_shapes
 
 
 def top_entropy_tokens(
-    entropy: Float[Array, "N C"], mask: Bool[Array, "N C"], *, fraction: float = 0.2
-) -> Bool[Array, "N C"]:
+    entropy: Float[Array, "*batch C"], mask: Bool[Array, "*batch C"], *, fraction: float = 0.2
+) -> Bool[Array, "*batch C"]:
     """The loss tokens with entropy at or above the (1 - fraction) quantile of the batch
     (2506.01939).
 
     At least one token is kept; ties at the threshold are all kept.
     """
+    check_shapes(entropy=entropy, mask=mask)
     return _largest(entropy, mask, fraction)
 
 
 def covariance_tokens(
-    log_probs: Float[Array, "N C"],
-    advantages: Float[Array, "N C"],
-    mask: Bool[Array, "N C"],
+    log_probs: Float[Array, "*batch C"],
+    advantages: Float[Array, "*batch C"],
+    mask: Bool[Array, "*batch C"],
     *,
     fraction: float = 2e-4,
-) -> Bool[Array, "N C"]:
+) -> Bool[Array, "*batch C"]:
     """The few tokens with the largest `(A - mean A)(lp - mean lp)`, which drive entropy down.
 
     Clip-Cov and KL-Cov (arXiv 2505.22617). Clip-Cov drops them: `policy_weights=~chosen`. KL-Cov
@@ -37,6 +39,7 @@ def covariance_tokens(
     The authors draw Clip-Cov's tokens at random between two bounds; taking the largest, as KL-Cov
     does, is deterministic.
     """
+    check_shapes(log_probs=log_probs, advantages=advantages, mask=mask)
     count = jnp.maximum(jnp.sum(mask, dtype=log_probs.dtype), 1)
 
     def centred(x: Array) -> Array:
@@ -55,6 +58,11 @@ def mask_unfinished(
     They still vote in the group statistics unless their rewards are masked too
     (`gdpo_jax.advantages.mask_samples`). DAPO's best runs did not use the filter.
     """
+    if finished.shape != mask.shape[:-1]:
+        raise UserError(
+            f"finished has shape {list(finished.shape)}; for a mask {list(mask.shape)} it needs "
+            "one entry for each completion"
+        )
     return mask & jnp.expand_dims(finished, -1)
 
 
@@ -71,12 +79,13 @@ def sequence_kl(
     With GDPO say where it goes: one more reward (`append_reward(rewards, "kl", -sequence_kl)`), or
     off the sum (`subtract_penalty`).
     """
+    check_shapes(log_probs=log_probs, ref_log_probs=ref_log_probs, mask=mask)
     log_probs, ref_log_probs = (jnp.where(mask, x, 0) for x in (log_probs, ref_log_probs))
     kl = kl_estimate(log_probs, ref_log_probs, estimator=estimator)
     return jax.lax.stop_gradient(jnp.sum(kl, axis=-1))
 
 
-def _largest(scores: Array, mask: Array, fraction: float) -> Bool[Array, "N C"]:
+def _largest(scores: Array, mask: Array, fraction: float) -> Bool[Array, "*batch C"]:
     if not 0 < fraction <= 1:
         raise UserError(f"fraction={fraction} must lie in (0, 1]")
     scores = jax.lax.stop_gradient(scores)

@@ -1,11 +1,14 @@
 """Per-token surrogate losses, to be minimised; the caller masks and aggregates.
 
-`r = exp(log_weight)`, `A` the advantage. Element-wise, any shape.
+`r = exp(log_weight)`, `A` the advantage. Element by element, any shape; shapes that differ are a
+UserError.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from gdpo_jax.objectives.shapes import check_shapes
 
 
 def clipped_surrogate(
@@ -43,6 +46,7 @@ def clip_flags(
     clip_high: float,
 ) -> tuple[Bool[Array, "*shape"], Bool[Array, "*shape"]]:
     """Where the clip holds the ratio: (low, only for A < 0; high, only for A > 0)."""
+    check_shapes(log_weight=log_weight, advantages=advantages)
     ratio = jnp.exp(log_weight)
     low = (ratio < 1 - clip_low) & (advantages < 0)
     high = (ratio > 1 + clip_high) & (advantages > 0)
@@ -62,6 +66,7 @@ def cispo_surrogate(
     The bounds are those of the ratio itself. TRL caps at 5 and has no lower bound (the defaults);
     verl and NeMo-RL clip to [1 - clip_low, 1 + clip_high].
     """
+    check_shapes(log_weight=log_weight, log_probs=log_probs, advantages=advantages)
     weight = jnp.clip(jnp.exp(log_weight), lowest, highest)
     return -jax.lax.stop_gradient(weight) * advantages * log_probs
 
@@ -76,6 +81,7 @@ def sapo_surrogate(
     """`-(4 / tau) sigmoid(tau (r - 1)) A`: a soft gate in place of the clip (SAPO, arXiv
     2511.20347).
     """
+    check_shapes(log_weight=log_weight, advantages=advantages)
     tau = jnp.where(advantages > 0, tau_positive, tau_negative).astype(log_weight.dtype)
     return -(4 / tau) * jax.nn.sigmoid(tau * (jnp.exp(log_weight) - 1)) * advantages
 
@@ -84,4 +90,5 @@ def reinforce_surrogate(
     log_probs: Float[Array, "*shape"], advantages: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
     """`-A lp`, no ratio (Williams, 1992; GPG, arXiv 2504.02546)."""
+    check_shapes(log_probs=log_probs, advantages=advantages)
     return -advantages * log_probs

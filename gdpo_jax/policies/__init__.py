@@ -1,6 +1,11 @@
 """A policy is init/apply over a tree of parameters: the decoder, its log-probs, its tokenizer."""
 
-from gdpo_jax.policies.adapter_files import load_adapters, save_adapters
+from gdpo_jax.policies.adapter_files import (
+    AdapterFolder,
+    load_adapters,
+    open_adapters,
+    save_adapters,
+)
 from gdpo_jax.policies.chat import render_chat
 from gdpo_jax.policies.config import DecoderConfig, RopeScaling
 from gdpo_jax.policies.decoder import (
@@ -15,7 +20,13 @@ from gdpo_jax.policies.families import gemma3, llama3, qwen3, qwen25, smollm2
 from gdpo_jax.policies.gguf_files import smollm2_path
 from gdpo_jax.policies.log_probs import completion_log_probs
 from gdpo_jax.policies.lora import LoraConfig, lora_apply, lora_init, lora_merge, lora_policy
-from gdpo_jax.policies.placement import gather_weights, pin_rows, split_vocabulary
+from gdpo_jax.policies.placement import (
+    DEFAULT_RULES,
+    ShardingRules,
+    gather_weights,
+    pin_rows,
+    split_vocabulary,
+)
 from gdpo_jax.policies.pretrained import (
     Pretrained,
     load_pretrained,
@@ -25,12 +36,15 @@ from gdpo_jax.policies.pretrained import (
 from gdpo_jax.policies.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
 __all__ = [
+    "DEFAULT_RULES",
+    "AdapterFolder",
     "DecoderConfig",
     "LoraConfig",
     "Params",
     "Policy",
     "Pretrained",
     "RopeScaling",
+    "ShardingRules",
     "Tokenizer",
     "completion_log_probs",
     "decoder_policy",
@@ -45,6 +59,7 @@ __all__ = [
     "lora_merge",
     "lora_policy",
     "num_params",
+    "open_adapters",
     "open_pretrained",
     "pin_rows",
     "qwen3",

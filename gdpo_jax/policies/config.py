@@ -1,8 +1,15 @@
 """The shape of a decoder: a frozen, hashable record, fit to be static under `jax.jit`."""
 
 import dataclasses
+import math
+import numbers
 
 from gdpo_jax.errors import UserError
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not isinstance(value, numbers.Real) or not 0 < value < math.inf:
+        raise UserError(f"{name} must be a positive finite number, got {value!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -12,7 +19,7 @@ class RopeScaling:
     "linear" (Gemma 3): all angles turn `factor` times slower. "llama3" (Llama 3.1 and later):
     angles of wavelengths above original_positions / low_frequency_factor turn `factor` times
     slower, those below original_positions / high_frequency_factor stay, those between go over
-    smoothly. Raises UserError for another kind.
+    smoothly. Raises UserError for another kind, and for numbers that cannot be.
     """
 
     factor: float
@@ -24,6 +31,14 @@ class RopeScaling:
     def __post_init__(self):
         if self.kind not in ("llama3", "linear"):
             raise UserError(f"rope scaling {self.kind!r} is unknown; legal: llama3, linear")
+        for name in ("factor", "original_positions", "low_frequency_factor"):
+            _check_positive(f"rope scaling {name}", getattr(self, name))
+        _check_positive("rope scaling high_frequency_factor", self.high_frequency_factor)
+        if self.low_frequency_factor >= self.high_frequency_factor:
+            raise UserError(
+                f"rope scaling low_frequency_factor {self.low_frequency_factor} must be below "
+                f"high_frequency_factor {self.high_frequency_factor}"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,8 +92,15 @@ class DecoderConfig:
         sizes = ("vocab_size", "d_model", "num_layers", "num_heads", "num_kv_heads", "d_ff")
         for name in (*sizes, "head_dim", "max_positions", "window", "global_every", "query_scalar"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            optional = name in ("window", "query_scalar") and value is None
+            if optional:
+                continue
+            if not isinstance(value, numbers.Integral):
+                raise UserError(f"decoder {name} must be a whole number, got {value!r}")
+            if value < 1:
                 raise UserError(f"decoder {name} must be at least 1, got {value}")
+        for name in ("rope_theta", "local_rope_theta", "norm_eps"):
+            _check_positive(f"decoder {name}", getattr(self, name))
         if self.num_heads % self.num_kv_heads:
             raise UserError(
                 f"decoder num_heads {self.num_heads} is not a multiple of "
@@ -102,3 +124,6 @@ class DecoderConfig:
         if self.window is None:
             return None
         return tuple((layer + 1) % self.global_every > 0 for layer in range(self.num_layers))
+
+
+__all__ = ["DecoderConfig", "RopeScaling"]

@@ -88,8 +88,15 @@ def trained_part(policy: Policy, params: PyTree) -> PyTree:
     return params if policy.trained is None else params[policy.trained]
 
 
+def frozen_part(policy: Policy, params: PyTree) -> PyTree:
+    """What training leaves as it is of `params`: all but the trained branch, or nothing."""
+    if policy.trained is None:
+        return {}
+    return {name: branch for name, branch in params.items() if name != policy.trained}
+
+
 def with_trained_part(policy: Policy, params: PyTree, part: PyTree) -> PyTree:
-    """`params` with the trained part replaced."""
+    """`params`, or their frozen part, with the trained part replaced."""
     return part if policy.trained is None else {**params, policy.trained: part}
 
 

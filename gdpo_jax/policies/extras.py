@@ -1,6 +1,8 @@
-"""Optional packages, and the one message for each that is missing."""
+"""Optional packages: one message for each that is missing, and one for what they raise."""
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from types import ModuleType
 
 from gdpo_jax.errors import UserError
@@ -24,3 +26,20 @@ def need(module: str, what: str) -> ModuleType:
         raise UserError(
             f"{what} needs the package {package}, which is not installed; run: {INSTALL[package]}"
         ) from error
+
+
+@contextlib.contextmanager
+def as_user_error(message: str) -> Iterator[None]:
+    """Around a call of a package that reads a file: whatever it raises becomes one UserError.
+
+    Packages in Rust also raise what is no Exception, when they panic.
+    """
+    try:
+        yield
+    except (UserError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise UserError(f"{message}: {type(error).__name__}: {error}") from error
+
+
+__all__ = ["INSTALL", "as_user_error", "need"]

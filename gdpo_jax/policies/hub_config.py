@@ -1,14 +1,26 @@
 """config.json of Hugging Face folders to and from a `DecoderConfig`.
 
 Both spellings of rotary angles are read: `rope_theta` with `rope_scaling`, and the newer
-`rope_parameters`; the first is written, which old and new readers take.
+`rope_parameters`; the first is written, which old and new readers take. hub_fields.py has the
+tables of fields.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies.config import DecoderConfig, RopeScaling
+from gdpo_jax.policies.hub_fields import (
+    DEFAULTS,
+    FIXED_MULTIMODAL,
+    FIXED_OF,
+    HARMLESS_MULTIMODAL,
+    HARMLESS_OF,
+    READ,
+    READ_GEMMA,
+    READ_MULTIMODAL,
+)
+from gdpo_jax.policies.json_fields import check_known, flag, number, record, whole
 
 ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
@@ -16,167 +28,283 @@ ARCHITECTURES = {
     "qwen3": "Qwen3ForCausalLM",
     "gemma3_text": "Gemma3ForCausalLM",
 }
-# Multimodal Gemma 3: its language model alone is taken, from under this prefix.
+# Multimodal Gemma 3: its language model alone is taken, which text_config describes.
 MULTIMODAL = "Gemma3ForConditionalGeneration"
-TEXT_PREFIX = "language_model."
-
-# What an absent field of these families stands for.
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "llama": {},
-    "qwen2": {},
-    "qwen3": {"head_dim": 128},
-    "gemma3_text": {
-        "vocab_size": 262_208,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "head_dim": 256,
-        "max_position_embeddings": 131_072,
-        "tie_word_embeddings": True,
-        "hidden_activation": "gelu_pytorch_tanh",
-        "sliding_window": 4096,
-        "query_pre_attn_scalar": 256,
-        "rope_theta": 1_000_000.0,
-    },
-}
-# Fields whose other values change the computation in ways that the decoder does not know.
-_FIXED = {
-    "hidden_act": ("silu", None),
-    "hidden_activation": ("gelu_pytorch_tanh", None),
-    "attention_bias": (False, None),
-    "mlp_bias": (False, None),
-    "use_sliding_window": (False, None),
-    "partial_rotary_factor": (1.0, None),
-    "attn_logit_softcapping": (None,),
-    "final_logit_softcapping": (None,),
-    "use_bidirectional_attention": (False, None),
-    "quantization_config": (None,),
+MOST_LAYERS, LONGEST = 4096, 2**31 - 1
+# Stored dtypes, and the dtype of products that loses nothing of them.
+STORED_DTYPES = {
+    "float32": "float32",
+    "float64": "float32",
+    "float16": "float32",
+    "bfloat16": "bfloat16",
 }
 
 
-def config_from_hub(raw: Mapping[str, Any], where: str) -> tuple[DecoderConfig, str]:
-    """The decoder that a config.json describes, and the prefix of its tensors' names.
+class HubConfig(NamedTuple):
+    """What a config.json says.
 
-    Raises UserError for an architecture that is not supported, a field that is missing, or a value
-    that the decoder does not know.
+    config: of the decoder. multimodal: whether the decoder is a part of the model, whose tensors
+    have other names. stored_dtype: "float32" or "bfloat16", which holds the stored numbers.
     """
-    prefix = ""
-    architecture = (raw.get("architectures") or [ARCHITECTURES.get(raw.get("model_type", ""))])[0]
-    if architecture == MULTIMODAL and isinstance(raw.get("text_config"), Mapping):
-        prefix = TEXT_PREFIX
-        raw = {"model_type": "gemma3_text", **raw["text_config"]}
-    elif architecture not in ARCHITECTURES.values():
-        raise UserError(
-            f"{where}: architecture {architecture or raw.get('model_type')!r} is not supported; "
-            f"legal: {', '.join([*ARCHITECTURES.values(), MULTIMODAL])}"
-        )
-    family = raw.get("model_type")
-    if family not in ARCHITECTURES:
-        raise UserError(
-            f"{where}: model_type {family!r} is not supported; legal: {', '.join(ARCHITECTURES)}"
-        )
-    fields = {**_DEFAULTS[family], **{k: v for k, v in raw.items() if v is not None}}
-    for name, legal in _FIXED.items():
-        if fields.get(name) not in legal:
-            raise UserError(f"{where}: {name}={fields[name]!r} is not supported; legal: {legal[0]}")
 
-    def need(name: str) -> Any:
-        if name not in fields:
-            raise UserError(f"{where}: the field {name} is missing")
-        return fields[name]
+    config: DecoderConfig
+    multimodal: bool
+    stored_dtype: str
 
-    heads, size = need("num_attention_heads"), need("hidden_size")
-    theta, scaling = _rope(fields, "full_attention", where)
+
+def config_from_hub(raw: Mapping[str, Any], where: str) -> HubConfig:
+    """The decoder that a config.json describes.
+
+    Raises UserError for an architecture that is not supported, a field that is missing or of
+    another kind, fields that contradict each other, and every field or value that may change what
+    is computed and that the decoder does not know.
+    """
+    outer, outer_where = raw, where
+    family, multimodal = _family(raw, where)
+    if multimodal:
+        check_known(
+            outer,
+            where,
+            used=READ_MULTIMODAL,
+            fixed=FIXED_MULTIMODAL,
+            harmless=HARMLESS_MULTIMODAL,
+        )
+        where = f"{where}: text_config"
+        raw = {"model_type": family, **raw["text_config"]}
+        if raw["model_type"] != family:
+            raise UserError(
+                f"{where}: model_type {raw['model_type']!r:.80} is not supported; legal: {family}"
+            )
+    read = READ_GEMMA if family == "gemma3_text" else READ
+    check_known(raw, where, used=read, fixed=FIXED_OF[family], harmless=HARMLESS_OF[family])
+    fields = {**DEFAULTS[family], **raw}
+    depth = whole(fields, "num_hidden_layers", where, most=MOST_LAYERS)
+    theta, scaling = _rope(raw, "full_attention", where, DEFAULTS[family].get("rope_theta", 1e4))
     config = {
-        "vocab_size": need("vocab_size"),
-        "d_model": size,
-        "num_layers": need("num_hidden_layers"),
-        "num_heads": heads,
-        "num_kv_heads": fields.get("num_key_value_heads", heads),
-        "head_dim": fields.get("head_dim", size // heads),
-        "d_ff": need("intermediate_size"),
-        "max_positions": need("max_position_embeddings"),
+        "vocab_size": whole(fields, "vocab_size", where),
+        "num_layers": depth,
+        "d_ff": whole(fields, "intermediate_size", where),
+        "max_positions": whole(fields, "max_position_embeddings", where, most=LONGEST),
         "rope_theta": theta,
         "rope_scaling": scaling,
-        "norm_eps": float(fields.get("rms_norm_eps", 1e-6)),
-        "tie_embeddings": fields.get("tie_word_embeddings", False),
+        "norm_eps": number(fields, "rms_norm_eps", where, default=1e-6),
+        "tie_embeddings": _tied(raw, outer, family, where),
         "attention_bias": family == "qwen2",
         "qk_norm": family in ("qwen3", "gemma3_text"),
+        **_heads(fields, family, where),
     }
     if family == "gemma3_text":
-        local_theta, local_scaling = _rope(fields, "sliding_attention", where)
+        local_theta, local_scaling = _rope(raw, "sliding_attention", where, 1e4)
         if local_scaling is not None:
             raise UserError(f"{where}: rope scaling of sliding_attention layers is not supported")
-        scalar = int(fields["query_pre_attn_scalar"])
-        if scalar != fields["query_pre_attn_scalar"]:
-            raise UserError(f"{where}: query_pre_attn_scalar must be whole")
         config |= {
-            "window": fields["sliding_window"],
-            "global_every": _global_every(fields, where),
+            "window": whole(fields, "sliding_window", where, most=LONGEST),
+            "global_every": _global_every(raw, depth, where),
             "local_rope_theta": local_theta,
-            "query_scalar": scalar,
+            "query_scalar": whole(fields, "query_pre_attn_scalar", where),
             "norm_offset": True,
             "post_norms": True,
             "scale_embeddings": True,
             "activation": "gelu_tanh",
         }
-    return DecoderConfig(**config), prefix
+    elif any(_layer_types(raw, depth, where) or []):
+        raise UserError(f"{where}: layer_types is not supported; legal: full_attention only")
+    check_token_ids(raw, config["vocab_size"], where)
+    check_token_ids(outer, config["vocab_size"], outer_where)
+    try:
+        decoder = DecoderConfig(**config)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    return HubConfig(decoder, multimodal, _stored_dtype(raw, outer, outer_where))
 
 
-def _rope(fields: Mapping[str, Any], layers: str, where: str) -> tuple[float, RopeScaling | None]:
+def _heads(fields: Mapping[str, Any], family: str, where: str) -> dict[str, int]:
+    size, heads = whole(fields, "hidden_size", where), whole(fields, "num_attention_heads", where)
+    kv_heads, head_dim = heads, None
+    if fields.get("num_key_value_heads") is not None or family == "gemma3_text":
+        kv_heads = whole(fields, "num_key_value_heads", where)
+    if fields.get("head_dim") is not None or "head_dim" in DEFAULTS[family]:
+        head_dim = whole(fields, "head_dim", where)
+    elif size % heads:
+        raise UserError(
+            f"{where}: hidden_size {size} is not a multiple of num_attention_heads {heads}"
+        )
+    return {
+        "d_model": size,
+        "num_heads": heads,
+        "num_kv_heads": kv_heads,
+        "head_dim": head_dim or size // heads,
+    }
+
+
+def _tied(raw: Mapping[str, Any], outer: Mapping[str, Any], family: str, where: str) -> bool:
+    given = {
+        flag(fields, "tie_word_embeddings", where)
+        for fields in (raw, outer)
+        if "tie_word_embeddings" in fields
+    }
+    if len(given) > 1:
+        raise UserError(f"{where}: tie_word_embeddings contradicts that of the whole model")
+    return given.pop() if given else DEFAULTS[family].get("tie_word_embeddings", False)
+
+
+def check_token_ids(raw: Mapping[str, Any], vocab_size: int, where: str) -> None:
+    """Raises UserError unless begin, end and padding ids are ids of the model."""
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        value = raw.get(name)
+        many = name == "eos_token_id" and isinstance(value, list)
+        for one in value if many else [value]:
+            if one is not None or many:
+                # Old Llama files have the padding id -1 for none.
+                least = -1 if name == "pad_token_id" else 0
+                whole({name: one}, name, where, least=least, most=vocab_size - 1)
+
+
+def _family(raw: Mapping[str, Any], where: str) -> tuple[str, bool]:
+    """The family of fields, and whether they describe a part of a multimodal model."""
+    names, kind = raw.get("architectures"), raw.get("model_type")
+    legal = [*ARCHITECTURES.values(), MULTIMODAL]
+    if names is None:
+        known = ARCHITECTURES.get(kind) if isinstance(kind, str) else None
+        names = [MULTIMODAL if kind == "gemma3" else known or kind]
+    if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
+        raise UserError(f"{where}: architectures must name one architecture, got {names!r:.80}")
+    if names[0] not in legal:
+        raise UserError(
+            f"{where}: architecture {names[0]!r} is not supported; legal: {', '.join(legal)}"
+        )
+    if names[0] == MULTIMODAL:
+        if kind not in (None, "gemma3"):
+            raise UserError(f"{where}: model_type {kind!r} is not that of {MULTIMODAL}, gemma3")
+        if not isinstance(raw.get("text_config"), Mapping):
+            raise UserError(f"{where}: text_config must be an object")
+        return "gemma3_text", True
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
+        raise UserError(
+            f"{where}: model_type {kind!r:.80} is not supported; legal: {', '.join(ARCHITECTURES)}"
+        )
+    if ARCHITECTURES[kind] != names[0]:
+        raise UserError(f"{where}: model_type {kind!r} contradicts architectures {names}")
+    return kind, False
+
+
+def _stored_dtype(raw: Mapping[str, Any], outer: Mapping[str, Any], where: str) -> str:
+    given = {
+        str(value).removeprefix("torch.")
+        for fields in (raw, outer)
+        for value in (fields.get("dtype"), fields.get("torch_dtype"))
+        if value not in (None, "auto")
+    }
+    if len(given) > 1:
+        raise UserError(f"{where}: dtype and torch_dtype contradict each other: {sorted(given)}")
+    name = given.pop() if given else "float32"
+    if name not in STORED_DTYPES:
+        raise UserError(
+            f"{where}: dtype {name!r:.80} is not supported; legal: {', '.join(STORED_DTYPES)}"
+        )
+    return STORED_DTYPES[name]
+
+
+def _rope(
+    raw: Mapping[str, Any], layers: str, where: str, default: float
+) -> tuple[float, RopeScaling | None]:
     """Base and scaling of the rotary angles in one kind of layers."""
     local = layers == "sliding_attention"
-    theta = fields.get("rope_local_base_freq" if local else "rope_theta", 10_000.0)
-    rope = fields.get("rope_parameters") or {}
-    if isinstance(rope.get(layers), Mapping):
-        rope = rope[layers]
+    name = "rope_local_base_freq" if local else "rope_theta"
+    newer, older = record(raw, "rope_parameters", where), record(raw, "rope_scaling", where)
+    kinds = ("full_attention", "sliding_attention")
+    if any(kind in newer for kind in kinds):
+        unknown = [key for key in newer if key not in kinds]
+        if unknown:
+            raise UserError(f"{where}: rope_parameters {unknown} are not supported; legal: {kinds}")
+        newer = record(newer, layers, where)
     elif local:
-        rope = {}
-    elif not rope:
-        rope = fields.get("rope_scaling") or {}
-    theta = float(rope.get("rope_theta", theta))
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind == "default":
-        return theta, None
-    keys = {
-        "linear": ("factor",),
-        "llama3": (
-            "factor",
-            "original_max_position_embeddings",
-            "low_freq_factor",
-            "high_freq_factor",
-        ),
-    }
-    if kind not in keys:
+        newer = {}
+    spellings = [rope for rope in (newer, {} if local else older) if rope]
+    scalings = [_scaling(rope, where) for rope in spellings]
+    if len(set(scalings)) > 1:
+        raise UserError(f"{where}: rope_parameters and rope_scaling contradict each other")
+    bases = [number(rope, "rope_theta", where) for rope in spellings if "rope_theta" in rope]
+    if name in raw and not (bases and raw[name] is None):
+        bases.append(number(raw, name, where))
+    if len(set(bases)) > 1:
+        raise UserError(f"{where}: {name} is given as {' and as '.join(map(str, bases))}")
+    return bases[0] if bases else default, scalings[0] if scalings else None
+
+
+def _scaling(rope: Mapping[str, Any], where: str) -> RopeScaling | None:
+    named = [rope[name] for name in ("rope_type", "type") if rope.get(name) is not None]
+    if any(kind != named[0] for kind in named):
+        raise UserError(f"{where}: rope_type {named[0]!r} contradicts type {named[1]!r}")
+    kind = named[0] if named else "default"
+    extra = ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor")
+    keys = {"default": (), "linear": ("factor",), "llama3": ("factor", *extra)}
+    if not isinstance(kind, str) or kind not in keys:
         raise UserError(
-            f"{where}: rope type {kind!r} is not supported; legal: default, {', '.join(keys)}"
+            f"{where}: rope type {kind!r:.80} is not supported; legal: {', '.join(keys)}"
         )
-    missing = [key for key in keys[kind] if key not in rope]
+    missing = [key for key in keys[kind] if rope.get(key) is None]
     if missing:
         raise UserError(f"{where}: the {kind} rope scaling lacks {', '.join(missing)}")
+    # Without llama3's other numbers, the original length has no say.
+    check_known(
+        rope,
+        f"{where}: {kind} rope scaling",
+        used=("rope_type", "type", "rope_theta", *keys[kind]),
+        fixed={"partial_rotary_factor": (1.0, None)},
+        harmless=("original_max_position_embeddings",),
+    )
+    if kind == "default":
+        return None
     if kind == "linear":
-        return theta, RopeScaling(kind="linear", factor=float(rope["factor"]))
-    factor, original, low, high = (rope[key] for key in keys[kind])
-    return theta, RopeScaling(
-        factor=float(factor),
-        original_positions=int(original),
-        low_frequency_factor=float(low),
-        high_frequency_factor=float(high),
+        return RopeScaling(kind="linear", factor=number(rope, "factor", where))
+    low, high = number(rope, "low_freq_factor", where), number(rope, "high_freq_factor", where)
+    if low >= high:
+        raise UserError(f"{where}: low_freq_factor {low} must be below high_freq_factor {high}")
+    return RopeScaling(
+        factor=number(rope, "factor", where),
+        original_positions=whole(rope, "original_max_position_embeddings", where, most=LONGEST),
+        low_frequency_factor=low,
+        high_frequency_factor=high,
     )
 
 
-def _global_every(fields: Mapping[str, Any], where: str) -> int:
-    depth, types = fields["num_hidden_layers"], fields.get("layer_types")
-    every = fields.get("sliding_window_pattern", fields.get("_sliding_window_pattern", 6))
+def _layer_types(raw: Mapping[str, Any], depth: int, where: str) -> list[bool] | None:
+    """For each layer, whether it sees its window only; None where the file does not say."""
+    types = raw.get("layer_types")
     if types is None:
-        return every
-    wide = [i + 1 for i, kind in enumerate(types) if kind == "full_attention"]
-    every = wide[0] if wide else depth + 1
-    if len(types) != depth or wide != list(range(every, depth + 1, every)):
+        return None
+    kinds = ("full_attention", "sliding_attention")
+    if not isinstance(types, list) or len(types) != depth or any(t not in kinds for t in types):
+        raise UserError(
+            f"{where}: layer_types is not supported; it must name one of {kinds} for each of "
+            f"{depth} layers"
+        )
+    return [kind == "sliding_attention" for kind in types]
+
+
+def _global_every(raw: Mapping[str, Any], depth: int, where: str) -> int:
+    given = [
+        whole(raw, name, where)
+        for name in ("sliding_window_pattern", "_sliding_window_pattern")
+        if raw.get(name) is not None
+    ]
+    local = _layer_types(raw, depth, where)
+    if local is not None:
+        first = local.index(False) + 1 if False in local else depth + 1
+        given = [first, *given]
+    patterns = {tuple((layer + 1) % every > 0 for layer in range(depth)) for every in given}
+    if local is not None and tuple(local) not in patterns:
         raise UserError(
             f"{where}: layer_types is not supported; one layer in every n, the n-th, may have "
             "full_attention"
         )
-    return every
+    if len(patterns) > 1:
+        raise UserError(
+            f"{where}: layer_types and sliding_window_pattern contradict each other: one layer in "
+            f"{' and in '.join(map(str, given))} sees all"
+        )
+    return given[0] if given else 6
 
 
 def config_to_hub(config: DecoderConfig) -> dict[str, Any]:

@@ -8,6 +8,7 @@ outputs], stacked over layers; heads and head size count as one axis.
 
 import dataclasses
 import math
+import numbers
 from typing import Any
 
 import jax
@@ -31,11 +32,17 @@ class LoraConfig:
     targets: tuple[str, ...] = tuple(INPUT_AXES)  # matrices of each layer
 
     def __post_init__(self):
-        if self.rank < 1:
+        targets = (self.targets,) if isinstance(self.targets, str) else tuple(self.targets)
+        object.__setattr__(self, "targets", targets)
+        if not isinstance(self.rank, numbers.Integral) or self.rank < 1:
             raise UserError(f"lora rank must be at least 1, got {self.rank}")
-        unknown = [target for target in self.targets if target not in INPUT_AXES]
-        if unknown or not self.targets:
+        if not isinstance(self.alpha, numbers.Real) or not math.isfinite(self.alpha):
+            raise UserError(f"lora alpha must be a finite number, got {self.alpha!r}")
+        unknown = [target for target in targets if target not in INPUT_AXES]
+        if unknown or not targets:
             raise UserError(f"lora targets {unknown} are unknown; legal: {', '.join(INPUT_AXES)}")
+        if len(set(targets)) < len(targets):
+            raise UserError(f"lora targets {list(targets)} name a matrix twice")
 
     @property
     def scale(self) -> float:

@@ -9,6 +9,7 @@ traffic: rows between layers, embeddings as they are looked up, logits, and weig
 import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import jax
@@ -19,14 +20,37 @@ from gdpo_jax.policies.unrolling import SHARED_AXES
 from gdpo_jax.policies.vocabulary import pick_by_sum
 
 
-def pin_rows(policy: Policy, sharding: NamedSharding, *, embed: str | None = "fsdp") -> Policy:
+@dataclass(frozen=True)
+class ShardingRules:
+    """Logical axis of a parameter -> mesh axis; None keeps the axis whole on every device."""
+
+    vocab: str | None = "tensor"
+    embed: str | None = "fsdp"
+    heads: str | None = "tensor"
+    kv_heads: str | None = "tensor"
+    head_dim: str | None = None
+    mlp: str | None = "tensor"
+    layers: str | None = None
+
+    @property
+    def cutting(self) -> tuple[str, ...]:
+        """The mesh axes that cut any parameter, that of the vocabulary first."""
+        axes = [getattr(self, field.name) for field in fields(self)]
+        return tuple(dict.fromkeys(axis for axis in axes if axis is not None))
+
+
+DEFAULT_RULES = ShardingRules()
+
+
+def pin_rows(
+    policy: Policy, sharding: NamedSharding, *, rules: ShardingRules = DEFAULT_RULES
+) -> Policy:
     """The policy whose activations lie as `sharding` says, rows first.
 
-    embed: the mesh axis that cuts the embedding table along the embedding, if one does. Devices of
-      that axis look up their part of the embedding for the rows of all of them, and then exchange
-      parts for rows.
+    rules: where the embedding table is cut along the embedding (`embed`), devices of that axis look
+      up their part of the embedding for the rows of all of them, and then exchange parts for rows.
     """
-    mesh = sharding.mesh
+    mesh, embed = sharding.mesh, rules.embed
     if mesh.size == 1:
         return policy
     pin = pin_lookup = _pin(sharding)
@@ -42,19 +66,24 @@ def pin_rows(policy: Policy, sharding: NamedSharding, *, embed: str | None = "fs
     return policy._replace(forward=forward)
 
 
-def gather_weights(policy: Policy, mesh: Mesh, *, axis: str = "tensor") -> Policy:
-    """The policy whose weights for decoding (`unroll`) are whole on every device but for `axis`.
+def gather_weights(
+    policy: Policy, sharding: NamedSharding, *, rules: ShardingRules = DEFAULT_RULES
+) -> Policy:
+    """The policy whose weights for decoding (`unroll`) are whole on every device, but for the
+    heads, features and vocabulary that `rules` cut along an axis that cuts no rows.
 
-    They are gathered once, in the compute dtype, for all loops that decode with them; the compiler
-    gathers them for each loop anew, and keeps all copies.
+    sharding: of the rows. Weights are gathered once, in the compute dtype, for all loops that
+    decode with them; the compiler gathers them for each loop anew, and keeps all copies.
     """
+    mesh, of_rows = sharding.mesh, _axes_of_rows(sharding)
     if mesh.size == 1:
         return policy
-    pieces = mesh.shape.get(axis, 1)
 
     def pin(path, leaf):
         spec = [None] * leaf.ndim
-        shared = SHARED_AXES.get(getattr(path[-1], "key", None))
+        shared, name = SHARED_AXES.get(getattr(path[-1], "key", None), (None, "head_dim"))
+        axis = getattr(rules, name)
+        pieces = 1 if axis in of_rows else mesh.shape.get(axis, 1)
         if shared is not None and pieces > 1 and leaf.shape[shared] % pieces == 0:
             spec[shared] = axis
         return _pin(NamedSharding(mesh, PartitionSpec(*spec)))(leaf)
@@ -145,4 +174,4 @@ def _gathered(mesh: Mesh, axes: tuple[str, ...]) -> Callable[[jax.Array], jax.Ar
     return gathered
 
 
-__all__ = ["gather_weights", "pin_rows", "split_vocabulary"]
+__all__ = ["DEFAULT_RULES", "ShardingRules", "gather_weights", "pin_rows", "split_vocabulary"]

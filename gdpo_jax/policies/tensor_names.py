@@ -5,10 +5,14 @@ holds [inputs, heads, head size], stacked over layers.
 """
 
 import dataclasses
+from collections.abc import Collection
+from typing import NamedTuple
 
+from gdpo_jax.errors import UserError
 from gdpo_jax.policies.config import DecoderConfig
 
 Path = tuple[str, ...]
+EMBEDDING = "embed_tokens.weight"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +66,47 @@ def module_name(target: str) -> str:
     return f"{room}.{name}"
 
 
-def hub_tensors(config: DecoderConfig, prefix: str = "") -> dict[Path, Stored]:
-    """Every parameter in a Hugging Face checkpoint; `prefix` stands before all names."""
-    layer = f"{prefix}model.layers.{{}}."
+class Layout(NamedTuple):
+    """Where a checkpoint keeps the decoder: what stands before its tensors' names, and its head."""
+
+    body: str
+    head: str
+
+
+PLAIN = Layout("model.", "lm_head.weight")
+# Of multimodal Gemma 3: as published, and as transformers 4.52 and later save it.
+MULTIMODAL_LAYOUTS = (
+    Layout("language_model.model.", "language_model.lm_head.weight"),
+    Layout("model.language_model.", "lm_head.weight"),
+)
+# What such a checkpoint has besides the language model.
+OTHER_PARTS = (
+    "vision_tower.",
+    "multi_modal_projector.",
+    "model.vision_tower.",
+    "model.multi_modal_projector.",
+)
+
+
+def find_layout(names: Collection[str], multimodal: bool, where: str) -> Layout:
+    """The layout that a checkpoint's tensor names follow. Raises UserError where none fits."""
+    layouts = MULTIMODAL_LAYOUTS if multimodal else (PLAIN,)
+    found = [layout for layout in layouts if f"{layout.body}{EMBEDDING}" in names]
+    if len(found) == 1:
+        return found[0]
+    wanted = " or ".join(f"{layout.body}{EMBEDDING}" for layout in layouts)
+    if found:
+        raise UserError(f"{where} has two language models, which contradict each other: {wanted}")
+    others = sorted(name for name in names if name.endswith(EMBEDDING))
+    raise UserError(
+        f"the tensors of {where} do not fit: there is no {wanted}; "
+        f"embeddings found: {', '.join(others[:3]) or 'none'}"
+    )
+
+
+def hub_tensors(config: DecoderConfig, layout: Layout = PLAIN) -> dict[Path, Stored]:
+    """Every parameter in a Hugging Face checkpoint."""
+    layer = f"{layout.body}layers.{{}}."
     norms = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
     if config.post_norms:
         norms = {
@@ -76,8 +118,8 @@ def hub_tensors(config: DecoderConfig, prefix: str = "") -> dict[Path, Stored]:
     if config.qk_norm:
         norms |= {"query_norm": "self_attn.q_norm", "key_norm": "self_attn.k_norm"}
     found = {
-        ("embedding",): Stored(f"{prefix}model.embed_tokens.weight", TABLE),
-        ("final_norm", "scale"): Stored(f"{prefix}model.norm.weight", VECTOR),
+        ("embedding",): Stored(f"{layout.body}{EMBEDDING}", TABLE),
+        ("final_norm", "scale"): Stored(f"{layout.body}norm.weight", VECTOR),
     }
     for path, (_, axes) in _SHARED.items():
         found[path] = Stored(f"{layer}{module_name(path[1])}.weight", axes)
@@ -87,7 +129,7 @@ def hub_tensors(config: DecoderConfig, prefix: str = "") -> dict[Path, Stored]:
         for target in ("query", "key", "value"):
             found["layers", f"{target}_bias"] = Stored(f"{layer}{module_name(target)}.bias", HEADS)
     if not config.tie_embeddings:
-        found["head",] = Stored(f"{prefix}lm_head.weight", MATRIX)
+        found["head",] = Stored(layout.head, MATRIX)
     return found
 
 

@@ -13,8 +13,16 @@ from gdpo_jax.policies.rotary import rotary_table
 
 ATTENTION_INPUTS, MLP_INPUTS, TURNS = "query_key_value", "gate_up", "turns"
 MATRICES = ("query", "key", "value", "out", "gate", "up", "down")
-# The axis of heads, features or vocabulary of everything large here: what devices may share out.
-SHARED_AXES = {ATTENTION_INPUTS: 1, MLP_INPUTS: 2, "out": 0, "down": 0, "embedding": 0, "head": 1}
+# The axis of heads, features or vocabulary of everything large here, and its logical name: what
+# devices may share out.
+SHARED_AXES = {
+    ATTENTION_INPUTS: (1, "kv_heads"),
+    MLP_INPUTS: (2, "mlp"),
+    "out": (0, "heads"),
+    "down": (0, "mlp"),
+    "embedding": (0, "vocab"),
+    "head": (1, "vocab"),
+}
 
 
 def unroll_layers(params: Any, config: DecoderConfig, num_positions: int) -> Any:

@@ -52,7 +52,8 @@ def load_params(
     shardings: a sharding for every parameter; None puts all on the first device. ignore: tensors
     that may be in the files without being wanted.
 
-    Raises UserError that lists all missing, superfluous and wrongly shaped tensors.
+    Raises UserError that lists all missing, superfluous and wrongly shaped tensors, or those with
+    numbers that are not finite.
     """
     leaves, tree = jax.tree.flatten_with_path(abstract)
     leaves = [(tuple(entry.key for entry in path), leaf) for path, leaf in leaves]
@@ -61,8 +62,34 @@ def load_params(
         one = SingleDeviceSharding(jax.local_devices()[0])
         shardings = jax.tree.map(lambda _: one, abstract)
     places = jax.tree.leaves(shardings)
-    placed = [_load(source, stored[path], leaf, to) for (path, leaf), to in zip(leaves, places)]
+    wrong: dict[str, None] = {}
+    checked = source._replace(read=_noting_what_is_not_finite(source.read, wrong))
+    placed = [_load(checked, stored[path], leaf, to) for (path, leaf), to in zip(leaves, places)]
+    if wrong:
+        raise UserError(
+            f"{len(wrong)} tensors of {source.where} hold numbers that are not finite in float32: "
+            + listed(list(wrong), ", ")
+        )
     return jax.tree.unflatten(tree, placed)
+
+
+def _noting_what_is_not_finite(
+    read: Callable[[str, tuple[slice, ...]], np.ndarray], wrong: dict[str, None]
+) -> Callable[[str, tuple[slice, ...]], np.ndarray]:
+    def reading(name, cuts):
+        values = read(name, cuts)
+        # Both pass NaN and infinity on, and need no memory.
+        if values.size and not np.isfinite([values.min(), values.max()]).all():
+            wrong[name] = None
+        return values
+
+    return reading
+
+
+def listed(names: list[str], separator: str) -> str:
+    """Names for a message, of which there may be too many."""
+    more = [f"and {len(names) - LISTED} more"] * (len(names) > LISTED)
+    return separator.join([*names[:LISTED], *more])
 
 
 def check_tensors(
@@ -84,15 +111,14 @@ def check_tensors(
         for name, shape in wanted.items()
         if name in source.shapes and tuple(source.shapes[name]) != shape
     ]
-    problems = []
+    problems, separator = [], "\n  "
     for title, names in (
         ("missing", missing),
         ("not of this model", extra),
         ("of another shape", shapes),
     ):
         if names:
-            shown = names[:LISTED] + [f"and {len(names) - LISTED} more"] * (len(names) > LISTED)
-            problems.append("\n  ".join([f"{len(names)} {title}:", *shown]))
+            problems.append(f"{len(names)} {title}:\n  {listed(names, separator)}")
     if problems:
         raise UserError(f"the tensors of {source.where} do not fit:\n" + "\n".join(problems))
 
@@ -175,3 +201,14 @@ def whole(array: Any) -> np.ndarray:
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
         return np.asarray(multihost_utils.process_allgather(array, tiled=True))
     return np.asarray(array)
+
+
+__all__ = [
+    "TensorSource",
+    "abstract_params",
+    "check_tensors",
+    "listed",
+    "load_params",
+    "stored_tensors",
+    "whole",
+]

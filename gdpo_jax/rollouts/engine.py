@@ -11,7 +11,14 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies import Params, Policy, gather_weights, pin_rows
+from gdpo_jax.policies import (
+    DEFAULT_RULES,
+    Params,
+    Policy,
+    ShardingRules,
+    gather_weights,
+    pin_rows,
+)
 from gdpo_jax.rollouts.records import Rollout, SamplerConfig
 from gdpo_jax.rollouts.sampler import sample
 
@@ -41,6 +48,7 @@ class JaxEngine:
     config: SamplerConfig
     batch_sharding: jax.NamedSharding | None
     bucket: int
+    rules: ShardingRules = DEFAULT_RULES
 
     def generate(
         self,
@@ -59,9 +67,10 @@ class JaxEngine:
         prompts = pad(prompts, ((0, 0), (0, extra)), constant_values=self.config.pad_id)
         if self.batch_sharding is not None:
             prompts, prompt_lengths = jax.device_put((prompts, prompt_lengths), self.batch_sharding)
-        return sampler_program(self.policy, self.config, num_samples, self.batch_sharding)(
-            params, prompts, prompt_lengths, key
+        program = sampler_program(
+            self.policy, self.config, num_samples, self.batch_sharding, self.rules
         )
+        return program(params, prompts, prompt_lengths, key)
 
 
 def jax_engine(
@@ -70,6 +79,7 @@ def jax_engine(
     *,
     batch_sharding: jax.NamedSharding | None = None,
     bucket: int = 32,
+    rules: ShardingRules = DEFAULT_RULES,
 ) -> Engine:
     """An engine that samples with `sample` under `jax.jit`, one program for each prompt bucket.
 
@@ -77,12 +87,13 @@ def jax_engine(
       stay where they are.
     bucket: prompt lengths are padded up to 1, 2, 3, 4, 6, 8, 12, ... times it (`padded_size`), so
       that few programs compile; 1 leaves prompts as wide as they come.
+    rules: the table by which the parameters lie on the mesh.
 
     Raises UserError for a bucket below 1.
     """
     if bucket < 1:
         raise UserError(f"the prompt bucket must be at least 1, got {bucket}")
-    return JaxEngine(policy, config, batch_sharding, bucket)
+    return JaxEngine(policy, config, batch_sharding, bucket, rules)
 
 
 def padded_size(size: int, bucket: int) -> int:
@@ -107,6 +118,7 @@ def sampler_program(
     config: SamplerConfig,
     num_samples: int,
     batch_sharding: jax.NamedSharding | None,
+    rules: ShardingRules = DEFAULT_RULES,
 ) -> Callable[..., Rollout]:
     """`f(params, prompts, prompt_lengths, key) -> Rollout` under `jax.jit`."""
     options = {"num_samples": num_samples, "config": config}
@@ -114,7 +126,8 @@ def sampler_program(
         return jax.jit(functools.partial(sample, policy, **options))
     mesh = batch_sharding.mesh
     pieces = mesh.size // batch_sharding.shard_shape((mesh.size,))[0]
-    placed = gather_weights(pin_rows(policy, batch_sharding), mesh)
+    pinned = pin_rows(policy, batch_sharding, rules=rules)
+    placed = gather_weights(pinned, batch_sharding, rules=rules)
     return jax.jit(
         functools.partial(sample, placed, pieces=pieces, **options),
         out_shardings=batch_sharding,

@@ -17,6 +17,8 @@ class Rollout:
     mask: `[B, G, C]` true up to and including the stop token.
     log_probs: `[B, G, C]` float32, of the temperature-scaled distribution before any top-p cut, the
       one `completion_log_probs` computes; zero outside of the mask.
+    sampled_log_probs: `[B, G, C]` of the distribution that was drawn from, or None: the same.
+    ref_log_probs: `[B, G, C]` of the reference policy, filled in by a training loop that has one.
     finished: `[B, G]` whether a stop token came before the length limit.
     """
 
@@ -24,8 +26,10 @@ class Rollout:
     prompt_lengths: Int[Array, "B"]
     completions: Int[Array, "B G C"]
     mask: Bool[Array, "B G C"]
-    log_probs: Float[Array, "B G C"]
+    log_probs: Float[Array, "B G C"] | None
     finished: Bool[Array, "B G"]
+    sampled_log_probs: Float[Array, "B G C"] | None = None
+    ref_log_probs: Float[Array, "B G C"] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

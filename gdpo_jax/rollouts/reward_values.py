@@ -107,7 +107,7 @@ def _entries(value: Any) -> Sequence[Any] | None:
 def _number(name: str, answer: Any, index: int, completions: Sequence[Completion]) -> float:
     try:
         value = _float(answer)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # types of other libraries raise what they like
         value = math.inf
     if abs(value) > _LARGEST:
         raise RewardError(

@@ -14,7 +14,6 @@ from gdpo_jax.rollouts.completions import Completion
 from gdpo_jax.rollouts.reward_functions import (
     NamedFunction,
     Record,
-    RewardError,
     RewardFunction,
     check_name,
     name_of,
@@ -39,20 +38,20 @@ def trl_reward(
     does not know the step; what it gives to `log_extra` and `log_metric` is dropped.
 
     Raises:
-        RewardError: as `named_reward` does; at a call, records that are no mappings or lack the
-            field `prompt`, a field under the name of an argument of TRL, or no field for an
-            argument that the function needs.
+        RewardError: as `named_reward` does.
+        UserError: at a call, records that are no mappings or lack the field `prompt`, a field under
+            the name of an argument of TRL, or no field for an argument that the function needs.
     """
     known = name_of(function) if name is None else check_name(name, function)
     taken, needed = _parameters(function)
 
     def call(completions: Sequence[Completion], records: Sequence[Record]) -> Any:
-        given = _arguments(known, completions, records, prompt)
+        given = _arguments(completions, records, prompt)
         lacking = sorted(needed - given.keys())
         if lacking:
-            raise RewardError(
-                f"reward {known!r} needs {', '.join(map(repr, lacking))}, which the records do not "
-                f"have; their fields are {sorted(records[0])}"
+            raise UserError(
+                f"it needs {', '.join(map(repr, lacking))}, which the records do not have; their "
+                f"fields are {sorted(map(str, records[0]))}"
             )
         if taken is not None:
             given = {key: value for key, value in given.items() if key in taken}
@@ -77,26 +76,26 @@ def _parameters(function: Callable[..., Any]) -> tuple[set[str] | None, set[str]
 
 
 def _arguments(
-    name: str, completions: Sequence[Completion], records: Sequence[Record], prompt: str
+    completions: Sequence[Completion], records: Sequence[Record], prompt: str
 ) -> dict[str, Any]:
     for index, record in enumerate(records):
         if not isinstance(record, Mapping):
-            raise RewardError(
-                f"reward {name!r} is one of TRL and needs records with fields, but the record of "
-                f"sample {index} is a {type(record).__name__}"
+            raise UserError(
+                f"a function of TRL needs records with fields; that of sample {index} is a "
+                f"{type(record).__name__}"
             )
         if record.get(prompt) is None:
-            raise RewardError(
-                f"reward {name!r} is one of TRL and needs the prompt, but the record of sample "
-                f"{index} has no field {prompt!r}; name another one with prompt=, out of "
-                f"{sorted(map(str, record))}"
+            raise UserError(
+                "a function of TRL needs the prompt, but the record of "
+                f"sample {index} has no field {prompt!r}; name one with trl_reward(..., prompt=) "
+                f"out of {sorted(map(str, record))}"
             )
     fields = dict.fromkeys(key for record in records for key in record)
     clash = [field for field in _OWN_ARGUMENTS if field in fields and field != prompt]
     if clash:
-        raise RewardError(
-            f"reward {name!r} is one of TRL, which gives the argument {clash[0]!r} itself; rename "
-            "that field of the records"
+        raise UserError(
+            f"a function of TRL is given the argument {clash[0]!r} by the trainer; rename that "
+            "field of the records"
         )
     columns = [field for field in fields if field not in (*_NO_COLUMNS, prompt)]
     pairs = [_pair(record[prompt], each.text) for each, record in zip(completions, records)]

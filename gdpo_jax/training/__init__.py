@@ -3,6 +3,7 @@
 from gdpo_jax.training.advantage_step import make_advantage_step
 from gdpo_jax.training.checkpoints import Checkpoints
 from gdpo_jax.training.config import PolicyOptimizationConfig, SFTConfig
+from gdpo_jax.training.evaluation import Evaluation
 from gdpo_jax.training.integrity import fingerprint
 from gdpo_jax.training.loop import run_policy_optimization
 from gdpo_jax.training.mesh import (
@@ -10,6 +11,7 @@ from gdpo_jax.training.mesh import (
     MeshConfig,
     ShardingRules,
     batch_sharding,
+    batch_shards,
     check_batch,
     make_mesh,
     process_share,
@@ -23,6 +25,7 @@ from gdpo_jax.training.optimizers import OptimizerConfig, learning_rate_schedule
 from gdpo_jax.training.policy_step import PolicyBatch, make_log_prob_step, make_policy_step
 from gdpo_jax.training.processes import agreed_maximum, together
 from gdpo_jax.training.progress import Progress
+from gdpo_jax.training.restoring import restore_params, stored_config
 from gdpo_jax.training.run import NonFiniteLossError
 from gdpo_jax.training.scoring import StepSample
 from gdpo_jax.training.sft import SFTBatch, make_sft_step
@@ -32,6 +35,7 @@ from gdpo_jax.training.state import TrainState, create_state, state_shardings
 __all__ = [
     "DEFAULT_RULES",
     "Checkpoints",
+    "Evaluation",
     "MeshConfig",
     "MetricWriter",
     "NonFiniteLossError",
@@ -46,6 +50,7 @@ __all__ = [
     "TrainState",
     "agreed_maximum",
     "batch_sharding",
+    "batch_shards",
     "check_batch",
     "create_state",
     "fingerprint",
@@ -59,10 +64,12 @@ __all__ = [
     "process_share",
     "read_metrics",
     "replicated",
+    "restore_params",
     "run_policy_optimization",
     "run_sft",
     "shardings_for",
     "state_shardings",
+    "stored_config",
     "to_global",
     "to_local",
     "together",

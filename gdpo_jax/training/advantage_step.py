@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from gdpo_jax.advantages import (
     Advantages,
@@ -16,41 +16,77 @@ from gdpo_jax.advantages import (
     compute_advantages,
 )
 from gdpo_jax.objectives import spread_to_tokens
+from gdpo_jax.rollouts import Rollout
 from gdpo_jax.training.mesh import batch_sharding, replicated
 
-AdvantageStep = Callable[..., tuple[Array, Advantages, Any, dict[str, Array]]]
+AdvantageStep = Callable[..., tuple[Array, Array, Advantages, Any, dict[str, Array]]]
+ReshapeRewards = Callable[[RewardBatch, Rollout], RewardBatch]
+Penalty = Callable[[Rollout], Array]
 
 
 @functools.lru_cache(maxsize=64)
-def make_advantage_step(transform: AdvantageTransform, *, mesh: Mesh) -> AdvantageStep:
-    """`f(advantage_state, rewards, mask, finished, segment_ids)` on the mesh.
+def make_advantage_step(
+    estimator: AdvantageTransform,
+    *,
+    mesh: Mesh,
+    reshape_rewards: ReshapeRewards | None = None,
+    penalty: Penalty | None = None,
+) -> AdvantageStep:
+    """`f(advantage_state, rewards, mask, finished, segment_ids, rollout=None)` on the mesh.
 
-    Returns token advantages `[B, G, C]`, the advantages, the new advantage state, and the metrics
-    of the rewards and of completion lengths.
+    Returns token advantages `[B, G, C]`, the tokens that learn `[B, G, C]` (`learning_tokens`), the
+    advantages, the new advantage state, and the metrics of the rewards and of completion lengths.
+    reshape_rewards(rewards, rollout) changes the rewards before the estimator sees them, and
+    penalty(rollout) gives the `[B, G]` or `[B, G, R]` that `subtract_penalty` takes off; both see
+    the whole batch and need `rollout`.
     """
 
-    def prepare(advantage_state, rewards: RewardBatch, mask, finished, segment_ids):
+    def prepare(advantage_state, rewards: RewardBatch, mask, finished, segment_ids, rollout=None):
         lengths = jnp.sum(mask, axis=-1, dtype=jnp.float32)
+        if reshape_rewards is not None:
+            rewards = reshape_rewards(rewards, rollout)
         advantages, advantage_state, metrics = compute_advantages(
-            transform,
+            estimator,
             rewards,
             advantage_state,
             lengths=lengths
             if rewards.values.ndim == 3
             else _rank_lengths(mask, segment_ids, rewards.values.shape[3]),
+            penalty=None if penalty is None else penalty(rollout),
         )
         tokens = spread_to_tokens(advantages.values, segment_ids, mask)
+        learning = learning_tokens(advantages.valid, segment_ids, mask)
         metrics = {**metrics, **completion_metrics(lengths, finished)}
         if segment_ids is not None:
             metrics["completions/items_mean"] = jnp.mean(_count_items(mask, segment_ids))
-        return tokens, advantages, advantage_state, metrics
+        return tokens, learning, advantages, advantage_state, metrics
 
     over_batch, everywhere = batch_sharding(mesh), replicated(mesh)
     return jax.jit(
         prepare,
-        in_shardings=(everywhere, over_batch, over_batch, over_batch, over_batch),
-        out_shardings=(over_batch, over_batch, everywhere, everywhere),
+        in_shardings=(everywhere, *[over_batch] * 5),
+        out_shardings=(over_batch, over_batch, over_batch, everywhere, everywhere),
     )
+
+
+def learning_tokens(
+    valid: Bool[Array, "B G *R"],
+    segment_ids: Int[Array, "B G C"] | None,
+    mask: Bool[Array, "B G C"],
+) -> Bool[Array, "B G C"]:
+    """The tokens of `mask` whose advantage is valid: what the loss, its KL term and its
+    denominators count.
+
+    Out are the tokens of samples that a filter dropped or that no reward scored, and with ranks
+    those of invalid ranks; tokens of no rank stay while any rank of their sample is valid. Groups
+    without signal whose zeros count are valid, and stay.
+    """
+    if valid.ndim == 2:
+        return mask & valid[:, :, None]
+    ranks = valid.shape[2]
+    owned = (segment_ids >= 0) & (segment_ids < ranks)
+    of_rank = jnp.take_along_axis(valid, jnp.clip(segment_ids, 0, ranks - 1), axis=2)
+    return mask & jnp.where(owned, of_rank, jnp.any(valid, axis=2, keepdims=True))
 
 
 def completion_metrics(

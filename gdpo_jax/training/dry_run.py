@@ -124,7 +124,7 @@ def sampler_memory(
         jax.ShapeDtypeStruct((prompts, prompt_length), jnp.int32, sharding=sharding),
         jax.ShapeDtypeStruct((prompts,), jnp.int32, sharding=sharding),
     )
-    program = sampler_program(policy, config, num_samples, sharding)
+    program = sampler_program(policy, config, num_samples, sharding, rules)
     key = jax.eval_shape(jax.random.key, 0)
     return _memory(program.lower(state.params, *rows, key), state, rows)
 

@@ -1,6 +1,6 @@
 """Records of this process to padded token rows; every process ends up with the same widths."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ def next_encoded(
     """This process's share of the next batch, and `encode` of each record.
 
     Raises:
-        UserError: the records ran out, or the iterator's share is not the one the mesh expects.
+        UserError: the records ran out, the iterator's share is not the one the mesh expects, or
+            `encode` failed on a record; names the record.
     """
 
     def read() -> tuple[list[Any], list[Any]]:
@@ -34,23 +35,75 @@ def next_encoded(
                 f"the iterator gave {len(batch)} records, but slice {index} of {count} of a batch "
                 f"of {batch_size} has {batch_size // count}; build it with process_share(mesh)"
             )
-        return batch, [encode(record) for record in batch]
+        return batch, encode_all(encode, batch)
 
     return together(read)
 
 
+def encode_all(encode: Callable[[Any], Any], records: Sequence[Any]) -> list[Any]:
+    """`encode` of each record.
+
+    Raises:
+        UserError: it failed; names the record, and for a missing field those that exist.
+    """
+    return [_encoded(encode, record, number) for number, record in enumerate(records)]
+
+
+def _encoded(encode: Callable[[Any], Any], record: Any, number: int) -> Any:
+    try:
+        return encode(record)
+    except UserError as error:
+        raise UserError(f"record {number} of the batch: {error}") from error
+    except KeyError as error:
+        fields = sorted(map(str, record)) if isinstance(record, Mapping) else None
+        has = f"its fields are {fields}" if fields is not None else f"it is a {_kind(record)}"
+        raise UserError(
+            f"record {number} of the batch has no field {error.args[0]!r}, which `encode` reads; "
+            f"{has}"
+        ) from error
+    except Exception as error:
+        shown = repr(record)
+        raise UserError(
+            f"`encode` raised {type(error).__name__}: {error}\non record {number} of the batch, "
+            f"{shown if len(shown) <= 200 else shown[:200] + '...'}"
+        ) from error
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
+
+
 def pad_together(
-    rows: TokenRows, buckets: Sequence[int], *, pad_id: int, what: str
+    rows: TokenRows, buckets: Sequence[int], *, pad_id: int, what: str, vocab_size: int
 ) -> tuple[Int[np.ndarray, "B width"], Int[np.ndarray, "B"]]:
     """`pad_right` to the bucket that the longest row of any process needs.
 
     Raises:
-        UserError: a row is empty or longer than every bucket.
+        UserError: a row is empty, longer than every bucket, or holds something that is no token of
+            a vocabulary of `vocab_size`.
     """
+
+    def width_of() -> int:
+        for number, row in enumerate(rows):
+            _check_ids(row, f"{what} of record {number} of the batch", vocab_size)
+        return bucket_for(max(map(len, rows)), buckets, what=what)
 
     def pad(width: int) -> Any:
         return pad_right(rows, width, pad_id=pad_id, what=what)
 
-    width = together(lambda: bucket_for(max(map(len, rows)), buckets, what=what))
+    width = together(width_of)
     width = agreed_maximum(width)
     return together(lambda: pad(width))
+
+
+def _check_ids(row: Any, where: str, vocab_size: int) -> None:
+    if isinstance(row, (str, bytes)) or not hasattr(row, "__len__"):
+        raise UserError(f"the {where} is {_kind(row)}; `encode` must give a list of token ids")
+    ids = np.asarray(row)
+    if len(row) and (ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer)):
+        raise UserError(f"the {where} holds something that is no token id: {list(row)[:8]}")
+    wrong = ids[(ids < 0) | (ids >= vocab_size)] if len(row) else ids
+    if len(wrong):
+        raise UserError(
+            f"the {where} holds token id {wrong[0]}; the policy knows 0 to {vocab_size - 1}"
+        )

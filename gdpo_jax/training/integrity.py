@@ -1,10 +1,14 @@
 """Whether things are what they were: the files of a folder, and the numbers of a tree.
 
-A cut or missing file is found before anything tries to read it, and named.
+A cut, missing or changed file is found before anything tries to read it, and named.
 """
 
 import hashlib
 import json
+import os
+import zlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +16,46 @@ import jax
 import jax.numpy as jnp
 
 from gdpo_jax.errors import UserError
+from gdpo_jax.files import write_beside
 
-_NOTE = "sizes.json"
+__all__ = ["check_files", "fingerprint", "note_files"]
+
+_NOTE = "files.json"  # {"crc32": of the rest, "files": {name: [bytes, crc32]}}
+_SIZES = "sizes.json"  # what earlier versions wrote: {name: bytes}
+_BLOCK = 1 << 22
+_THREADS = min(4, os.cpu_count() or 1)
 
 
-def note_sizes(folder: Path) -> None:
-    """Write the size of every file under `folder` to `folder/sizes.json`."""
-    (folder / _NOTE).write_text(json.dumps(_sizes(folder), indent=1), encoding="utf-8")
+def note_files(folder: Path) -> None:
+    """Write size and CRC-32 of every file under `folder` to `folder/files.json`.
+
+    CRC-32 finds every single flipped bit, reads about twice as fast as SHA-256 (1.9 against
+    1.2 GB/s a core) and lets other threads run meanwhile; against intent it guards nothing.
+    """
+    names = _names(folder)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        sums = list(pool.map(lambda name: _sum(folder / name), names))
+    files = dict(zip(names, sums))
+    note = {"crc32": _text_sum(files), "files": files}
+    write_beside(folder / _NOTE, json.dumps(note, indent=1))
 
 
-def check_sizes(folder: Path) -> None:
-    """Compare with the note; a folder whose process was stopped before writing one passes.
+def check_files(folder: Path, *, only: Iterable[str] = (), part: int = 0, parts: int = 1) -> None:
+    """Compare with the note; a folder without one, or with one that is itself damaged, passes.
+
+    only: names to compare, by default all. part, parts: every `parts`-th file from `part` on, for
+    processes that share the work.
 
     Raises:
-        UserError: a file is missing or of another size; names it.
+        UserError: a file is missing, of another size or changed; names it.
     """
-    note = folder / _NOTE
-    if not note.exists():
-        return
-    try:
-        expected = json.loads(note.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{note} is cut") from error
-    found = _sizes(folder)
-    for name, size in expected.items():
-        if found.get(name) != size:
-            state = "missing" if name not in found else f"{found[name]} bytes instead of {size}"
-            raise UserError(f"{folder / name} is {state}")
+    expected = _read_note(folder)
+    names = [name for name in expected if not only or name in tuple(only)][part::parts]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        reasons = pool.map(lambda name: _difference(folder / name, expected[name]), names)
+    for name, reason in zip(names, reasons):
+        if reason:
+            raise UserError(f"{folder / name} is {reason}")
 
 
 def fingerprint(tree: Any) -> str:
@@ -63,6 +80,52 @@ def _bit_sums(tree: Any) -> Any:
     return jax.tree.map(total, tree)
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != _NOTE)
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+def _names(folder: Path) -> list[str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    names = sorted(path.relative_to(folder).as_posix() for path in files)
+    return [name for name in names if not name.startswith((_NOTE, _SIZES))]
+
+
+def _sum(path: Path) -> list[int]:
+    """`[bytes, crc32]` of a file, in blocks of 4 MiB."""
+    size = crc = 0
+    block = bytearray(_BLOCK)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(block):
+            size, crc = size + count, zlib.crc32(memoryview(block)[:count], crc)
+    return [size, crc]
+
+
+def _text_sum(files: Any) -> int:
+    return zlib.crc32(json.dumps(files, sort_keys=True).encode())
+
+
+def _difference(path: Path, expected: Sequence[int]) -> str:
+    """How a file differs from `[bytes, crc32]` or, of an earlier version, `[bytes]`; or ""."""
+    try:
+        size = path.stat().st_size
+        if size != expected[0]:
+            return f"{size} bytes instead of {expected[0]}"
+        return "" if len(expected) == 1 or _sum(path) == expected else "changed"
+    except FileNotFoundError:
+        return "missing"
+    except OSError as error:
+        return f"not readable ({error.strerror})"
+
+
+def _read_note(folder: Path) -> dict[str, list[int]]:
+    """The newest note that is whole. A damaged one tells nothing about the files beside it."""
+    note = _load(folder / _NOTE)
+    if isinstance(note, dict) and note.get("crc32") == _text_sum(note.get("files")):
+        return note["files"]
+    sizes = _load(folder / _SIZES)
+    if isinstance(sizes, dict) and all(type(size) is int for size in sizes.values()):
+        return {name: [size] for name, size in sizes.items()}
+    return {}
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None

@@ -16,7 +16,13 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies import Policy, pin_rows, split_vocabulary
+from gdpo_jax.policies import (
+    DEFAULT_RULES,
+    Policy,
+    ShardingRules,
+    pin_rows,
+    split_vocabulary,
+)
 
 AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
@@ -29,22 +35,6 @@ class MeshConfig:
     data: int = -1  # copies of the parameters
     fsdp: int = 1  # shards of the parameters that also split the batch
     tensor: int = 1  # shards of the parameters that share their rows of the batch
-
-
-@dataclass(frozen=True)
-class ShardingRules:
-    """Logical axis of a parameter -> mesh axis; None keeps the axis whole on every device."""
-
-    vocab: str | None = "tensor"
-    embed: str | None = "fsdp"
-    heads: str | None = "tensor"
-    kv_heads: str | None = "tensor"
-    head_dim: str | None = None
-    mlp: str | None = "tensor"
-    layers: str | None = None
-
-
-DEFAULT_RULES = ShardingRules()
 
 
 def make_mesh(config: MeshConfig | None = None, devices: Sequence[Any] | None = None) -> Mesh:
@@ -160,9 +150,11 @@ def placed(
     """
     rows = batch_sharding(mesh)
     stored = None if params is None else policy.output(params)
-    # In this order a table that `tensor` cuts already moves among the devices of `fsdp` alone.
-    policy = split_vocabulary(policy, rows, axes=("tensor", "fsdp"), stored=stored)
-    return pin_rows(policy, rows, embed=rules.embed)
+    # Axes that cut parameters, the vocabulary's own first: a table that it cuts already then moves
+    # among the devices of the others alone.
+    axes = tuple(axis for axis in rules.cutting if axis in mesh.shape)
+    policy = split_vocabulary(policy, rows, axes=axes, stored=stored)
+    return pin_rows(policy, rows, rules=rules)
 
 
 def check_batch(size: int, mesh: Mesh, *, parts: int = 1, what: str = "batch") -> None:

@@ -1,8 +1,8 @@
 """Metrics on disk: one JSON object per step in `metrics.jsonl`, and the same for TensorBoard."""
 
+import contextlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from gdpo_jax.errors import UserError
+from gdpo_jax.files import write_beside
+
+__all__ = ["MetricWriter", "drop_rows", "read_metrics"]
 
 
 class MetricWriter:
@@ -67,22 +70,44 @@ def drop_rows(path: Path, start_step: int) -> None:
     """
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
-    kept = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            step = json.loads(line)["step"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{path}, line {number}: not a JSON object with a step") from error
-        if step < start_step:
-            kept.append(line)
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    os.replace(partial, path)
+    lines = _whole_lines(path)
+    kept = [line for line, row in lines if row["step"] < start_step]
+    write_beside(path, "".join(f"{line}\n" for line in kept))
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`."""
-    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    """The rows of a `metrics.jsonl`, without a last line that is still being written or was cut.
+
+    Raises:
+        UserError: there is no such file, or another line is not a JSON object with a step; names
+            the line.
+    """
+    return [row for _, row in _whole_lines(Path(path))]
+
+
+def _whole_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Each line with what it holds."""
+    try:
+        *lines, last = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append((line.decode(), _row(line)))
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: not a JSON object with a step") from error
+    with contextlib.suppress(ValueError):
+        # Complete but for its end, as an editor may leave it.
+        rows.append((last.decode(), _row(last)))
+    return rows
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        raise ValueError("not a JSON object with a step")
+    return row

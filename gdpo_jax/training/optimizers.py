@@ -1,10 +1,14 @@
 """AdamW with warm-up, a schedule and gradient clipping, from one record."""
 
+import dataclasses
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from gdpo_jax.errors import UserError
@@ -14,7 +18,7 @@ from gdpo_jax.errors import UserError
 class OptimizerConfig:
     """What `make_optimizer` builds; counts are optimizer updates, not loop steps."""
 
-    learning_rate: float = 1e-3  # at the end of the warm-up
+    learning_rate: float = 1e-6  # at the end of the warm-up; for all of a pretrained model
     warmup_updates: int = 0  # linear from 0
     schedule: Literal["constant", "cosine", "drop"] = "constant"  # after the warm-up
     total_updates: int | None = None  # where cosine ends or the rate drops, warm-up included
@@ -56,7 +60,7 @@ def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
         after = optax.constant_schedule(config.learning_rate)
     if not warmup:
         return after
-    # Starts one notch above zero, so that the first update is not lost.
+    # Starts at one warm-up step above zero, so that the first update changes something.
     ramp = optax.linear_schedule(config.learning_rate / warmup, config.learning_rate, warmup - 1)
     return optax.join_schedules([ramp, after], [warmup])
 
@@ -80,6 +84,7 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """Clip by global norm, then AdamW (arXiv 1711.05101) with the schedule of `config`.
 
     One configuration gives one object, so that steps made with it share their compiled programs.
+    Its `update.config` is the configuration (`describe_optimizer`).
     """
     adamw = optax.adamw(
         learning_rate_schedule(config),
@@ -89,6 +94,67 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
         weight_decay=config.weight_decay,
         mask=decayed,
     )
-    if config.max_grad_norm is None:
-        return adamw
-    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), adamw)
+    if config.max_grad_norm is not None:
+        adamw = optax.chain(optax.clip_by_global_norm(config.max_grad_norm), adamw)
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        return adamw.update(updates, state, params, **extra)
+
+    update.config = config
+    return optax.GradientTransformationExtraArgs(adamw.init, update)
+
+
+def as_optimizer(optimizer: OptimizerConfig | optax.GradientTransformation) -> Any:
+    """What a configuration describes, or the transformation itself."""
+    return make_optimizer(optimizer) if isinstance(optimizer, OptimizerConfig) else optimizer
+
+
+def describe_optimizer(optimizer: optax.GradientTransformation, params: Any) -> Any:
+    """JSON-like: the fields of its `OptimizerConfig`, or for any other transformation the sizes of
+    a few updates, four digits each, at the counts of _PROBED_COUNTS.
+
+    params: the trained parameters or their shapes; the probe has the same tree with tiny arrays. A
+    transformation that such arrays do not suit is told by the name of its update function alone.
+    """
+    config = getattr(optimizer.update, "config", None)
+    if config is not None:
+        return dataclasses.asdict(config)
+    try:
+        return {"probe": _probe(optimizer, params)}
+    except Exception:
+        return {"update": f"{optimizer.update.__module__}.{optimizer.update.__qualname__}"}
+
+
+# Counts of updates at which schedules are looked at.
+_PROBED_COUNTS = (0, 10, 100, 1000, 10000)
+
+
+def _probe(optimizer: optax.GradientTransformation, params: Any) -> list[str]:
+    def tiny(index: int, leaf: Any) -> Any:
+        shape = tuple(min(size, 2) for size in leaf.shape)
+        values = np.sin(1.0 + index + np.arange(math.prod(shape), dtype=np.float32))
+        return values.reshape(shape)
+
+    leaves, tree = jax.tree.flatten(params)
+    values = jax.tree.unflatten(tree, [tiny(i, leaf) for i, leaf in enumerate(leaves)])
+    gradients = jax.tree.map(lambda leaf: 0.1 * leaf[::-1] if leaf.ndim else leaf, values)
+
+    def at(count: Any, state: Any) -> Any:
+        def counted(leaf: Any) -> Any:
+            is_count = leaf.ndim == 0 and jnp.issubdtype(leaf.dtype, jnp.integer)
+            return jnp.full_like(leaf, count) if is_count else leaf
+
+        return jax.tree.map(counted, state)
+
+    @jax.jit
+    def update(count: Any, state: Any) -> tuple[Any, Any]:
+        with jax.numpy_dtype_promotion("standard"):
+            changes, state = optimizer.update(gradients, at(count, state), values)
+        sizes = [jnp.sum(jnp.abs(change)) for change in jax.tree.leaves(changes)]
+        return jnp.stack(sizes), state
+
+    state, found = optimizer.init(values), []
+    for count in _PROBED_COUNTS:
+        sizes, state = update(jnp.int32(count), state)
+        found += [f"{float(size):.3e}" for size in sizes]
+    return found

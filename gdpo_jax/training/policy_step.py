@@ -28,10 +28,15 @@ from gdpo_jax.training.mesh import (
     batch_sharding,
     check_batch,
     placed,
-    replicated,
 )
 from gdpo_jax.training.packing import computed_tokens, packed_parts
-from gdpo_jax.training.state import TrainState, state_shardings
+from gdpo_jax.training.state import (
+    TrainState,
+    compile_step,
+    state_shardings,
+    with_frozen,
+    without_frozen,
+)
 from gdpo_jax.training.update import (
     accumulated_gradients,
     guarded_update,
@@ -46,12 +51,14 @@ AnyArray = Array | np.ndarray
 class PolicyBatch:
     """Sampled completions with everything the loss needs; `B` prompts, `G` samples of each.
 
-    mask: sampled tokens, the stop token included. old_log_probs: of the policy that the ratio is
-    taken to; None means the policy being updated, whose ratios are exactly 1. sampled_log_probs:
-    what the sampler reported, only to measure its distance to the trainer. ref_log_probs: None
-    without KL. advantages: per token. segment_ids: rank of each token, -1 for none; None without
-    ranks. packed: the same prompts and completions in packed rows (`pack_rollout`); the layers then
-    compute these.
+    mask: the sampled tokens that learn, the stop token included. advantages: per token.
+    old_log_probs: of the policy that the ratio is taken to; None means the policy being updated,
+    whose ratios are exactly 1. sampled_log_probs: what the sampler reported, for its distance to
+    the trainer and for `correction`; None if it reports none. ref_log_probs: None without a
+    reference. segment_ids: rank of each token, -1 for none; None without ranks. policy_weights,
+    old_kl_tokens: as for `policy_objective`. entropy, finished: for `reshape_update` to look at;
+    an update does not read them. packed: the same prompts and completions in packed rows
+    (`pack_rollout`); the layers then compute these.
     """
 
     prompts: Int[AnyArray, "B P"]
@@ -63,9 +70,14 @@ class PolicyBatch:
     ref_log_probs: Float[AnyArray, "B G C"] | None = None
     sampled_log_probs: Float[AnyArray, "B G C"] | None = None
     segment_ids: Int[AnyArray, "B G C"] | None = None
+    policy_weights: Float[AnyArray, "B G C"] | Bool[AnyArray, "B G C"] | None = None
+    old_kl_tokens: Bool[AnyArray, "B G C"] | None = None
+    entropy: Float[AnyArray, "B G C"] | None = None
+    finished: Bool[AnyArray, "B G"] | None = None
     packed: PackedGroups | None = None
 
 
+Objective = Callable[..., tuple[Array, Metrics]]
 PolicyStep = Callable[[TrainState, PolicyBatch], tuple[TrainState, Metrics]]
 LogProbStep = Callable[..., Array]
 
@@ -74,7 +86,7 @@ LogProbStep = Callable[..., Array]
 def make_policy_step(
     policy: Policy,
     optimizer: optax.GradientTransformation,
-    objective: ObjectiveConfig,
+    objective: ObjectiveConfig | Objective,
     *,
     mesh: Mesh,
     rules: ShardingRules = DEFAULT_RULES,
@@ -83,7 +95,10 @@ def make_policy_step(
     layout: str = "shared",
     chunk: int | None = 16,
 ) -> PolicyStep:
-    """`step(state, batch) -> (state, metrics)`, jitted over the mesh; `state` is donated.
+    """`step(state, batch) -> (state, metrics)`, jitted over the mesh; what is trained of `state` is
+    donated.
+
+    objective: a configuration of `policy_objective`, or a function with its keywords.
 
     The same arguments give the same program, which a second run in this process need not compile.
 
@@ -99,10 +114,14 @@ def make_policy_step(
     """
     shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
     policy = placed(policy, mesh, rules, params=shardings.params)
+    config = objective if isinstance(objective, ObjectiveConfig) else None
+    loss_of = objective if config is None else functools.partial(policy_objective, config)
+    max_segments = (config or ObjectiveConfig()).max_segments
 
-    def step(state: TrainState, batch: PolicyBatch) -> tuple[TrainState, Metrics]:
+    def step(trained: TrainState, frozen: Any, batch: PolicyBatch) -> tuple[TrainState, Metrics]:
+        state = with_frozen(policy, trained, frozen)
         denominators = count_denominators(
-            _flat(batch.mask), _flat(batch.segment_ids), max_segments=objective.max_segments
+            _flat(batch.mask), _flat(batch.segment_ids), max_segments=max_segments
         )
 
         def loss(params, micro):
@@ -119,11 +138,10 @@ def make_policy_step(
                 layout=layout,
                 chunk=chunk,
                 temperature=temperature,
-                entropy_gradient=bool(objective.entropy_coef),
+                entropy_gradient=config is None or bool(config.entropy_coef),
             )
             old = micro.old_log_probs
-            value, metrics = policy_objective(
-                objective,
+            value, metrics = loss_of(
                 log_probs=_flat(log_probs),
                 old_log_probs=_flat(jax.lax.stop_gradient(log_probs) if old is None else old),
                 ref_log_probs=_flat(micro.ref_log_probs),
@@ -132,6 +150,8 @@ def make_policy_step(
                 mask=_flat(micro.mask),
                 segment_ids=_flat(micro.segment_ids),
                 entropy=_flat(entropy),
+                policy_weights=_flat(micro.policy_weights),
+                old_kl_tokens=_flat(micro.old_kl_tokens),
                 denominators=denominators,
             )
             if micro.sampled_log_probs is not None:
@@ -147,7 +167,7 @@ def make_policy_step(
         grads, metrics = accumulated_gradients(
             policy, loss, state.params, batch, steps=accumulation_steps, mesh=mesh
         )
-        if objective.correction is not None:
+        if config is not None and config.correction is not None:
             squares = jnp.maximum(
                 metrics["rollout/weight_square_mean"], jnp.finfo(jnp.float32).tiny
             )
@@ -162,20 +182,16 @@ def make_policy_step(
             "update/filled_fraction": filled / computed,
         }
         metrics = join_metrics(metrics, Metrics(sums=of_layout))
-        return guarded_update(policy, state, optimizer, grads, metrics)
+        state, metrics = guarded_update(policy, state, optimizer, grads, metrics)
+        return without_frozen(policy, state), metrics
 
-    compiled = jax.jit(
-        step,
-        in_shardings=(shardings, batch_sharding(mesh)),
-        out_shardings=(shardings, replicated(mesh)),
-        donate_argnums=0,
-    )
+    compiled = compile_step(policy, step, shardings, mesh)
 
     def checked(state: TrainState, batch: PolicyBatch) -> tuple[TrainState, Metrics]:
         check_batch(batch.prompts.shape[0], mesh, parts=accumulation_steps, what="prompt batch")
         if batch.packed is not None and packed_parts(batch.packed, mesh) != accumulation_steps:
             raise ValueError(f"rows were not packed for {accumulation_steps} micro-batches")
-        return compiled(state, batch)
+        return compiled(state, batch.replace(entropy=None, finished=None))
 
     checked.lower = compiled.lower
     return checked
@@ -186,30 +202,33 @@ def make_log_prob_step(
     policy: Policy,
     *,
     mesh: Mesh,
+    rules: ShardingRules = DEFAULT_RULES,
     accumulation_steps: int = 1,
     temperature: float = 1.0,
     layout: str = "shared",
     chunk: int | None = 16,
+    with_entropy: bool = False,
 ) -> LogProbStep:
     """`f(params, prompts, prompt_lengths, completions, mask, packed=None) -> [B, G, C]` log-probs,
-    without gradient.
+    without gradient; with_entropy: the pair of them and the entropy of every token.
 
     For the reference policy, and for the trainer's own log-probs before several inner updates.
     """
-    policy = placed(policy, mesh)
+    policy = placed(policy, mesh, rules)
 
     def log_probs(params, prompts, prompt_lengths, completions, mask, packed=None):
         def of(rows):
-            values, _ = _log_probs(
+            values, entropy = _log_probs(
                 policy,
                 params,
                 rows,
                 layout=layout,
                 chunk=chunk,
                 temperature=temperature,
-                with_entropy=False,
+                with_entropy=with_entropy,
+                entropy_gradient=False,
             )
-            return values
+            return (values, entropy) if with_entropy else values
 
         rows = (prompts, prompt_lengths, completions, mask, packed)
         parts = accumulation_steps if packed is None else packed_parts(packed, mesh)

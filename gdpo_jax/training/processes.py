@@ -1,22 +1,51 @@
-"""Process-local work that must succeed on every process or stop all of them.
+"""What the processes of a run must do together, and how one leaves when another is gone.
 
 Reading records and calling reward functions happens outside of the mesh. If such work fails on one
 process alone, the others would wait for it in the next collective for ever. Here all processes tell
 each other how it went and stop together.
 """
 
+import re
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax._src.distributed import global_state
 from jax.experimental import multihost_utils
 
 from gdpo_jax.errors import UserError
 
+__all__ = [
+    "LostProcessError",
+    "agreed_maxima",
+    "agreed_maximum",
+    "exchange_bytes",
+    "gather",
+    "is_common",
+    "is_lost_process",
+    "leave_alone",
+    "lost_process_message",
+    "mark_common",
+    "together",
+]
+
 T = TypeVar("T")
 
 _MESSAGE_BYTES = 2048
+# The last process to leave is the one whose end JAX takes for the end of all (seconds).
+_LAST = 2.0
+# How JAX, Gloo and NCCL name the loss of a peer; they have no exception of its own for it.
+_LOSS = re.compile(
+    r"gloo|nccl|connection (closed|reset|refused)|socket closed|coordination|heartbeat|UNAVAILABLE",
+    re.IGNORECASE,
+)
+
+
+class LostProcessError(UserError):
+    """Another process of the run has ended, so that this one cannot go on."""
 
 
 def together(work: Callable[[], T]) -> T:
@@ -35,10 +64,10 @@ def together(work: Callable[[], T]) -> T:
         failure = error
     messages = _exchange("" if failure is None else f"{type(failure).__name__}: {failure}")
     if failure is not None:
-        raise failure
+        raise mark_common(failure)
     for process, message in enumerate(messages):
         if message:
-            raise UserError(f"process {process} stopped: {message}")
+            raise mark_common(UserError(f"process {process} stopped: {message}"))
     return result
 
 
@@ -51,16 +80,84 @@ def agreed_maxima(values: Sequence[int]) -> list[int]:
     """The largest of each of `values` over all processes."""
     if jax.process_count() == 1:
         return list(values)
-    gathered = np.atleast_2d(_gather(np.asarray(values, np.int32)))
+    gathered = np.atleast_2d(gather(np.asarray(values, np.int32)))
     return np.max(gathered, axis=0).tolist()
 
 
+def agreed_sums(values: np.ndarray) -> np.ndarray:
+    """float64 numbers added up over all processes, in their order."""
+    if jax.process_count() == 1:
+        return values
+    # As pairs of integers: devices hold no float64.
+    bits = np.ascontiguousarray(values, np.float64).view(np.int32)
+    gathered = np.ascontiguousarray(np.atleast_2d(_gather(bits)), np.int32)
+    return gathered.view(np.float64).sum(axis=0)
+
+
+def mark_common(error: Exception | BaseException) -> Any:
+    """`error`, which all processes raise at the same place."""
+    error.common = True  # type: ignore[union-attr]
+    return error
+
+
+def is_common(error: BaseException) -> bool:
+    """Whether all processes stop here, so that they can still do something together."""
+    return jax.process_count() == 1 or getattr(error, "common", False)
+
+
+def is_lost_process(error: BaseException | None) -> bool:
+    """Whether `error` says that another process has ended."""
+    if jax.process_count() == 1 or error is None:
+        return False
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        return _LOSS.search(str(error)) is not None
+    return isinstance(error, LostProcessError)
+
+
+def lost_process_message() -> str:
+    """Who is gone, as far as this process can know, and what to do."""
+    count, index = jax.process_count(), jax.process_index()
+    who = f"process {1 - index}" if count == 2 else f"a process beside process {index}"
+    return f"{who} is gone; start all {count} processes again"
+
+
+def leave_alone() -> None:
+    """Let this process end without waiting for the others, which may never come.
+
+    JAX would wait in a barrier at exit until its own time-out ends the process with SIGABRT. The
+    process that coordinates gives the others time to tell their message first.
+    """
+    kept = (global_state.client, global_state.service, global_state.preemption_sync_manager)
+    if kept == (None, None, None):
+        return
+    # Their destructors would wait as well; the frame of this thread keeps them.
+    threading.Thread(target=_keep_for_ever, args=kept, daemon=True).start()
+    global_state.client = global_state.service = global_state.preemption_sync_manager = None
+    if jax.process_index() == 0:
+        time.sleep(_LAST)
+
+
+def _keep_for_ever(*_: Any) -> None:
+    threading.Event().wait()
+
+
 def _exchange(message: str) -> list[str]:
-    encoded = message.encode()[:_MESSAGE_BYTES]
-    buffer = np.zeros(_MESSAGE_BYTES, np.uint8)
-    buffer[: len(encoded)] = np.frombuffer(encoded, np.uint8)
-    return [bytes(row[row != 0]).decode(errors="replace") for row in np.atleast_2d(_gather(buffer))]
+    found = exchange_bytes(message.encode(), _MESSAGE_BYTES)
+    return [row.decode(errors="replace") for row in found]
 
 
-def _gather(value: np.ndarray) -> Any:
-    return multihost_utils.process_allgather(value)
+def exchange_bytes(message: bytes, width: int) -> list[bytes]:
+    """What each process sent, without its zero bytes, cut to `width`, which all share."""
+    buffer = np.zeros(width, np.uint8)
+    buffer[: len(message)] = np.frombuffer(message[:width], np.uint8)
+    return [bytes(row[row != 0]) for row in np.atleast_2d(gather(buffer))]
+
+
+def gather(value: np.ndarray) -> np.ndarray:
+    """`value` of every process, along a new first axis."""
+    try:
+        return multihost_utils.process_allgather(value)
+    except jax.errors.JaxRuntimeError as error:
+        if is_lost_process(error):
+            raise LostProcessError(lost_process_message()) from error
+        raise

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,10 +18,23 @@ from gdpo_jax.data import RecordIterator
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import Metrics
 from gdpo_jax.policies import Policy, trained_part, with_trained_part
+from gdpo_jax.training.agreement import check_agreement, check_states
 from gdpo_jax.training.checkpoints import Checkpoints
 from gdpo_jax.training.config import PolicyOptimizationConfig, SFTConfig, json_tree
+from gdpo_jax.training.lock import only_run_in
 from gdpo_jax.training.metrics import MetricWriter
+from gdpo_jax.training.processes import (
+    LostProcessError,
+    agreed_maximum,
+    is_common,
+    is_lost_process,
+    leave_alone,
+    lost_process_message,
+    mark_common,
+    together,
+)
 from gdpo_jax.training.progress import Progress
+from gdpo_jax.training.signals import StopSignals, stop_by
 from gdpo_jax.training.state import TrainState
 
 
@@ -48,7 +63,13 @@ class Run:
 
     Use as a context manager. `start_step` and `state` are those to go on from, and `records` stands
     at the batch of `start_step`. Checkpoints hold what the policy trains: of a policy with adapters
-    those alone, and a continuation takes the rest from the `state` it is given.
+    those alone, and a continuation takes the rest from the `state` it is given. `notes` are JSON
+    values of the loop that are stored with each checkpoint and come back with it. A run that has
+    learned nothing stores nothing: its work directory takes any configuration.
+
+    Raises:
+        UserError: another run is under way in `workdir`, the processes were given different
+            settings, or the newest checkpoint is of another configuration or damaged.
     """
 
     def __init__(
@@ -65,38 +86,67 @@ class Run:
     ):
         workdir = Path(workdir)
         self._config, self._policy, self._records = config, policy, records
+        self.start_step, self.state, self.notes = 0, state, dict[str, Any]()
+        self._tokens_seen = 0.0
         described = {
             "run": json_tree(config),
             "policy": json_tree(policy.config),
             "lora": json_tree(policy.trained_config),
             **identity,
         }
-        self._checkpoints = Checkpoints(
-            workdir / "checkpoints", config=described, keep=config.keep_checkpoints
-        )
-        self.start_step, self.state, self._tokens_seen = 0, state, 0.0
-        if (restored := self._checkpoints.restore(self._stored(state))) is not None:
-            self.start_step, stored, position = restored
-            params = with_trained_part(policy, state.params, stored.params)
-            self.state = stored.replace(params=params)
-            self._tokens_seen = position["tokens_seen"]
-            records.set_state(position["records"])
-        self._writer = MetricWriter(workdir, start_step=self.start_step)
+        check_agreement(described, records)
+        with contextlib.ExitStack() as opened:
+            together(lambda: opened.enter_context(only_run_in(workdir)))
+            self._checkpoints = Checkpoints(
+                workdir / "checkpoints", config=described, keep=config.keep_checkpoints
+            )
+            self._restore()
+            check_states(self.start_step, self.state)
+            self._writer = together(lambda: MetricWriter(workdir, start_step=self.start_step))
+            self._opened = opened.pop_all()
+        quiet = jax.process_index() != 0
         self._progress = Progress(title, steps=config.steps, columns=columns)
+        self._signals = StopSignals(quiet=quiet)
         self._pending: Pending | None = None
         self._ended: Future[float] | None = None
         self._watch = ThreadPoolExecutor(1, thread_name_prefix="end-of-update")
         self._last_lap = time.perf_counter()
 
     def __enter__(self) -> "Run":
+        self._signals.open()
         self._progress.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._watch.shutdown()
-        self._progress.__exit__(*error)
-        self._writer.close()
-        self._checkpoints.close()
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        lost = is_lost_process(error)
+        together_still = error is None or is_common(error)
+        closings = [
+            lambda: self._watch.shutdown(wait=together_still),
+            lambda: self._progress.__exit__(kind, error, trace),
+            self._writer.close,
+            # Its end takes all processes.
+            *([self._checkpoints.close] if together_still else []),
+            self._opened.close,
+            self._signals.close,
+        ]
+        failure: Exception | None = None
+        for close in closings:
+            try:
+                close()
+            except Exception as failed:
+                failure = failure or failed
+        if not together_still:
+            leave_alone()
+        if lost:
+            stored = self._checkpoints.complete_step
+            then = "from its beginning" if stored is None else f"after step {stored}"
+            raise LostProcessError(f"{lost_process_message()}; the run goes on {then}") from error
+        if failure is not None and error is None:
+            raise failure
+        if failure is not None:
+            error.add_note(f"then closing the run failed: {type(failure).__name__}: {failure}")
+        elif error is None and (number := self._asked_to_stop()):
+            raise mark_common(stop_by(number))
 
     def lap(self) -> float:
         """Seconds since the last lap."""
@@ -111,24 +161,36 @@ class Run:
         self._pending = pending
         self._ended = self._watch.submit(_time_when_ready, pending.updates)
 
-    def settle(self, state: TrainState) -> None:
+    def settle(self, state: TrainState, extra: Mapping[str, float] | None = None) -> None:
         """Wait for the metrics of the remembered step, check them and report them.
+
+        extra: further columns of its row, which is then written whatever `log_every` says.
 
         Raises:
             NonFiniteLossError: on every process, after `state`, whose parameters such a step does
                 not change, is safe on disk.
         """
-        if self._pending is None:
-            return
+        if self._pending is not None:
+            # A signal must not lose the row of a step that is in the checkpoint.
+            with self._signals.at_once(False):
+                self._settle(state, extra or {})
+        self._signals.raise_if_due()
+
+    def _settle(self, state: TrainState, extra: Mapping[str, float]) -> None:
+        assert self._pending is not None
         pending, self._pending = self._pending, None
-        metrics = fetch(pending.updates, pending.others)
+        metrics = fetch(pending.updates, pending.others) | dict(extra)
         if metrics["healthy"] < 1:
-            self._save_last_good(pending.step, state, pending.position)
-            raise NonFiniteLossError(
-                f"step {pending.step}: loss {metrics['loss']}, gradient norm "
-                f"{metrics['grad_norm']}; the update was not applied and the state before it is "
-                "stored. Look at the batch, or start anew with a lower learning rate"
+            kept = "the state before it is stored" if pending.step else "nothing was learned"
+            error = mark_common(
+                NonFiniteLossError(
+                    f"step {pending.step}: loss {metrics['loss']}, gradient norm "
+                    f"{metrics['grad_norm']}; the update was not applied and {kept}. "
+                    "Look at the batch, or start anew with a lower learning rate"
+                )
             )
+            self._save_last_good(pending.step, state, pending.position, error)
+            raise error
         last, self._last_lap = self._last_lap, self._ended.result()
         seconds = {**pending.seconds, "update": self._last_lap - last}
         total = sum(seconds.values())
@@ -139,40 +201,101 @@ class Run:
             "tokens_per_second": metrics["tokens"] / total,
             "tokens_seen": self._tokens_seen,
         }
-        if pending.step % self._config.log_every == 0 or pending.step == self._config.steps - 1:
+        final = pending.step == self._config.steps - 1
+        if extra or final or pending.step % self._config.log_every == 0:
             self._writer.write(pending.step, metrics)
         self._progress.show(pending.step, metrics)
         if pending.then is not None:
             pending.then(metrics)
 
-    def save_if_due(self, step: int, state: TrainState) -> None:
-        """At every interval and at the end, store the state before `step`, in the background."""
-        if step == self._config.steps or step % self._config.checkpoint_every == 0:
+    def save_if_due(self, step: int, state: TrainState, *, last: bool = False) -> None:
+        """At every interval and at the end (`last`: here), store the state before `step`, in the
+        background."""
+        if last or step == self._config.steps or step % self._config.checkpoint_every == 0:
             self.settle(state)
             self._save(step, state, self._records.get_state())
             self.lap()
 
     @contextlib.contextmanager
     def keeping(self, step: int, state: TrainState, position: Mapping[str, Any]) -> Iterator[None]:
-        """Whatever fails inside: the state before `step` is stored before the error goes on."""
+        """Whatever ends the run inside: the state before `step` is stored before it goes on.
+
+        That is an error, Ctrl-C or SIGTERM. With several processes, such a signal to any of them
+        stops all at the beginning of their next step; an error that not all of them share stores
+        nothing, since a checkpoint takes all of them.
+        """
+        several = jax.process_count() > 1
         try:
-            yield
-        except FloatingPointError:
+            if several and (number := self._asked_to_stop()):
+                raise mark_common(stop_by(number))
+            with self._signals.at_once(not several):
+                yield
+        except NonFiniteLossError:
             raise
-        except Exception:
-            self.settle(state)
-            self._save_last_good(step, state, position)
+        except BaseException as error:
+            if is_common(error):
+                self._keep(step, state, position, error)
             raise
 
-    def _save_last_good(self, step: int, state: TrainState, position: Mapping[str, Any]) -> None:
-        healthy = jax.device_put(jnp.ones((), bool), state.healthy.sharding)
-        self._save(step, state.replace(healthy=healthy), position)
-        self._checkpoints.wait()
+    def _asked_to_stop(self) -> int:
+        """The signal that any of the processes has received, or 0."""
+        return agreed_maximum(self._signals.received or 0)
+
+    def _keep(
+        self, step: int, state: TrainState, position: Mapping[str, Any], error: BaseException
+    ) -> None:
+        """Store the state before `step`; what goes wrong here must not hide `error`."""
+        try:
+            self.settle(state)
+        except NonFiniteLossError:
+            # The step before failed first.
+            raise
+        except Exception as failed:
+            error.add_note(f"then reporting the step before failed: {failed!r}")
+        self._save_last_good(step, state, position, error)
+
+    def _save_last_good(
+        self, step: int, state: TrainState, position: Mapping[str, Any], error: BaseException
+    ) -> None:
+        try:
+            healthy = jax.device_put(jnp.ones((), bool), state.healthy.sharding)
+            self._save(step, state.replace(healthy=healthy), position)
+            self._checkpoints.wait()
+        except Exception as failed:
+            error.add_note(f"then the state before step {step} could not be stored: {failed!r}")
+            if jax.process_index() == 0:
+                print(f"the state before step {step} is not stored: {failed}", file=sys.stderr)
 
     def _save(self, step: int, state: TrainState, position: Mapping[str, Any]) -> None:
+        if step == 0:
+            # Nothing has been learned, and a mended configuration must not be refused for it.
+            return
         # All steps before `step` are settled here, so that the count is that of the checkpoint.
-        about = {"records": position, "tokens_seen": self._tokens_seen}
+        about = {
+            "records": position,
+            "tokens_seen": self._tokens_seen,
+            "notes": json.loads(json.dumps(self.notes)),
+        }
         self._checkpoints.save(step, self._stored(state), about)
+
+    def _restore(self) -> None:
+        """Go on from the newest checkpoint, if it has learned something."""
+        if not self._checkpoints.latest_step:
+            return
+        restored = self._checkpoints.restore(self._stored(self.state))
+        assert restored is not None
+        self.start_step, stored, position = restored
+        params = with_trained_part(self._policy, self.state.params, stored.params)
+        self.state = stored.replace(params=params)
+        try:
+            self._tokens_seen = position["tokens_seen"]
+            self._records.set_state(position["records"])
+        except Exception as error:
+            raise UserError(
+                f"checkpoint {self.start_step} holds a position that these records cannot take "
+                f"({type(error).__name__}: {error}); give the run the records it was started with"
+            ) from error
+        self.notes = position.get("notes", {})
 
     def _stored(self, state: TrainState) -> TrainState:
         return state.replace(params=trained_part(self._policy, state.params))

@@ -2,9 +2,9 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -16,12 +16,16 @@ from gdpo_jax.policies import Policy, completion_log_probs
 from gdpo_jax.training.mesh import (
     DEFAULT_RULES,
     ShardingRules,
-    batch_sharding,
     check_batch,
     placed,
-    replicated,
 )
-from gdpo_jax.training.state import TrainState, state_shardings
+from gdpo_jax.training.state import (
+    TrainState,
+    compile_step,
+    state_shardings,
+    with_frozen,
+    without_frozen,
+)
 from gdpo_jax.training.update import accumulated_gradients, guarded_update
 
 AnyArray = Array | np.ndarray
@@ -52,7 +56,8 @@ def make_sft_step(
     layout: str = "shared",
     chunk: int | None = 16,
 ) -> SFTStep:
-    """`step(state, batch) -> (state, metrics)`, jitted over the mesh; `state` is donated.
+    """`step(state, batch) -> (state, metrics)`, jitted over the mesh; what is trained of `state` is
+    donated.
 
     The same arguments give the same program, which a second run in this process need not compile.
 
@@ -64,7 +69,8 @@ def make_sft_step(
     shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
     policy = placed(policy, mesh, rules, params=shardings.params)
 
-    def step(state: TrainState, batch: SFTBatch) -> tuple[TrainState, Metrics]:
+    def step(trained: TrainState, frozen: Any, batch: SFTBatch) -> tuple[TrainState, Metrics]:
+        state = with_frozen(policy, trained, frozen)
         tokens = jnp.sum(batch.completion_mask, dtype=jnp.float32)
 
         def loss(params, micro):
@@ -85,14 +91,10 @@ def make_sft_step(
             policy, loss, state.params, batch, steps=accumulation_steps, mesh=mesh
         )
         metrics = join_metrics(metrics, Metrics(sums={"tokens": tokens}))
-        return guarded_update(policy, state, optimizer, grads, metrics)
+        state, metrics = guarded_update(policy, state, optimizer, grads, metrics)
+        return without_frozen(policy, state), metrics
 
-    compiled = jax.jit(
-        step,
-        in_shardings=(shardings, batch_sharding(mesh)),
-        out_shardings=(shardings, replicated(mesh)),
-        donate_argnums=0,
-    )
+    compiled = compile_step(policy, step, shardings, mesh)
 
     def checked(state: TrainState, batch: SFTBatch) -> tuple[TrainState, Metrics]:
         check_batch(batch.prompts.shape[0], mesh, parts=accumulation_steps, what="SFT batch")

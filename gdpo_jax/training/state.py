@@ -12,13 +12,16 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Int, Key
 
 from gdpo_jax.policies import Policy, trained_part
+from gdpo_jax.policies.decoder import frozen_part, with_trained_part
 from gdpo_jax.training.mesh import (
     DEFAULT_RULES,
     ShardingRules,
+    batch_sharding,
     replicated,
     shardings_for,
     spread_over_fsdp,
 )
+from gdpo_jax.training.optimizers import OptimizerConfig, as_optimizer
 
 
 @chex.dataclass(frozen=True)
@@ -41,7 +44,7 @@ class TrainState:
 
 def create_state(
     policy: Policy,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | OptimizerConfig,
     *,
     key: Key[Array, ""],
     mesh: Mesh,
@@ -52,35 +55,62 @@ def create_state(
     """A fresh state, every array born with the sharding it keeps; optimizer slots follow
     trained parameters.
 
-    `params` starts from given parameters (they are copied), otherwise from `policy.init`.
+    `params` starts from given parameters, otherwise from `policy.init`. What is trained of them is
+    copied, since steps donate it; what is frozen (the base of LoRA) is the given arrays themselves
+    where they lie as the rules say.
 
     Raises:
         UserError: a parameter does not divide over the mesh.
     """
-    build = _state_builder(policy, optimizer, mesh=mesh, rules=rules)
+    optimizer = as_optimizer(optimizer)
+    given = params is not None
+    build = _state_builder(policy, optimizer, mesh=mesh, rules=rules, trained_only=given)
     init_key, run_key = jax.random.split(key)
-    if params is not None:
-        shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
-        params = jax.device_put(params, shardings.params)
-    return build(init_key, run_key, params, advantage_state)
+    if not given:
+        return build(init_key, run_key, None, advantage_state)
+    shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
+    params = jax.device_put(params, shardings.params)
+    state = build(init_key, run_key, trained_part(policy, params), advantage_state)
+    return with_frozen(policy, state, frozen_part(policy, params))
+
+
+def without_frozen(policy: Policy, state: TrainState) -> TrainState:
+    """The state with the trained part in place of its parameters: what a step changes."""
+    return state.replace(params=trained_part(policy, state.params))
+
+
+def with_frozen(policy: Policy, state: TrainState, frozen: Any) -> TrainState:
+    """The inverse of `without_frozen`."""
+    return state.replace(params=with_trained_part(policy, frozen, state.params))
 
 
 @functools.lru_cache(maxsize=64)
 def _state_builder(
-    policy: Policy, optimizer: optax.GradientTransformation, *, mesh: Mesh, rules: ShardingRules
+    policy: Policy,
+    optimizer: optax.GradientTransformation,
+    *,
+    mesh: Mesh,
+    rules: ShardingRules,
+    trained_only: bool = False,
 ) -> Callable[..., TrainState]:
     shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
+    if trained_only:
+        shardings = without_frozen(policy, shardings)
     return jax.jit(_builder(policy, optimizer), out_shardings=shardings)
 
 
 def _builder(policy: Policy, optimizer: optax.GradientTransformation) -> Callable[..., TrainState]:
-    def build(init_key: Any, run_key: Any, params: Any, advantage_state: Any) -> TrainState:
-        params = policy.init(init_key) if params is None else jax.tree.map(jnp.copy, params)
+    def build(init_key: Any, run_key: Any, trained: Any, advantage_state: Any) -> TrainState:
+        if trained is None:
+            params = policy.init(init_key)
+            trained = trained_part(policy, params)
+        else:
+            params = trained = jax.tree.map(jnp.copy, trained)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             healthy=jnp.ones((), bool),
             params=params,
-            opt_state=optimizer.init(trained_part(policy, params)),
+            opt_state=optimizer.init(trained),
             advantage_state=jax.tree.map(jnp.asarray, advantage_state),
             key=run_key,
         )
@@ -153,6 +183,35 @@ def state_shardings(
         advantage_state=everywhere,
         key=everywhere,
     )
+
+
+def compile_step(
+    policy: Policy, step: Callable[..., tuple[TrainState, Any]], shardings: TrainState, mesh: Mesh
+) -> Callable[[TrainState, Any], tuple[TrainState, Any]]:
+    """`f(state, batch) -> (state, metrics)` from a step of (state without frozen part, frozen part,
+    batch) that returns the state without it: the frozen part is neither copied nor donated.
+
+    shardings: of the whole state. `f.lower` is that of `jax.jit`.
+    """
+    trained = without_frozen(policy, shardings)
+    frozen = frozen_part(policy, shardings.params)
+    compiled = jax.jit(
+        step,
+        in_shardings=(trained, frozen, batch_sharding(mesh)),
+        out_shardings=(trained, replicated(mesh)),
+        donate_argnums=0,
+    )
+
+    def parts(state: TrainState) -> tuple[TrainState, Any]:
+        return without_frozen(policy, state), frozen_part(policy, state.params)
+
+    def whole(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
+        changing, kept = parts(state)
+        changed, metrics = compiled(changing, kept, batch)
+        return with_frozen(policy, changed, kept), metrics
+
+    whole.lower = lambda state, batch: compiled.lower(*parts(state), batch)
+    return whole
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

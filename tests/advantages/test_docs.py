@@ -1,4 +1,4 @@
-"""The code of docs/estimators.md and docs/rewards.md runs as it stands."""
+"""The code of docs/estimators.md runs as it stands."""
 
 import re
 from pathlib import Path
@@ -70,16 +70,3 @@ def test_every_call_of_the_page_is_a_transform():
         others = [] if ": " in call and "constrained" not in call else ["correct", "length"]
         names = tuple(dict.fromkeys(named + others))
         assert run(eval(call, space), names).shape == (2, 4), call
-
-
-def test_the_reward_of_the_page_on_rewards_scores():
-    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "rewards.md").read_text(), re.DOTALL)
-    space = {}
-    exec(code, space)
-
-    class Answer:
-        def __init__(self, text, finished):
-            self.text, self.finished = text, finished
-
-    brevity = space["Brevity"]()
-    assert brevity([Answer("two words", True), Answer("cut", False)], [{}, {}]) == [-2.0, None]

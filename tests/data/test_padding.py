@@ -25,3 +25,28 @@ def test_rows_are_padded_on_the_right():
 def test_a_row_that_does_not_fit_is_named(row):
     with pytest.raises(UserError, match=rf"prompt in row 1 has {len(row)} tokens; legal"):
         pad_right([[1], row], 3, pad_id=0, what="prompt")
+
+
+@pytest.mark.parametrize(
+    ("row", "wrong"),
+    [
+        ([1, 1.5], "1.5"),
+        ([1, -1], "-1"),
+        ([2**31], "2147483648"),
+        ([1, None], "None"),
+        (["a"], "'a'"),
+        ("ab", "'a'"),
+        ([[1], [1, 2]], r"\[1\]"),
+        ([True], "True"),
+        (np.array([0.5]), "0.5"),
+    ],
+)
+def test_what_is_no_token_id_is_named_with_its_row(row, wrong):
+    with pytest.raises(UserError, match=f"prompt in row 1 holds .*{wrong}.*; token ids are whole"):
+        pad_right([[1], row], 4, pad_id=0, what="prompt")
+
+
+def test_ids_may_come_as_arrays():
+    padded, lengths = pad_right([np.array([1, 2], np.int64), (3,)], 2, pad_id=0)
+    np.testing.assert_array_equal(padded, [[1, 2], [3, 0]])
+    np.testing.assert_array_equal(lengths, [2, 1])

@@ -1,6 +1,7 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 
 from gdpo_jax.data import record_batches
@@ -81,3 +82,51 @@ def test_a_source_smaller_than_a_batch_is_refused():
 def test_a_process_outside_of_the_count_is_refused():
     with pytest.raises(UserError, match="process_index 2 is not in"):
         record_batches(SOURCE, batch_size=4, seed=0, process_index=2, process_count=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"seed": "1"}, "seed must be a whole number"),
+        ({"seed": None}, "seed must be a whole number"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"batch_size": 2.0}, "batch_size must be a whole number"),
+        ({"batch_size": True}, "batch_size must be a whole number"),
+        ({"process_count": 0}, "process_count must be a whole number of at least 1"),
+        ({"process_index": -1}, "process_index must be a whole number of at least 0"),
+        ({"process_index": 1}, r"process_index 1 is not in 0\.\.0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_by_name(changes, message):
+    with pytest.raises(UserError, match=message):
+        record_batches(SOURCE, **({"batch_size": 4, "seed": 0} | changes))
+
+
+@pytest.mark.parametrize("seed", [2**32 - 1, 2**32, 2**64, np.int64(7)])
+def test_any_other_seed_works(seed):
+    assert ids(record_batches(SOURCE, batch_size=4, seed=seed), 1)
+
+
+@pytest.mark.parametrize("source", [[], "", {}])
+def test_an_empty_source_is_one_error(source):
+    with pytest.raises(UserError, match="the source has no records"):
+        record_batches(source, batch_size=1, seed=0)
+
+
+def test_a_generator_is_no_source():
+    with pytest.raises(UserError, match="the source is a generator; it must have a length"):
+        record_batches((i for i in [1]), batch_size=1, seed=0)
+
+
+def test_records_say_what_they_are():
+    def description(source=SOURCE, **changes):
+        return record_batches(source, **({"batch_size": 4, "seed": 0} | changes)).describe()
+
+    assert description() == description(process_index=1, process_count=2)
+    others = [description(seed=1), description(batch_size=2), description(shuffle=False)]
+    others += [description(source=[{"id": -i} for i in range(11)])]
+    assert all(other != description() for other in others)
+    # Objects are no JSON, and their text may differ between processes.
+    assert description(source=[object()] * 4)["digest of some records"] is None

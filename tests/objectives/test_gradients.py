@@ -52,7 +52,7 @@ def loss_of(config, log_probs, *, old=OLD, reference=REFERENCE):
         mask=jnp.asarray(MASK),
         segment_ids=jnp.asarray(ITEMS),
         entropy=-log_probs,
-        old_kl_tokens=jnp.asarray(HELD),
+        old_kl_tokens=jnp.asarray(HELD) if config.old_kl_coef else None,
         sampled_log_probs=jnp.asarray(SAMPLED, log_probs.dtype),
         denominators=count_denominators(jnp.asarray(MASK), jnp.asarray(ITEMS)),
     )

@@ -100,8 +100,9 @@ def test_stale_sequences_are_dropped_for_negative_advantages_alone():
         {"mode": "drop"},
         {"lowest": 2.0, "highest": 1.0},
         {"level": "geometric", "mode": "truncate"},
+        {"mode": "truncate", "lowest": 0.5},
     ],
 )
 def test_wrong_options(options):
-    with pytest.raises((UserError, TypeError), match=r"geometric|bounds"):
+    with pytest.raises((UserError, TypeError), match=r"geometric|bounds|does nothing"):
         mismatch_weights(OLD, SAMPLED, MASK, **options)

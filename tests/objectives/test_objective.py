@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from jax.sharding import AxisType
@@ -12,11 +13,25 @@ from gdpo_jax.objectives import (
     ObjectiveConfig,
     SamplerCorrection,
     aggregate,
+    cispo_surrogate,
+    clipped_surrogate,
     count_denominators,
+    covariance_tokens,
+    importance_weighted,
     join_metrics,
+    kl_estimate,
+    log_importance,
+    mask_unfinished,
+    mismatch_metrics,
     mismatch_weights,
     policy_objective,
+    pooled_mean,
+    reinforce_surrogate,
+    sapo_surrogate,
+    sequence_kl,
     spread_to_tokens,
+    stale_sequence_weights,
+    top_entropy_tokens,
 )
 
 N, C = 8, 6
@@ -241,6 +256,17 @@ def test_policy_weights_scale_the_surrogate_but_not_the_kl():
         ({"max_segments": 0}, "max_segments=0"),
         ({"surrogate": "cispo", "cispo_lowest": 6.0}, "cispo_lowest=6.0"),
         ({"surrogate": "sapo", "sapo_tau_positive": 0.0}, "sapo_tau_positive=0.0"),
+        ({"surrogate": "cispo", "clip_high": 0.28}, "clip_high=0.28 belongs to surrogate='clip'"),
+        ({"surrogate": "reinforce", "clip_low": 0.1}, "has no ratio"),
+        ({"surrogate": "sapo", "delta": 2.0}, "delta=2.0 belongs"),
+        ({"surrogate": "cispo", "dual_clip": 3.0}, "dual_clip=3.0 belongs"),
+        ({"cispo_highest": 2.0}, "cispo_highest=2.0 belongs to surrogate='cispo'"),
+        ({"sapo_tau_negative": 2.0}, "sapo_tau_negative=2.0 belongs to surrogate='sapo'"),
+        ({"kl_weighted": True}, "without an estimator"),
+        ({"kl_cap": 10.0}, "without an estimator"),
+        ({"kl": "k3", "kl_coef": 0.1, "kl_cap": 0.0}, "kl_cap=0.0"),
+        ({"kl": "k3", "kl_coef": float("nan")}, "kl_coef is not a number"),
+        ({"log_ratio_limit": 0.0}, "log_ratio_limit=0.0"),
     ],
 )
 def test_a_wrong_config_names_the_field_and_the_way_out(fields, message):
@@ -266,6 +292,46 @@ def test_a_missing_input_is_named():
         aggregate(needed["log_probs"], needed["mask"], counts(), aggregation="item_mean")
     with pytest.raises(UserError, match="segment_ids"):
         spread_to_tokens(jnp.zeros((1, 1, 2)), None, jnp.ones((1, 1, 3), bool))
+
+
+def test_arrays_of_other_shapes_are_refused_by_name_and_not_broadcast():
+    """Also without run-time type checks, which say so first where they are on."""
+    one, mask = jnp.zeros((4, 4)), jnp.ones((4, 4), bool)
+    row, wide = jnp.zeros(4), jnp.zeros((4, 5))
+    rules = {"denominators": count_denominators(mask), "mask": mask}
+    inputs = {"log_probs": one, "old_log_probs": one, "advantages": one} | rules
+    calls = [
+        lambda x: policy_objective(ObjectiveConfig(), **(inputs | {"advantages": x})),
+        lambda x: policy_objective(ObjectiveConfig(), **inputs, ref_log_probs=x),
+        lambda x: policy_objective(ObjectiveConfig(), **inputs, policy_weights=x),
+        lambda x: log_importance(one, x, mask),
+        lambda x: aggregate(x, **rules),
+        lambda x: mismatch_weights(one, x, mask),
+        lambda x: mismatch_metrics(one, one, **rules, weights=x),
+        lambda x: stale_sequence_weights(one, one, x, mask),
+        lambda x: covariance_tokens(one, x, mask),
+        lambda x: top_entropy_tokens(x, mask),
+        lambda x: sequence_kl(one, x, mask),
+        lambda x: kl_estimate(one, x),
+        lambda x: importance_weighted(one, x),
+        lambda x: clipped_surrogate(one, x),
+        lambda x: cispo_surrogate(one, one, x),
+        lambda x: sapo_surrogate(one, x),
+        lambda x: reinforce_surrogate(one, x),
+        lambda x: pooled_mean(x, mask),
+        lambda x: mask_unfinished(mask, x[0] > 0),
+        lambda x: spread_to_tokens(x, None, jnp.ones((4, 1, 4), bool)),
+    ]
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        for call in calls:
+            for wrong in (row, wide):
+                with pytest.raises(UserError, match="shape"):
+                    call(wrong)
+        with pytest.raises(UserError, match="mask must be boolean, got float32"):
+            policy_objective(ObjectiveConfig(), **(inputs | {"mask": one}))
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def test_metrics_merge_by_their_kind_and_not_by_their_name():

@@ -10,9 +10,14 @@ from gdpo_jax.objectives import (
     ObjectiveConfig,
     count_denominators,
     covariance_tokens,
+    log_importance,
     mask_unfinished,
+    mismatch_weights,
     policy_objective,
+    pooled_mean,
     sequence_kl,
+    stale_sequence_weights,
+    token_weights,
     top_entropy_tokens,
 )
 
@@ -50,8 +55,10 @@ def test_kl_cov_holds_the_chosen_tokens_to_the_old_policy():
     inputs |= {"mask": MASK, "denominators": count_denominators(MASK)}
     loss, _ = policy_objective(ObjectiveConfig(old_kl_coef=2.0), **inputs, old_kl_tokens=chosen)
     np.testing.assert_allclose(loss, 2.0 * 0.5 / 9, rtol=1e-6)
-    loss, _ = policy_objective(ObjectiveConfig(), **inputs, old_kl_tokens=chosen)
-    assert loss == 0
+    with pytest.raises(UserError, match="does nothing without old_kl_tokens"):
+        policy_objective(ObjectiveConfig(old_kl_coef=2.0), **inputs)
+    with pytest.raises(UserError, match="old_kl_tokens do nothing with old_kl_coef=0"):
+        policy_objective(ObjectiveConfig(), **inputs, old_kl_tokens=chosen)
 
 
 def test_clip_cov_takes_the_chosen_tokens_out_of_the_surrogate():
@@ -72,6 +79,33 @@ def test_clip_cov_takes_the_chosen_tokens_out_of_the_surrogate():
 def test_unfinished_completions_leave_the_loss():
     found = mask_unfinished(MASK, jnp.array([True, False]))
     np.testing.assert_array_equal(found, [[1, 1, 1, 1, 0], [0] * 5])
+
+
+def test_completions_may_lie_in_groups():
+    """What a batch of prompts and samples holds, `[B, G, C]`, gives the same as flat rows."""
+    rng = np.random.default_rng(5)
+    shape = (2, 3, 4)
+    first, second, third = (jnp.asarray(rng.normal(size=shape), jnp.float32) for _ in range(3))
+    mask = jnp.asarray(rng.random(shape) < 0.8)
+    ids = jnp.asarray(rng.integers(-1, 3, shape))
+    for function in (
+        lambda a, b, c, m, i: top_entropy_tokens(a, m, fraction=0.3),
+        lambda a, b, c, m, i: covariance_tokens(a, b, m, fraction=0.3),
+        lambda a, b, c, m, i: stale_sequence_weights(a, b, c, m),
+        lambda a, b, c, m, i: mismatch_weights(a, b, m, level="sequence"),
+        lambda a, b, c, m, i: pooled_mean(a, m, i, max_segments=2),
+        lambda a, b, c, m, i: log_importance(
+            a, b, m, level="segment", segment_ids=i, max_segments=2
+        ),
+        lambda a, b, c, m, i: token_weights(
+            m, count_denominators(m, i), aggregation="item_mean", segment_ids=i
+        ),
+    ):
+        arrays = (first, second, third, mask, ids)
+        found = function(*arrays)
+        flat = function(*(x.reshape(6, 4) for x in arrays))
+        assert found.shape == shape
+        np.testing.assert_allclose(found.reshape(6, 4), flat, rtol=1e-6)
 
 
 def test_sequence_kl_sums_over_the_mask():

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdpo_jax.rollouts import Completion, RewardError, score
+from gdpo_jax.advantages import reward_batch
+from gdpo_jax.rollouts import Completion, RewardError, rewards, score
 
 MASKED = np.ma.array([1.0, 2.0], mask=[True, False])
 BROKEN = type("Broken", (), {"__repr__": lambda self: 1 / 0})
@@ -182,3 +183,16 @@ def test_a_list_that_cannot_be_read_is_named():
 
     with pytest.raises(RewardError, match=r"'mine' .*entries cannot be read \(OSError\)"):
         answers(Lazy())
+
+
+def test_numbers_are_float64_until_the_batch_is_made(monkeypatch):
+    """What float32 cannot hold is for `reward_batch` to see."""
+    seen = []
+
+    def spy(values, names):
+        seen.append(values)
+        return reward_batch(np.zeros_like(values), names)
+
+    monkeypatch.setattr(rewards, "reward_batch", spy)
+    assert answers([2**24 + 0.25, 2**24 + 0.5]).values.dtype == np.float32
+    assert seen[0].dtype == np.float64 and seen[0].tolist() == [[[2**24 + 0.25], [2**24 + 0.5]]]

@@ -126,8 +126,8 @@ def uses_step(completions, trainer_state, **kwargs):
         (uses_step, PLAIN, r"'uses_step' raised .*trainer_state\.global_step is not known"),
         (correct, {"question": "?"}, r"sample 0 has no field 'prompt'; .*prompt=.*\['question'\]"),
         (correct, {"prompt": None}, "sample 0 has no field 'prompt'"),
-        (correct, [1, 2], "the record of sample 0 is a list"),
-        (correct, PLAIN | {"completions": 1}, "gives the argument 'completions' itself"),
+        (correct, [1, 2], "that of sample 0 is a list"),
+        (correct, PLAIN | {"completions": 1}, "is given the argument 'completions' by the trainer"),
     ],
 )
 def test_what_cannot_be_called_says_why(function, record, message):

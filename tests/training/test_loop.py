@@ -132,7 +132,7 @@ def test_a_changed_option_is_refused_and_nothing_is_touched(mesh, finished):
     with pytest.raises(UserError, match=r"objective.clip_high: 0.2 \(stored\), 0.3 \(now\)"):
         toy.run(workdir, mesh, config=toy.config(), objective=ObjectiveConfig(clip_high=0.3))
     with pytest.raises(UserError, match=r"advantages: .*1.0, 1.0.* \(stored\), .*2.0"):
-        toy.run(workdir, mesh, config=toy.config(), transform=gdpo([2.0, 1.0]))
+        toy.run(workdir, mesh, config=toy.config(), estimator=gdpo([2.0, 1.0]))
     assert ((workdir / "metrics.jsonl").read_text(), steps_stored(workdir)) == before
 
 
@@ -301,9 +301,9 @@ def test_a_loss_that_is_not_finite_stops_after_the_last_good_state_is_stored(
     mesh, tmp_path, checkpoint_every
 ):
     config = toy.config(checkpoint_every=checkpoint_every)
-    transform = chain(gdpo(), poison(at=2))
+    estimator = chain(gdpo(), poison(at=2))
     with pytest.raises(NonFiniteLossError, match="step 2: loss nan") as caught:
-        toy.run(tmp_path, mesh, config=config, transform=transform)
+        toy.run(tmp_path, mesh, config=config, estimator=estimator)
     assert isinstance(caught.value, FloatingPointError)
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
     assert steps_stored(tmp_path)[-1] == 2

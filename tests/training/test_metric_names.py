@@ -61,7 +61,7 @@ def test_a_run_with_everything_on_logs_what_the_page_explains(tmp_path):
         tmp_path,
         mesh,
         config=toy.config(steps=1, num_iterations=2),
-        transform=transform,
+        estimator=transform,
         objective=objective,
         ref_params=reference,
         num_ranks=3,

@@ -61,7 +61,7 @@ def whole_step(mesh, rules, accumulation_steps=1, policy=toy.POLICY):
     rewards, sequences = to_global(rollout(), mesh)
     mask = sequences["mask"]
     transform = gdpo()
-    token_advantages, _, _, reported = make_advantage_step(transform, mesh=mesh)(
+    token_advantages, _, _, _, reported = make_advantage_step(transform, mesh=mesh)(
         transform.init(rewards.names), rewards, mask, mask[..., -1], None
     )
     reference = make_log_prob_step(policy, **options)(state.params, **sequences)

@@ -237,7 +237,7 @@ def test_advantages_are_global_and_reach_the_tokens_of_their_rank():
     results = {}
     for devices in (1, 8):
         mesh = toy.mesh_of(devices)
-        tokens, advantages, _, metrics = make_advantage_step(transform, mesh=mesh)(
+        tokens, _, advantages, _, metrics = make_advantage_step(transform, mesh=mesh)(
             transform.init(rewards.names), *to_global(arguments, mesh)
         )
         results[devices] = toy.as_numpy((tokens, advantages.values, metrics))

@@ -104,7 +104,7 @@ def run(workdir, mesh, *, config: PolicyOptimizationConfig, policy=POLICY, **cha
         "state": create_state(POLICY, optimizer, key=jax.random.key(0), mesh=mesh),
         "optimizer": optimizer,
         "objective": ObjectiveConfig(),
-        "transform": gdpo(),
+        "estimator": gdpo(),
         "reward_functions": REWARDS,
         "records": records_for(mesh, config.prompts_per_step),
         "encode": lambda record: record["prompt"],

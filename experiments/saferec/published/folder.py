@@ -22,7 +22,6 @@ from experiments.saferec.corpora.corpus_builder import REJECTED, check_free, wri
 from experiments.saferec.items.traits import TRAITS
 from experiments.saferec.published.readers import (
     Reject,
-    read_arrow,
     read_catalogue,
     read_sensitivity,
     read_title_map,
@@ -30,6 +29,7 @@ from experiments.saferec.published.readers import (
 )
 from experiments.saferec.published.rows import published_record, safety_notes
 from experiments.saferec.published.tables import PublishedTable
+from gdpo_jax.data.arrow_rows import read_arrow
 from gdpo_jax.errors import UserError
 
 __all__ = ["build_published", "describe"]

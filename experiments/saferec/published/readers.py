@@ -10,7 +10,7 @@ The readers of tables may be given `reject` instead, which is told of a bad row 
 are still read.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from experiments.common.files.json_rows import Row, read_json, read_rows, shown
 from experiments.saferec.corpora.records import FilmKey, record_name, to_film
 from experiments.saferec.items.traits import SEVERITY_CATEGORIES, TRAITS, Trait, trait_named
 from experiments.saferec.published.plain_pickle import load_plain_pickle
+from gdpo_jax.data.arrow_rows import read_arrow
 from gdpo_jax.errors import UserError
 
 TitleMap = dict[FilmKey, str]
@@ -52,55 +53,6 @@ def read_records(path: Path) -> list[Row]:
     if not records:
         raise UserError(f"{path} holds no records")
     return records
-
-
-def read_arrow(folder: Path) -> list[Row]:
-    """The rows of a Hugging Face `save_to_disk` folder, read with pyarrow alone.
-
-    `state.json` lists the Arrow stream files in order. Raises `UserError` for a folder of several
-    splits (naming them), a missing or truncated file, or a missing pyarrow.
-    """
-    state_file = folder / "state.json"
-    if not state_file.is_file():
-        splits = sorted(child.parent.name for child in folder.glob("*/state.json"))
-        hint = f"; give one of its splits: {', '.join(splits)}" if splits else ""
-        raise UserError(f"{folder} is no save_to_disk folder (no state.json){hint}")
-    state = read_json(state_file)
-    files = state.get("_data_files") if isinstance(state, Mapping) else None
-    if not isinstance(files, list):
-        raise UserError(f"{state_file}, field '_data_files': expected a list of files")
-    if state.get("_indices_files"):
-        raise UserError(f"{state_file} selects rows by an index; save the selection flattened")
-    return [row for entry in files for row in _stream_rows(_data_file(state_file, entry))]
-
-
-def _data_file(state_file: Path, entry: Any) -> Path:
-    name = entry.get("filename") if isinstance(entry, Mapping) else None
-    # A name with folders in it could point anywhere on the disk.
-    if not isinstance(name, str) or Path(name).name != name:
-        raise UserError(
-            f"{state_file}, field '_data_files': {shown(entry)} names no file beside it"
-        )
-    return state_file.parent / name
-
-
-def _stream_rows(path: Path) -> Iterator[Row]:
-    try:
-        import pyarrow as pa
-    except ImportError:
-        raise UserError(
-            "reading Arrow folders needs pyarrow: pip install 'gdpo-jax[official]'"
-        ) from None
-    if not path.is_file():
-        raise UserError(f"no file {path}, though state.json lists it")
-    try:
-        with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as stream:
-            for batch in stream:
-                batch.validate(full=True)
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} is truncated or no Arrow stream ({reason})") from None
 
 
 def read_catalogue(path: Path, *, reject: Reject = refuse) -> list[FilmKey]:
@@ -257,7 +209,6 @@ __all__ = [
     "Reject",
     "Sensitivity",
     "TitleMap",
-    "read_arrow",
     "read_catalogue",
     "read_records",
     "read_sensitivity",

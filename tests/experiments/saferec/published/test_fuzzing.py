@@ -18,7 +18,6 @@ from experiments.saferec.items.files import read_items
 from experiments.saferec.published.official import published_oracle
 from experiments.saferec.published.plain_pickle import loads_plain_pickle
 from experiments.saferec.published.readers import (
-    read_arrow,
     read_catalogue,
     read_records,
     read_sensitivity,
@@ -28,6 +27,7 @@ from experiments.saferec.published.readers import (
 from experiments.saferec.published.revealed import record_oracle
 from experiments.saferec.published.rows import published_record
 from experiments.saferec.rewards import REWARD_PRESETS
+from gdpo_jax.data.arrow_rows import read_arrow
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import FILMS, GORE, answer, record
 from tests.experiments.saferec.published_files import (

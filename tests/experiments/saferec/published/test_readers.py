@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from experiments.saferec.corpora.records import active_traits, groundtruth, seen_titles
 from experiments.saferec.items.traits import TRAITS
 from experiments.saferec.published.readers import (
-    read_arrow,
     read_catalogue,
     read_records,
     read_sensitivity,
     read_title_map,
     read_traits,
 )
+from gdpo_jax.data.arrow_rows import read_arrow
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import ANIMALS, GORE
 from tests.experiments.saferec.published_files import save_arrow, trait_rows, write

@@ -1,0 +1,148 @@
+"""A run's records and options once everything that its caller left open is chosen."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from rich.console import Console
+
+from gdpo_jax.answers import prompt_room, sampler_config
+from gdpo_jax.models import Model
+from gdpo_jax.prompts import (
+    PromptFunction,
+    TooLong,
+    completion_encoder,
+    fit_rows,
+    prompt_encoder,
+)
+from gdpo_jax.rollouts import SamplerConfig, jax_engine
+from gdpo_jax.training import (
+    Evaluation,
+    OptimizerConfig,
+    PolicyOptimizationConfig,
+    SFTConfig,
+    batch_sharding,
+)
+
+__all__ = [
+    "Ready",
+    "prepare_imitation",
+    "prepare_optimization",
+    "tell_left_out",
+    "with_held_out",
+]
+
+# Rates that are usual for a pretrained model; adapters, which start at zero, take larger ones.
+_WHOLE_RATE, _ADAPTER_RATE = 1e-6, 1e-5
+_WHOLE_IMITATION_RATE, _ADAPTER_IMITATION_RATE = 1e-5, 1e-4
+
+
+class Ready(NamedTuple):
+    """A run's records and options once everything left open is chosen."""
+
+    records: list[Any]
+    encode: Callable[[Any], Any]
+    optimizer: OptimizerConfig | optax.GradientTransformation
+    config: Any
+    sampler: SamplerConfig | None
+    left_out: int
+
+
+def prepare_optimization(
+    model: Model,
+    records: Sequence[Any],
+    prompt: PromptFunction,
+    optimizer: OptimizerConfig | optax.GradientTransformation | None,
+    config: PolicyOptimizationConfig | None,
+    sampler: SamplerConfig | None,
+    too_long: TooLong,
+) -> Ready:
+    """What `optimize` and its plan run with; raises UserError as `fit_rows` and the encoder do."""
+    config = config or PolicyOptimizationConfig()
+    sampler = sampler or sampler_config(model, temperature=config.temperature)
+    encode = prompt_encoder(model.tokenizer, prompt)
+    fitted = fit_rows(
+        records,
+        lambda record: (encode(record),),
+        buckets=(config.prompt_buckets,),
+        room=prompt_room(model, sampler),
+        batch_size=config.prompts_per_step,
+        too_long=too_long,
+        names=("prompt",),
+    )
+    config = dataclasses.replace(config, prompt_buckets=fitted.buckets[0])
+    rate = _WHOLE_RATE if model.policy.trained is None else _ADAPTER_RATE
+    optimizer = optimizer or OptimizerConfig(learning_rate=rate)
+    return Ready(fitted.records, encode, optimizer, config, sampler, fitted.left_out)
+
+
+def with_held_out(
+    model: Model,
+    evaluation: Evaluation,
+    ready: Ready,
+    given: PolicyOptimizationConfig | None,
+    too_long: TooLong,
+    title: str,
+) -> tuple[Evaluation, Ready]:
+    """The evaluation with an engine, on the records that fit, and widths that hold these too."""
+    made = given is None or given.prompt_buckets is None
+    fitted = fit_rows(
+        evaluation.records,
+        lambda record: (ready.encode(record),),
+        buckets=(None if made else ready.config.prompt_buckets,),
+        room=prompt_room(model, ready.sampler),
+        batch_size=evaluation.batch_size,
+        too_long=too_long,
+        names=("prompt",),
+    )
+    tell_left_out(f"{title}, held out", fitted.left_out, len(evaluation.records))
+    widths, widest = ready.config.prompt_buckets, max(fitted.buckets[0])
+    if widest > max(widths):
+        config = dataclasses.replace(ready.config, prompt_buckets=(*widths, widest))
+        ready = ready._replace(config=config)
+    engine = evaluation.engine
+    if engine is None:
+        greedy = dataclasses.replace(ready.sampler, temperature=0.0)
+        sharding = batch_sharding(model.mesh)
+        engine = jax_engine(model.policy, greedy, batch_sharding=sharding, bucket=1)
+    return dataclasses.replace(evaluation, records=fitted.records, engine=engine), ready
+
+
+def prepare_imitation(
+    model: Model,
+    records: Sequence[Any],
+    prompt: PromptFunction,
+    completion: str | Callable[[Any], Any],
+    optimizer: OptimizerConfig | optax.GradientTransformation | None,
+    config: SFTConfig | None,
+    too_long: TooLong,
+) -> Ready:
+    """What `imitate` and its plan run with; raises as `prepare_optimization`."""
+    config = config or SFTConfig()
+    encode = completion_encoder(model.tokenizer, prompt, completion)
+    fitted = fit_rows(
+        records,
+        encode,
+        buckets=(config.prompt_buckets, config.completion_buckets),
+        room=model.policy.config.max_positions,
+        batch_size=config.batch_size,
+        too_long=too_long,
+        names=("prompt", "completion"),
+    )
+    prompts, completions = fitted.buckets
+    config = dataclasses.replace(config, prompt_buckets=prompts, completion_buckets=completions)
+    rate = _WHOLE_IMITATION_RATE if model.policy.trained is None else _ADAPTER_IMITATION_RATE
+    optimizer = optimizer or OptimizerConfig(learning_rate=rate)
+    return Ready(fitted.records, encode, optimizer, config, None, fitted.left_out)
+
+
+def tell_left_out(title: str, left_out: int, total: int) -> None:
+    """Says on standard error how many records a run leaves out, if any."""
+    if left_out and jax.process_index() == 0:
+        Console(stderr=True).print(
+            f"{title}: {left_out} of {total} records are too long and are left out",
+            highlight=False,
+            soft_wrap=True,
+        )

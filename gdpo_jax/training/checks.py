@@ -1,0 +1,228 @@
+"""What of a run's arguments is refused before its first step."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from gdpo_jax.advantages import AdvantageTransform, RewardBatch, compute_advantages
+from gdpo_jax.errors import UserError
+from gdpo_jax.objectives import ObjectiveConfig
+from gdpo_jax.policies import Policy, trained_part
+from gdpo_jax.rollouts import Engine, Rollout
+from gdpo_jax.rollouts.engine import JaxEngine
+from gdpo_jax.training.config import PolicyOptimizationConfig
+from gdpo_jax.training.mesh import check_batch
+from gdpo_jax.training.policy_step import PolicyBatch
+from gdpo_jax.training.state import TrainState
+
+
+def check_options(
+    policy: Policy,
+    engine: Engine,
+    objective: Any,
+    config: PolicyOptimizationConfig,
+    mesh: Mesh,
+    *,
+    has_reference: bool,
+    ranked: tuple[bool, bool],
+) -> None:
+    """Options that contradict each other or the sizes of the policy.
+
+    has_reference: whether the run has parameters of a reference policy. ranked: whether segment and
+    num_ranks are given.
+    """
+    parts = config.mini_batches * config.accumulation_steps
+    check_batch(config.prompts_per_step, mesh, parts=parts, what="prompts_per_step")
+    if isinstance(engine, JaxEngine) and engine.config.temperature != config.temperature:
+        raise UserError(
+            f"the engine samples at temperature {engine.config.temperature}, but the run computes "
+            f"log-probs at {config.temperature}; make them equal"
+        )
+    check_prompt_buckets(policy, engine, config.prompt_buckets)
+    if isinstance(objective, ObjectiveConfig):
+        _check_objective(objective, config, has_reference)
+    elif not callable(objective):
+        raise UserError(
+            f"objective must be an ObjectiveConfig or a function like policy_objective, got "
+            f"{type(objective).__name__}"
+        )
+    if config.reference_log_probs and not has_reference:
+        raise UserError("reference_log_probs=True needs ref_params; give them, or set it to False")
+    if ranked[0] != ranked[1]:
+        raise UserError("segment and num_ranks belong together: give both, or neither")
+
+
+def _check_objective(
+    objective: ObjectiveConfig, config: PolicyOptimizationConfig, has_reference: bool
+) -> None:
+    if objective.needs_reference and not has_reference:
+        raise UserError(
+            f"kl={objective.kl!r} with kl_coef={objective.kl_coef} needs ref_params; give them, or "
+            "set kl_coef to 0"
+        )
+    if objective.correction is not None and config.old_log_probs == "sampler":
+        raise UserError(
+            'objective.correction and old_log_probs="sampler" correct for the same difference; use '
+            'old_log_probs="trainer", or no correction'
+        )
+
+
+def check_prompt_buckets(policy: Policy, engine: Engine, buckets: tuple[int, ...] | None) -> None:
+    """Raises UserError if the widest prompts leave the engine no room in the policy's positions."""
+    length = engine.config.max_new_tokens if isinstance(engine, JaxEngine) else 1
+    check_positions(policy, "prompt_buckets", buckets, "max_new_tokens", length)
+
+
+def check_positions(
+    policy: Policy, what: str, buckets: tuple[int, ...] | None, behind: str, length: int
+) -> None:
+    """Raises UserError if the widest bucket and `length` tokens behind it exceed the positions, or
+    no width is named."""
+    if buckets is None:
+        raise UserError(f"name {what}, or train by gdpo_jax.recipe, which makes them itself")
+    positions = policy.config.max_positions
+    if max(buckets) + length > positions:
+        raise UserError(
+            f"{what} {max(buckets)} and {behind} {length} exceed the policy's {positions} "
+            f"positions; the widest legal prompt is {positions - length} tokens"
+        )
+
+
+def check_update(objective: Any, config: PolicyOptimizationConfig, batch: PolicyBatch) -> None:
+    """Options that would do nothing on this batch of updates, of which shapes are enough."""
+    if not isinstance(objective, ObjectiveConfig):
+        return
+    if objective.old_kl_coef and batch.old_kl_tokens is None:
+        raise UserError(
+            f"old_kl_coef={objective.old_kl_coef} acts on old_kl_tokens, and nothing gives any; "
+            "let reshape_update fill them in, or set old_kl_coef to 0"
+        )
+
+
+def check_reshaping(config: PolicyOptimizationConfig, has_reshape_update: bool) -> None:
+    """Raises UserError if the batch is given what only `reshape_update` could look at."""
+    if config.token_entropy and not has_reshape_update:
+        raise UserError(
+            "token_entropy=True computes entropies for reshape_update, and there is none; give "
+            "one, or set it to False"
+        )
+
+
+def check_state(policy: Policy, state: TrainState, optimizer: optax.GradientTransformation) -> None:
+    """Raises UserError if the state was made with another optimizer or another policy."""
+    for what, own, made in (
+        ("parameters", state.params, lambda: policy.init(jax.random.key(0))),
+        (
+            "optimizer state",
+            state.opt_state,
+            lambda: optimizer.init(trained_part(policy, state.params)),
+        ),
+    ):
+        expected = jax.eval_shape(made)
+        same = jax.tree.structure(own) == jax.tree.structure(expected)
+        if not same or [x.shape for x in jax.tree.leaves(own)] != [
+            x.shape for x in jax.tree.leaves(expected)
+        ]:
+            raise UserError(
+                f"the {what} of the state are not those of this run; make it with "
+                "create_state(policy, optimizer, ...) of the same policy and optimizer"
+            )
+
+
+def check_rollout(
+    rollout: Rollout, objective: Any, config: PolicyOptimizationConfig, max_positions: int
+) -> None:
+    """What an engine of one's own may get wrong, or may leave out."""
+    wanted = (config.prompts_per_step, config.num_samples)
+    shapes = (rollout.completions.shape, rollout.mask.shape)
+    if shapes[0][:2] != wanted or shapes[0] != shapes[1] or rollout.finished.shape != wanted:
+        raise UserError(
+            f"the engine returned completions {shapes[0]}, mask {shapes[1]} and finished "
+            f"{rollout.finished.shape} for {wanted[0]} prompts x {wanted[1]} samples"
+        )
+    longest = rollout.prompts.shape[1] + rollout.completions.shape[2]
+    if longest > max_positions:
+        raise UserError(
+            f"the engine returned prompts of {rollout.prompts.shape[1]} and completions of "
+            f"{rollout.completions.shape[2]} tokens; the policy has {max_positions} positions"
+        )
+    if rollout.log_probs is not None or rollout.sampled_log_probs is not None:
+        return
+    needed = [
+        name
+        for name, used in (
+            ('old_log_probs="sampler"', config.old_log_probs == "sampler"),
+            (
+                "objective.correction",
+                isinstance(objective, ObjectiveConfig) and objective.correction is not None,
+            ),
+        )
+        if used
+    ]
+    if needed:
+        raise UserError(f"{needed[0]} needs log-probs, and the engine reports none")
+
+
+def check_learning(
+    estimator: AdvantageTransform,
+    state: Any,
+    rewards: RewardBatch,
+    *,
+    with_penalty: bool,
+) -> None:
+    """Whether the estimator makes anything of groups of one, and of a penalty; on random rewards.
+
+    rewards: the shapes of a step.
+
+    Raises:
+        UserError: with one completion a prompt every advantage is zero, or the estimator leaves
+            the penalty out.
+    """
+    single = rewards.values.shape[1] == 1
+    if not single and not with_penalty:
+        return
+    draw = np.random.default_rng(0)
+    shape = (64, *rewards.values.shape[1:])
+    whole = (*shape[:2], *shape[3:])
+    values = draw.normal(scale=3.0, size=shape).astype(np.float32)
+
+    @jax.jit
+    def advantages(penalty: Any) -> Any:
+        batch = RewardBatch(
+            values=jnp.asarray(values), valid=jnp.ones(shape, bool), names=rewards.names
+        )
+        lengths = jnp.ones(whole, jnp.float32)
+        found, _, _ = compute_advantages(estimator, batch, state, lengths=lengths, penalty=penalty)
+        return found.values
+
+    nothing = np.zeros(whole, np.float32) if with_penalty else None
+    first = np.asarray(advantages(nothing))
+    if single and not first.any():
+        raise UserError(
+            "num_samples=1 with an estimator that compares the completions of a prompt: every "
+            "advantage would be zero. Sample more, or use reinforce_pp(), which compares over the "
+            "batch"
+        )
+    if with_penalty:
+        some = draw.normal(size=whole).astype(np.float32)
+        if np.array_equal(first, np.asarray(advantages(some))):
+            raise UserError(
+                "penalty is given, but the estimator takes none off; put subtract_penalty(...) "
+                "behind combine() in its chain"
+            )
+
+
+__all__ = [
+    "check_learning",
+    "check_options",
+    "check_positions",
+    "check_prompt_buckets",
+    "check_reshaping",
+    "check_rollout",
+    "check_state",
+    "check_update",
+]
