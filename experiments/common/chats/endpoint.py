@@ -226,7 +226,8 @@ def _read(content: bytes, endpoint: _Endpoint) -> Answer:
     if not isinstance(text, str):
         raise TypeError("its content is no text")
     reason = choice.get("finish_reason")
-    usage = data.get("usage") or {}
+    usage = data.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
     prompt, completion = (_count(usage.get(f"{kind}_tokens")) for kind in ("prompt", "completion"))
     cost = None
     if endpoint.prices is not None and prompt is not None and completion is not None:

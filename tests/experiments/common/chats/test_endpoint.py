@@ -283,6 +283,7 @@ def test_what_a_model_did_not_say(chat_server):
         ("", {}, ""),
     ):
         body = {"choices": [{"message": {"content": content, **more}, "finish_reason": "length"}]}
+        body["usage"] = [3]
         chat_server.reply = lambda _, b=body: Reply(json.dumps(b).encode())
         [answer] = ask(chat_server, prices=Prices(1.0, 1.0))
         assert (answer.text, answer.finished) == (expected, False)

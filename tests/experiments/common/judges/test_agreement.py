@@ -20,7 +20,7 @@ def test_by_hand():
     assert result.accuracy == 0.7
     assert result.kappa == pytest.approx(0.4)  # (0.7 - 0.5) / (1 - 0.5)
     # (k + z^2/2 -+ z sqrt(k (n - k) / n + z^2/4)) / (n + z^2) with k = 35, n = 50, z = 1.96
-    assert result.interval == pytest.approx((0.56225, 0.80898), abs=2e-5)
+    assert result.interval == pytest.approx((0.562496, 0.808964), abs=2e-6)
 
 
 def test_unread_verdicts_are_counted_apart():

@@ -29,7 +29,7 @@ def test_functions():
     with pytest.raises(UserError, match=r"judge 'len' failed on 3: TypeError\("):
         judge([3])
     assert load_function("math:sqrt")(4.0) == 2.0
-    with pytest.raises(UserError, match="give MODULE:FUNCTION, or rules$"):
+    with pytest.raises(UserError, match="give MODULE:FUNCTION, or rules"):
         load_function("math:nothing", what="judge", others=", or rules")
 
 
