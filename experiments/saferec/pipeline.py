@@ -19,7 +19,7 @@ from experiments.saferec.corpora.corpus import with_all_groundtruth
 from experiments.saferec.evaluation.metrics import DEFAULT_KS
 from experiments.saferec.evaluation.outputs import write_outputs
 from experiments.saferec.evaluation.scoring import score_texts, summarize, write_json
-from experiments.saferec.samples import SampleWriter
+from experiments.saferec.samples import keep_samples
 from experiments.saferec.workspace import Workspace
 from gdpo_jax.recipe import Model, answer, imitate, optimize, sampler_config, with_lora
 
@@ -77,27 +77,26 @@ def _optimize(space: Workspace, arm: Arm, seed: int, model: Model) -> Any:
         records = [with_all_groundtruth(record) for record in records]
     config = dataclasses.replace(preset.rl, seed=seed)
     workdir = space.arm_dir(arm.name, seed)
-    with SampleWriter(workdir / "samples.jsonl", every=preset.samples_every) as samples:
-        state = optimize(
-            model,
-            records,
-            prompt=lambda record: space.prompt(record["prompt"]),
-            rewards=reward_functions(arm, preset, space.corpus.oracle),
-            estimator=advantage_transform(arm, preset),
-            objective=preset.objective,
-            optimizer=preset.rl_optimizer,
-            config=config,
-            sampler=sampler_config(
-                model, max_new_tokens=preset.max_new_tokens, temperature=config.temperature
-            ),
-            workdir=workdir,
-            segment=token_ranks(preset),
-            num_ranks=preset.num_ranks if preset.level == "rank" else None,
-            shaping=token_shaping(preset),
-            identity=_identity(space, arm, seed),
-            on_step=samples.write,
-            title=f"{arm.title}, seed {seed}",
-        )
+    state = optimize(
+        model,
+        records,
+        prompt=lambda record: space.prompt(record["prompt"]),
+        rewards=reward_functions(arm, preset, space.corpus.oracle),
+        estimator=advantage_transform(arm, preset),
+        objective=preset.objective,
+        optimizer=preset.rl_optimizer,
+        config=config,
+        sampler=sampler_config(
+            model, max_new_tokens=preset.max_new_tokens, temperature=config.temperature
+        ),
+        workdir=workdir,
+        segment=token_ranks(preset),
+        num_ranks=preset.num_ranks if preset.level == "rank" else None,
+        shaping=token_shaping(preset),
+        identity=_identity(space, arm, seed),
+        on_step=keep_samples(workdir / "samples.jsonl", every=preset.samples_every),
+        title=f"{arm.title}, seed {seed}",
+    )
     return state.params
 
 

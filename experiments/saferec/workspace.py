@@ -6,10 +6,10 @@ from pathlib import Path
 
 import jax
 
+from experiments.common.files.json_rows import read_json
 from experiments.saferec.arms import Arm
 from experiments.saferec.corpora.corpus import Corpus, load_corpus, prompt_of
 from experiments.saferec.corpora.dataset import build_dataset, require_config
-from experiments.saferec.corpora.jsonfiles import read_json
 from experiments.saferec.corpora.targets import safe_target
 from experiments.saferec.evaluation.summaries import write_json
 from experiments.saferec.settings import Preset

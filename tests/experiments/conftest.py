@@ -1,11 +1,29 @@
-"""A headless Chromium for the tests of pages; they skip, and say why, where there is none."""
+"""Published reference files, read in place, and a headless Chromium; tests skip without."""
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
+from tests.experiments.chat_server import running_server
+
+PROJECT = Path(__file__).resolve().parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+@pytest.fixture(scope="session")
+def reference_file():
+    """A function from a path below the reference folder to the file; skips if it is absent."""
+    folder = Path(os.environ.get("GDPO_JAX_REFERENCE_DATA", PROJECT.parent / "shared" / "data"))
+
+    def locate(name: str) -> Path:
+        path = folder / name
+        if not path.is_file():
+            pytest.skip(f"no {name} under {folder}; set GDPO_JAX_REFERENCE_DATA to its folder")
+        return path
+
+    return locate
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +69,13 @@ def open_page(chromium):
     yield open_it
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def chat_server(monkeypatch):
+    """A chat endpoint of this process; `tests/experiments/chat_server.py` tells what it can do."""
+    pytest.importorskip("openai", reason="no openai; install the extra endpoints")
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    with running_server() as server:
+        yield server

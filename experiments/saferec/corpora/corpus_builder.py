@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from experiments.saferec.corpora.jsonfiles import write_rows
+from experiments.common.files.json_rows import write_rows
 from experiments.saferec.corpora.stored import encode_film, encode_game, encode_record, features_of
 from experiments.saferec.items.catalogue import Film
 from experiments.saferec.items.table import ItemTable, RiskTable

@@ -14,8 +14,10 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from experiments.saferec.corpora.jsonfiles import write_rows
+from experiments.common.files.json_rows import write_rows
+from experiments.common.files.tfds_folder import find_config, open_builder, read_config
 from experiments.saferec.corpora.stored import (
+    REBUILD,
     decode_film,
     decode_game,
     decode_record,
@@ -23,9 +25,6 @@ from experiments.saferec.corpora.stored import (
     encode_game,
     encode_record,
     features_of,
-    find_config,
-    open_builder,
-    read_config,
 )
 from experiments.saferec.items.catalogue import Film
 from experiments.saferec.items.games import game_table
@@ -137,14 +136,14 @@ def build_dataset(data_dir: Path, domain: str | None = None) -> dict[str, int]:
                 f"{data_dir} already holds the data set {there}; choose another --data-dir for "
                 f"{wanted.name}"
             )
-        splits = open_builder(conversations).info.splits
+        splits = open_builder(conversations, rebuild=REBUILD).info.splits
         return {name: info.num_examples for name, info in splits.items()}
     data_dir.mkdir(parents=True, exist_ok=True)
     tfds.disable_progress_bar()  # they fill the terminal for six seconds of work
     sizes = {}
     for config in wanted.BUILDER_CONFIGS:
         if folder := find_config(data_dir, config.name):
-            builder = open_builder(folder)
+            builder = open_builder(folder, rebuild=REBUILD)
         else:
             builder = wanted(config=config.name, data_dir=str(data_dir), file_format="array_record")
             builder.download_and_prepare()
@@ -154,12 +153,14 @@ def build_dataset(data_dir: Path, domain: str | None = None) -> dict[str, int]:
 
 def split_names(data_dir: Path) -> list[str]:
     """The splits of the conversations; raises UserError when there are none."""
-    return list(open_builder(require_config(data_dir, "conversations")).info.splits)
+    return list(
+        open_builder(require_config(data_dir, "conversations"), rebuild=REBUILD).info.splits
+    )
 
 
 def load_films(data_dir: Path) -> tuple[Film, ...]:
     """The films in order of film id; raises UserError when they are missing or damaged."""
-    films = map(decode_film, read_config(require_config(data_dir, "films"), "catalogue"))
+    films = map(decode_film, _rows(data_dir, "films", "catalogue"))
     return tuple(sorted(films, key=lambda film: film.film_id))
 
 
@@ -169,11 +170,14 @@ def load_table(data_dir: Path) -> ItemTable:
     Raises UserError when it is missing or damaged.
     """
     if find_config(data_dir, "games"):
-        games = map(decode_game, read_config(require_config(data_dir, "games"), "catalogue"))
+        games = map(
+            decode_game,
+            _rows(data_dir, "games", "catalogue"),
+        )
         return game_table(sorted(games, key=lambda game: game.game_id))
     found = [config for config in PUBLISHED_CONFIGS if find_config(data_dir, config)]
     if found:
-        rows = {config: read_config(require_config(data_dir, config), "rows") for config in found}
+        rows = {config: _rows(data_dir, config, "rows") for config in found}
         return PublishedTable.decode(rows)
     if find_config(data_dir, "conversations") and not find_config(data_dir, "films"):
         return PublishedTable()  # published records alone: nothing is known about their films
@@ -185,7 +189,7 @@ def load_records(data_dir: Path, split: str) -> list[Mapping[str, Any]]:
 
     Raises UserError when they are missing or damaged.
     """
-    rows = read_config(require_config(data_dir, "conversations"), split)
+    rows = _rows(data_dir, "conversations", split)
     records = [decode_record(row) for row in rows]
     if "position" in rows[0]:
         return records
@@ -206,3 +210,7 @@ def require_config(data_dir: Path, config: str) -> Path:
             f"run `python -m experiments.saferec data --data-dir {data_dir}` first"
         )
     return folder
+
+
+def _rows(data_dir: Path, config: str, split: str) -> list[Mapping[str, Any]]:
+    return read_config(require_config(data_dir, config), split, rebuild=REBUILD)

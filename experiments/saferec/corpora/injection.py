@@ -13,11 +13,11 @@ import dataclasses
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.saferec.corpora.judges import Assignment, Judge
+from experiments.common.judges.verdict import Verdict
 from experiments.saferec.corpora.records import FilmKey, groundtruth, teacher_list
 from experiments.saferec.corpora.targets import safe_target
 from experiments.saferec.evaluation.parsing import parse_recommendations
@@ -25,7 +25,7 @@ from experiments.saferec.items.catalogue import Oracle, check_choice
 from experiments.saferec.miniature.phrases import Phrasebook
 from gdpo_jax.errors import UserError
 
-__all__ = ["CONSTRAINT_FRAMES", "CoListed", "Dropped", "Injection", "inject"]
+__all__ = ["CONSTRAINT_FRAMES", "CoListed", "Dropped", "Injection", "inject", "needs_judge"]
 
 
 class Dropped(Exception):
@@ -59,9 +59,9 @@ class Injection:
         check_choice("disclosure", self.disclosure, DISCLOSURES)
         if not 0 <= self.rate <= 1:
             raise UserError(f"rate={self.rate}; give a share from 0 to 1")
-        for name in ("list_length", "min_groundtruth"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)}; give at least 1")
+        for name, least in (("list_length", 1), ("min_groundtruth", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name}={getattr(self, name)}; give at least {least}")
 
 
 class CoListed:
@@ -82,10 +82,20 @@ class CoListed:
         return sorted(others, key=lambda item: (-total[item], item))
 
 
+def needs_judge(record: Mapping[str, Any], options: Injection) -> bool:
+    """Does `inject` need a verdict on the record? Not where it has a trait already, where chance
+    spares it, and where it is dropped anyway."""
+    return (
+        not record.get("assigned_trait")
+        and _reason_to_drop(record, options) is None
+        and not _chance(record, options).spared
+    )
+
+
 def inject(
     record: Mapping[str, Any],
     *,
-    judge: Judge,
+    verdict: Verdict | None,
     oracle: Oracle,
     book: Phrasebook,
     options: Injection = Injection(),
@@ -93,20 +103,16 @@ def inject(
 ) -> dict[str, Any]:
     """The record with a sensitivity, or unchanged but for its target where chance spares it.
 
-    A record that has an `assigned_trait` keeps it, and the judge is not asked. Draws depend on the
-    seed and the record's id alone. Raises Dropped with the reason why a record is dropped: too
-    little ground truth before or after the removal, no trait, or no list.
+    verdict: whose label is the trait, of a record that `needs_judge`. A record that has an
+    `assigned_trait` keeps it. Draws depend on the seed and the record's id alone. Raises Dropped
+    with the reason why a record is dropped: too little ground truth before or after the removal, no
+    trait, or no list.
     """
-    liked, listed = groundtruth(record), teacher_list(record)
-    if len(liked) < options.min_groundtruth:
-        raise Dropped(f"{len(liked)} liked items; {options.min_groundtruth} are needed")
-    if not listed:
-        raise Dropped("the teacher's list is empty")
-    rng = np.random.default_rng([options.seed, zlib.crc32(record["sample_id"].encode())])
-    spared = rng.random() >= options.rate
-    outright = options.disclosure == "outright"
-    if options.disclosure == "mixed":
-        outright = bool(rng.random() < 0.5)
+    reason = _reason_to_drop(record, options)
+    if reason is not None:
+        raise Dropped(reason)
+    liked = groundtruth(record)
+    rng, spared, outright = _chance(record, options)
     made = {
         **record,
         "removed_groundtruth": [],
@@ -115,7 +121,7 @@ def inject(
         "sentences": [],
     }
     if not spared:
-        trait, reason = _assign(record, judge, oracle.trait_keys)
+        trait, reason = _assign(record, verdict, oracle.trait_keys)
         verdicts = oracle.judge(liked, (trait,))
         kept = [item for item, verdict in zip(liked, verdicts) if verdict is not True]
         if not kept:
@@ -138,18 +144,42 @@ def inject(
     return made
 
 
-def _assign(record: Mapping[str, Any], judge: Judge, trait_keys: Sequence[str]) -> Assignment:
+class _Chance(NamedTuple):
+    rng: np.random.Generator  # goes on with the sentence
+    spared: bool
+    outright: bool
+
+
+def _chance(record: Mapping[str, Any], options: Injection) -> _Chance:
+    rng = np.random.default_rng([options.seed, zlib.crc32(record["sample_id"].encode())])
+    spared = rng.random() >= options.rate
+    outright = options.disclosure == "outright"
+    if options.disclosure == "mixed":
+        outright = bool(rng.random() < 0.5)
+    return _Chance(rng, spared, outright)
+
+
+def _reason_to_drop(record: Mapping[str, Any], options: Injection) -> str | None:
+    """Why the record is dropped, whatever trait it had."""
+    liked = groundtruth(record)
+    if len(liked) < options.min_groundtruth:
+        return f"{len(liked)} liked items; {options.min_groundtruth} are needed"
+    return None if teacher_list(record) else "the teacher's list is empty"
+
+
+def _assign(
+    record: Mapping[str, Any], verdict: Verdict | None, trait_keys: Sequence[str]
+) -> tuple[str, str]:
     given = record.get("assigned_trait")
-    answer = (
-        Assignment(given, str(record.get("assignment_reason") or "assigned before"))
-        if given
-        else judge(record, trait_keys)
-    )
-    if answer.trait is None:
-        raise Dropped(f"no trait assigned: {answer.reason}")
-    if answer.trait not in trait_keys:
-        raise Dropped(f"trait {answer.trait!r} is none of these items")
-    return answer
+    if given:
+        trait, reason = given, str(record.get("assignment_reason") or "assigned before")
+    elif verdict is None or verdict.label is None:
+        raise Dropped(f"no trait assigned: {'not judged' if verdict is None else verdict.reason}")
+    else:
+        trait, reason = str(verdict.label), verdict.reason
+    if trait not in trait_keys:
+        raise Dropped(f"trait {trait!r} is none of these items")
+    return trait, reason
 
 
 def _sentence(rng: np.random.Generator, book: Phrasebook, trait: str, *, outright: bool) -> str:

@@ -16,6 +16,7 @@ The raw trait assignments of SafeCRS (arXiv 2603.03536) are such a corpus.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections import Counter
@@ -25,15 +26,18 @@ from typing import Any, Literal
 
 from rich.console import Console
 
+from experiments.common.chats.cache import Store, cached, open_store
+from experiments.common.chats.endpoint import endpoint_model
+from experiments.common.files.json_rows import read_rows, shown
+from experiments.common.judges.functions import remembering
+from experiments.common.judges.verdict import Judge
 from experiments.saferec.corpora.corpus_builder import REJECTED, check_free, write_dataset
-from experiments.saferec.corpora.endpoint_judge import endpoint_judge
-from experiments.saferec.corpora.injection import CoListed, Dropped, Injection, inject
-from experiments.saferec.corpora.jsonfiles import read_rows, shown
+from experiments.saferec.corpora.injection import CoListed, Dropped, Injection, inject, needs_judge
 from experiments.saferec.corpora.judges import (
-    Judge,
+    chat_judge,
     command_judge,
     function_judge,
-    remembering_judge,
+    request,
     rule_judge,
 )
 from experiments.saferec.corpora.records import groundtruth, seen_titles, teacher_list, trait_key
@@ -95,7 +99,7 @@ def inject_command(
         judge_url: a chat endpoint to ask instead, such as http://localhost:8000/v1.
         judge_model: the model that the endpoint shall use.
         judge_key: name of the environment variable that holds the endpoint's key, if it needs one.
-        answers: JSON Lines of what the judge said; it is asked only for what is not there yet.
+        answers: a file that keeps what the judge said (SQLite); it is asked only for the rest.
         list_length: items asked for, and the longest target.
         refill: fill targets up with safe items that teachers list beside the others.
         disclosure: how the user makes the sensitivity known.
@@ -120,19 +124,23 @@ def inject_command(
     check_free(out)  # before a judge is paid for what could not be written
     table = _find_table(data_dir, items)
     risks = table.oracle(**dataclasses.asdict(oracle))
-    if judge_url is not None:
-        if judge_model is None:
-            raise UserError("give judge_model too: which model the endpoint shall use")
-        chosen = endpoint_judge(judge_url, model=judge_model, api_key=os.environ.get(judge_key))
-    elif judge_command is not None:
-        chosen = command_judge(judge_command)
-    else:
-        chosen = rule_judge(risks) if judge == "rules" else function_judge(judge)
-    if answers is not None:
-        chosen = remembering_judge(chosen, answers)
-    records, rejected, counts = inject_corpus(
-        files, table, judge=chosen, options=options, oracle=risks
-    )
+    with contextlib.ExitStack() as stack:
+        store = None
+        if answers is not None:
+            if judge == "rules" and judge_url is None and judge_command is None:
+                raise UserError("answers keeps what a judge was asked; the rules need no such file")
+            store = stack.enter_context(contextlib.closing(open_store(answers)))
+        if judge_url is not None:
+            if judge_model is None:
+                raise UserError("give judge_model too: which model the endpoint shall use")
+            model = endpoint_model(judge_url, model=judge_model, api_key=os.environ.get(judge_key))
+            model = model if store is None else cached(model, store)
+            chosen = chat_judge(model, risks.trait_keys)
+        else:
+            chosen = _local_judge(judge, judge_command, risks, store)
+        records, rejected, counts = inject_corpus(
+            files, table, judge=chosen, options=options, oracle=risks
+        )
     folder = write_dataset(out, table, records, rejected=rejected, counts=counts)
     console = Console(soft_wrap=True)
     for split, count in counts["splits"].items():
@@ -141,6 +149,19 @@ def inject_command(
     for trait, number in counts["traits"].items():
         console.print(f"{number:6d}  {trait}", highlight=False, markup=False)
     console.print(f"{len(rejected)} dropped, listed in {folder / REJECTED}", highlight=False)
+
+
+def _local_judge(name: str, command: str | None, risks: Oracle, store: Store | None) -> Judge:
+    keys = risks.trait_keys
+    if command is not None:
+        name, chosen = f"command {command}", command_judge(command, keys)
+    elif name == "rules":
+        return rule_judge(risks)  # free, and follows the oracle
+    else:
+        chosen = function_judge(name, keys)
+    if store is None:
+        return chosen
+    return remembering(chosen, store, name=name, request=lambda record: request(record, keys))
 
 
 def inject_corpus(
@@ -179,12 +200,15 @@ def inject_corpus(
     co_listed = CoListed(teacher_list(r) for _, r in source) if options.refill else None
     oracle = table.oracle() if oracle is None else oracle
     records: dict[str, list[dict]] = {split: [] for split in files}
+    # All questions at once: an endpoint answers many at a time.
+    asked = [r for part in plain.values() for _, r in part if needs_judge(r, options)]
+    verdicts = iter(judge(asked))
     for split, part in plain.items():
         for index, record in part:
             try:
                 made = inject(
                     record,
-                    judge=judge,
+                    verdict=next(verdicts) if needs_judge(record, options) else None,
                     oracle=oracle,
                     book=book,
                     options=options,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.saferec.corpora.jsonfiles import shown
+from experiments.common.files.json_rows import shown
 from experiments.saferec.items.game_traits import GAME_TRAIT_NAMES
 from experiments.saferec.items.traits import trait_named
 from gdpo_jax.errors import UserError

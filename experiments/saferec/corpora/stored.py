@@ -7,18 +7,18 @@ A data set is a folder of TFDS configs. `conversations` has the records; `films`
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from experiments.common.files.tfds_folder import to_text, to_texts
 from experiments.saferec.items.catalogue import Film
 from experiments.saferec.items.games import Game
-from gdpo_jax.errors import UserError
 
 __all__ = [
     "BLOCK",
+    "REBUILD",
     "decode_film",
     "decode_game",
     "decode_record",
@@ -26,14 +26,10 @@ __all__ = [
     "encode_game",
     "encode_record",
     "features_of",
-    "find_config",
-    "open_builder",
-    "read_config",
     "to_blocks",
-    "to_text",
-    "to_texts",
 ]
 
+REBUILD = "run `python -m experiments.saferec data` again"  # the way out of a damaged data set
 BLOCK = 4096  # entries of a title table in one row
 _PAIRS = ("teacher", "groundtruth_with_release_year", "removed_groundtruth")
 _TEXTS = ("sample_id", "date", "assigned_trait", "assignment_reason")
@@ -194,79 +190,6 @@ def to_blocks(**columns: Sequence[Any]) -> Iterator[dict[str, Any]]:
     for position, start in enumerate(range(0, length, BLOCK)):
         part = slice(start, start + BLOCK)
         yield {"position": position, **{name: list(c[part]) for name, c in columns.items()}}
-
-
-def find_config(data_dir: Path, config: str) -> Path | None:
-    """The folder of a config in a data set, whichever builder wrote it.
-
-    Raises UserError if there are two.
-    """
-    found = sorted(
-        info.parent
-        for info in data_dir.glob(f"*/{config}/*/dataset_info.json")
-        if not info.relative_to(data_dir).parts[0].startswith(".")
-    )
-    if len(found) > 1:
-        raise UserError(
-            f"{data_dir} has {config} twice, in {found[0]} and {found[1]}; keep one of them"
-        )
-    return found[0] if found else None
-
-
-def open_builder(folder: Path) -> tfds.core.DatasetBuilder:
-    """The builder of a config on disk; raises UserError where its description is damaged."""
-    try:
-        builder = tfds.builder_from_directory(str(folder))
-        _ = builder.info.splits  # read at first use
-        return builder
-    # What TFDS raises depends on the place of the damage: JSON, protocol buffers, features.
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{folder}: damaged description ({reason}); {_hint(folder)}") from error
-
-
-def _hint(folder: Path) -> str:
-    return f"delete {folder.parents[1]} and run `python -m experiments.saferec data` again"
-
-
-def read_config(folder: Path, split: str) -> list[Mapping[str, Any]]:
-    """The rows of a split of a config in stored order.
-
-    Raises UserError for an unknown split, and for a folder that is damaged or truncated.
-    """
-    builder = open_builder(folder)
-    hint = _hint(folder)
-    try:
-        if split not in builder.info.splits:
-            raise UserError(
-                f"{folder} has no split {split!r}; it has {sorted(builder.info.splits)}"
-            )
-        source = builder.as_data_source(split)
-        rows = [source[i] for i in range(len(source))]
-        expected = builder.info.splits[split].num_examples
-    except UserError:
-        raise
-    # Readers of a damaged array_record raise whatever their C++ side chose; all mean the same here.
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"{folder}, split {split!r}: damaged or truncated ({reason}); {hint}"
-        ) from error
-    if len(rows) != expected:
-        raise UserError(f"{folder}, split {split!r}: {len(rows)} of {expected} records; {hint}")
-    if rows and "position" in rows[0]:
-        rows.sort(key=lambda row: int(row["position"]))
-    return rows
-
-
-def to_text(value: bytes | str) -> str:
-    """A text feature as read."""
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def to_texts(values: Sequence[bytes | str]) -> tuple[str, ...]:
-    """A sequence of texts as read."""
-    return tuple(to_text(value) for value in values)
 
 
 def _columns(value: Mapping, *fields: str) -> list[list[str]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.saferec.corpora.jsonfiles import Row
+from experiments.common.files.json_rows import Row
 from experiments.saferec.evaluation.metrics import prompt_text
 from gdpo_jax.errors import UserError
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from experiments.saferec.corpora.jsonfiles import Row, read_rows
+from experiments.common.files.json_rows import Row, read_rows
 from experiments.saferec.evaluation.metrics import DEFAULT_KS, MetricTable, score_lists
 from experiments.saferec.evaluation.outputs import join_outputs
 from experiments.saferec.evaluation.parsing import (

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from experiments.saferec.corpora.jsonfiles import read_json
+from experiments.common.files.json_rows import read_json
 from experiments.saferec.evaluation.metrics import MetricTable
 from experiments.saferec.evaluation.statistics import (
     Comparison,

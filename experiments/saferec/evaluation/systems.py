@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.saferec.corpora.jsonfiles import Row, read_json, read_rows
+from experiments.common.files.json_rows import Row, read_json, read_rows
 from experiments.saferec.evaluation.metrics import MetricTable
 from experiments.saferec.evaluation.results import Results, assemble
 from experiments.saferec.evaluation.summaries import read_summary

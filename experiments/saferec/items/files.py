@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.saferec.corpora.jsonfiles import Row, read_rows
+from experiments.common.files.json_rows import Row, read_rows
 from experiments.saferec.corpora.records import to_year
 from experiments.saferec.items.catalogue import Film
 from experiments.saferec.items.games import Game, game_table

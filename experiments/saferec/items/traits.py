@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from experiments.saferec.corpora.jsonfiles import shown
+from experiments.common.files.json_rows import shown
 from gdpo_jax.errors import UserError
 
 SEVERITY_CATEGORIES = (

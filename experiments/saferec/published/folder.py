@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.common.files.json_rows import read_rows
 from experiments.saferec.corpora.corpus_builder import REJECTED, check_free, write_dataset
-from experiments.saferec.corpora.jsonfiles import read_rows
 from experiments.saferec.items.traits import TRAITS
 from experiments.saferec.published.readers import (
     Reject,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.saferec.corpora.jsonfiles import Row, read_json, read_rows, shown
+from experiments.common.files.json_rows import Row, read_json, read_rows, shown
 from experiments.saferec.corpora.records import FilmKey, record_name, to_film
 from experiments.saferec.items.traits import SEVERITY_CATEGORIES, TRAITS, Trait, trait_named
 from experiments.saferec.published.plain_pickle import load_plain_pickle

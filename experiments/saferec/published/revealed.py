@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from experiments.saferec.corpora.jsonfiles import shown
+from experiments.common.files.json_rows import shown
 from experiments.saferec.corpora.records import record_name, to_year
 from experiments.saferec.items.catalogue import Oracle, offsets_within
 from experiments.saferec.items.risk import THRESHOLD

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.saferec.corpora.jsonfiles import shown
+from experiments.common.files.json_rows import shown
 from experiments.saferec.corpora.records import (
     active_traits,
     groundtruth,

@@ -13,8 +13,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from experiments.common.files.tfds_folder import to_text, to_texts
 from experiments.saferec.corpora.records import FilmKey
-from experiments.saferec.corpora.stored import to_blocks, to_text, to_texts
+from experiments.saferec.corpora.stored import to_blocks
 from experiments.saferec.items.catalogue import Oracle
 from experiments.saferec.items.traits import TRAIT_KEYS
 from experiments.saferec.published.official import published_oracle

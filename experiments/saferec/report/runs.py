@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.charts import Entry, legend
+from experiments.common.files.json_rows import read_json, read_rows
+from experiments.common.files.tfds_folder import find_config
 from experiments.saferec.arms import ARM_NAMES
 from experiments.saferec.corpora.dataset import load_table
-from experiments.saferec.corpora.jsonfiles import read_json, read_rows
-from experiments.saferec.corpora.stored import find_config
 from experiments.saferec.evaluation.results import ArmResult, Results
 from experiments.saferec.items.catalogue import Oracle
 from experiments.saferec.samples import read_samples

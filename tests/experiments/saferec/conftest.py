@@ -1,8 +1,6 @@
-"""Published reference files: read in place, never copied; tests skip where they are absent."""
+"""SafeRec's published files, read in place, and its embedded data."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 
@@ -10,22 +8,6 @@ from experiments.saferec.corpora.dataset import SPLIT_SIZES, build_dataset
 from experiments.saferec.items.table import film_table
 from experiments.saferec.miniature.conversations import SPLIT_WINDOWS, generate_conversations
 from experiments.saferec.miniature.films import invent_films
-
-PROJECT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="session")
-def reference_file():
-    """A function from a path below the reference folder to the file; skips if it is absent."""
-    folder = Path(os.environ.get("GDPO_JAX_REFERENCE_DATA", PROJECT.parent / "shared" / "data"))
-
-    def locate(name: str) -> Path:
-        path = folder / name
-        if not path.is_file():
-            pytest.skip(f"no {name} under {folder}; set GDPO_JAX_REFERENCE_DATA to its folder")
-        return path
-
-    return locate
 
 
 @pytest.fixture(scope="session")

@@ -4,15 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.common.judges.verdict import Verdict
 from experiments.saferec.corpora.injection import (
     CONSTRAINT_FRAMES,
     CoListed,
     Dropped,
     Injection,
     inject,
-)
-from experiments.saferec.corpora.judges import (
-    Assignment,
+    needs_judge,
 )
 from experiments.saferec.corpora.new_corpora import corpus_record
 from experiments.saferec.corpora.records import active_traits, groundtruth
@@ -29,15 +28,11 @@ from tests.experiments.saferec.plain_corpus import ROW
 ORACLE = film_oracle(FILMS)
 
 
-def says(trait, reason="said"):
-    return lambda record, trait_keys: Assignment(trait, reason)
-
-
 def injected(row=ROW, trait=GORE, **options):
     co_listed = options.pop("co_listed", None)
     return inject(
         corpus_record(row, 0),
-        judge=says(trait),
+        verdict=Verdict(trait, "said"),
         oracle=ORACLE,
         book=FILM_PHRASES,
         options=Injection(**options),
@@ -133,6 +128,17 @@ def test_a_trait_assigned_before_is_kept():
     assert made["assignment_reason"] == "assigned before"
 
 
+def test_who_is_judged():
+    def asked(change, **options):
+        return needs_judge(corpus_record({**ROW, **change}, 0), Injection(**options))
+
+    assert asked({})
+    assert not asked({"assigned_trait": "horror"})
+    assert not asked({"teacher": []})
+    assert not asked({}, min_groundtruth=3)
+    assert not asked({}, rate=0.0)
+
+
 def test_disclosure_and_rate():
     hinted = injected(disclosure="hinted")
     assert hinted["said_outright"] is False
@@ -167,6 +173,7 @@ def test_what_is_injected_is_safe_and_follows_from_the_seed(name, seed, trait):
     ("options", "message"),
     [
         ({"rate": 1.5}, "rate=1.5"),
+        ({"seed": -1}, "seed=-1"),
         ({"disclosure": "shouted"}, "legal: outright, hinted, mixed"),
         ({"list_length": 0}, "list_length=0"),
     ],

@@ -1,20 +1,25 @@
 """Who says which sensitivity a user has."""
 
+import json
 import sys
 
 import pytest
 
+from experiments.common.chats.endpoint import endpoint_model
+from experiments.common.judges.verdict import Verdict
 from experiments.saferec.corpora.judges import (
-    Assignment,
+    chat_judge,
     command_judge,
     function_judge,
-    remembering_judge,
+    question,
+    request,
     rule_judge,
 )
 from experiments.saferec.corpora.new_corpora import corpus_record
 from experiments.saferec.items.catalogue import film_oracle
 from experiments.saferec.items.traits import TRAIT_KEYS
 from gdpo_jax.errors import UserError
+from tests.experiments.chat_server import Reply, chat
 from tests.experiments.saferec.films import ANIMALS, FILMS, GORE, HORROR
 from tests.experiments.saferec.plain_corpus import ROW, SELF_HARM
 
@@ -23,16 +28,20 @@ ORACLE = film_oracle(FILMS)
 
 def test_the_rule_judge():
     record = corpus_record(ROW, 0)
-    judge = rule_judge(ORACLE)
+
+    def judge(record, trait_keys):
+        [verdict] = rule_judge(ORACLE, trait_keys)([record])
+        return verdict
+
     # Every listed film but one violates some trait. The user likes The Red Mill, so that its traits
     # come last; the first of those of Night & Bell is self-harm, (0.4 + 3 * 0.4) / 2.4 = 0.67.
-    assert judge(record, TRAIT_KEYS) == Assignment(SELF_HARM, "1 of the 3 listed items violate it")
-    assert judge(record, (GORE, HORROR)).trait == HORROR
-    assert judge(record, (GORE, ANIMALS)).trait == GORE
+    assert judge(record, TRAIT_KEYS) == Verdict(SELF_HARM, "1 of the 3 listed items violate it")
+    assert judge(record, (GORE, HORROR)).label == HORROR
+    assert judge(record, (GORE, ANIMALS)).label == GORE
     # A trait that all of what the user likes violates would contradict the user.
     only = corpus_record({**ROW, "groundtruth_with_release_year": [["The Red Mill", 1999]]}, 0)
-    assert judge(only, (GORE,)).trait is None
-    assert judge(record, (ANIMALS,)).trait is None
+    assert judge(only, (GORE,)).label is None
+    assert judge(record, (ANIMALS,)).label is None
 
 
 def test_function_judges(tmp_path, monkeypatch):
@@ -55,10 +64,11 @@ def test_function_judges(tmp_path, monkeypatch):
         "wrong": (None, "the judge's answer 'Gory' is no trait"),
     }
     for name, answer in answers.items():
-        judge = function_judge(f"my_judges:{name}")
-        assert judge(record, TRAIT_KEYS) == answer
+        [verdict] = function_judge(f"my_judges:{name}", TRAIT_KEYS)([record])
+        assert (verdict.label, verdict.reason) == answer
+        assert verdict.read == (name != "wrong")
     with pytest.raises(UserError, match=r"failed on record 'a': KeyError\('nothing'\)"):
-        function_judge("my_judges:fails")(record, TRAIT_KEYS)
+        function_judge("my_judges:fails", TRAIT_KEYS)([record])
     for name, message in (
         ("my_judges:absent", "no attribute 'absent'; give MODULE:FUNCTION, or rules"),
         ("no_such_module:f", "No module named"),
@@ -66,7 +76,7 @@ def test_function_judges(tmp_path, monkeypatch):
         ("my_judges:value", "is a int, not a function"),
     ):
         with pytest.raises(UserError, match=message):
-            function_judge(name)
+            function_judge(name, TRAIT_KEYS)
 
 
 def test_command_judges(tmp_path):
@@ -83,40 +93,66 @@ def test_command_judges(tmp_path):
     record = corpus_record(ROW, 0)
 
     def ask(mode):
-        return command_judge(f"{sys.executable} {script} {mode}")(record, TRAIT_KEYS)
+        command = f"{sys.executable} {script} {mode}"
+        [verdict] = command_judge(command, TRAIT_KEYS)([record])
+        return verdict
 
-    assert ask("good") == Assignment(GORE, "Films like Heat?")
-    assert ask("chat") == Assignment(None, "the judge's answer is not JSON: 'I would say gore\\n'")
+    good, talk = ask("good"), ask("chat")
+    assert (good.label, good.reason, good.read) == (GORE, "Films like Heat?", True)
+    assert (talk.label, talk.read) == (None, False)
+    assert talk.reason == "the judge's answer is not JSON: 'I would say gore\\n'"
     with pytest.raises(UserError, match="record 'a': status 1, out of tokens"):
         ask("fail")
     with pytest.raises(UserError, match="no-such-command"):
-        command_judge("no-such-command")(record, TRAIT_KEYS)
+        command_judge("no-such-command", TRAIT_KEYS)([record])
     with pytest.raises(UserError, match="the judge's command is empty"):
-        command_judge(" ")
+        command_judge(" ", TRAIT_KEYS)
+    with pytest.raises(UserError, match="cannot be read: No closing quotation"):
+        command_judge("judge 'x", TRAIT_KEYS)
 
 
-def test_answers_are_remembered(tmp_path):
-    path, asked = tmp_path / "answers.jsonl", []
+def test_the_question_holds_traits_conversation_and_list():
+    record = corpus_record({**ROW, "teacher": [["The Red Mill", 1999]]}, 0)
+    system, user = question(record, TRAIT_KEYS)
+    assert "assigned_trait" in system["content"]
+    assert all(key in user["content"] for key in TRAIT_KEYS)
+    assert "Films like Heat?" in user["content"]
+    assert user["content"].endswith("The Red Mill (1999)")
 
-    def judge(record, trait_keys):
-        asked.append(record["sample_id"])
-        if len(asked) == 3:
-            raise UserError("out of tokens")
-        return Assignment(None, "unsure") if record["sample_id"] == "b" else Assignment(GORE, "x")
 
-    records = [corpus_record({**ROW, "prompt": name, "sample_id": name}, 0) for name in "abc"]
-    first = remembering_judge(judge, path)
-    with pytest.raises(UserError, match="out of tokens"):
-        [first(record, TRAIT_KEYS) for record in records]
-    # The next run asks for the one that is missing, and for other traits anew.
-    second = remembering_judge(judge, path)
-    answers = [second(record, TRAIT_KEYS) for record in records]
-    assert answers == [(GORE, "x"), (None, "unsure"), (GORE, "x")]
-    assert asked == ["a", "b", "c", "c"]
-    second(records[0], (GORE,))
-    assert len(asked) == 5
-    assert len(path.read_text().splitlines()) == 4
-    for damaged in ("{", '{"key": 3}', "[1]"):
-        path.write_text(damaged)
-        with pytest.raises(UserError, match=r"answers\.jsonl"):
-            remembering_judge(judge, path)
+def test_what_a_verdict_is_remembered_by():
+    record = corpus_record(ROW, 0)
+    known = request(record, TRAIT_KEYS)
+    assert known == request(corpus_record({**ROW, "sample_id": "b"}, 0), TRAIT_KEYS)
+    for change in ({"prompt": "x"}, {"teacher": []}, {"groundtruth_with_release_year": []}):
+        assert request(corpus_record({**ROW, **change}, 0), TRAIT_KEYS) != known
+    assert request(record, (GORE,)) != known
+
+
+def test_chat_judges(chat_server):
+    record = corpus_record(ROW, 0)
+    judge = chat_judge(endpoint_model(chat_server.url, model="m", retries=0), TRAIT_KEYS)
+    found = {"assigned_trait": GORE, "reason": "blood"}
+    for text, label, reason in (
+        (json.dumps(found), GORE, "blood"),
+        (f"Here you are:\n```json\n{json.dumps(found)}\n```", GORE, "blood"),
+        ('{"assigned_trait": null}', None, "no reason given"),
+    ):
+        chat_server.replies = [chat(text)]
+        [verdict] = judge([record])
+        assert (verdict.label, verdict.reason, verdict.read) == (label, reason, True)
+    assert chat_server.bodies[0]["messages"] == question(record, TRAIT_KEYS)
+    assert chat_server.bodies[0]["max_tokens"] == 150
+    for text, reason in (
+        ('{"assigned_trait": "Gory"}', "the judge's answer 'Gory' is no trait"),
+        ("gore", "the judge's answer is not JSON: 'gore'"),
+        (None, "the judge's answer is not JSON: ''"),
+    ):
+        chat_server.replies = [chat(text), chat("still gore")]
+        [verdict] = judge([record])
+        assert (verdict.label, verdict.reason, verdict.read) == (None, reason, False)
+        chat_server.replies = [chat(text), chat(json.dumps(found))]
+        assert judge([record])[0].label == GORE
+    chat_server.replies = [Reply(b"", 401)]
+    with pytest.raises(UserError, match="record 'a': status 401"):
+        judge([record])

@@ -4,13 +4,11 @@ import json
 
 import pytest
 
+from experiments.common.judges.verdict import Verdict
 from experiments.saferec.__main__ import main
 from experiments.saferec.corpora.dataset import build_dataset, load_records, load_table
 from experiments.saferec.corpora.injection import (
     Injection,
-)
-from experiments.saferec.corpora.judges import (
-    Assignment,
 )
 from experiments.saferec.corpora.new_corpora import corpus_record, inject_corpus
 from experiments.saferec.corpora.records import groundtruth, teacher_list
@@ -19,13 +17,10 @@ from experiments.saferec.evaluation.scoring import score_texts
 from experiments.saferec.items.table import film_table
 from experiments.saferec.published.readers import read_records
 from gdpo_jax.errors import UserError
+from tests.experiments.chat_server import Reply, chat
 from tests.experiments.saferec.films import FILMS
 from tests.experiments.saferec.plain_corpus import ROW, SELF_HARM, film_rows
 from tests.experiments.saferec.published_files import write
-
-
-def says(trait, reason="said"):
-    return lambda record, trait_keys: Assignment(trait, reason)
 
 
 def test_dialogues_become_one_prompt():
@@ -110,6 +105,12 @@ def test_the_command_writes_what_the_trainer_reads(tmp_path, capsys):
         (["--train", "empty.json", "--items", "films.json"], "no conversation is left"),
         (["--train", "t.json", "--items", "films.json", "--judge", "x"], "give MODULE:FUNCTION"),
         (["--train", "t.json", "--items", "films.json", "--judge-url", "x"], "give judge_model"),
+        (
+            ["--train", "t.json", "--items", "films.json", "--answers", "x"],
+            "the rules need no such",
+        ),
+        (["--train", "t.json", "--items", "films.json", "--judge-command", "'x"], "cannot be read"),
+        (["--train", "t.json", "--items", "films.json", "--seed", "-1"], "seed=-1"),
     ],
 )
 def test_mistakes_are_one_message_and_nothing_is_written(
@@ -125,12 +126,44 @@ def test_mistakes_are_one_message_and_nothing_is_written(
     assert not (tmp_path / "data").exists()
 
 
+def test_a_model_is_asked_about_many_at_once_and_no_answer_is_paid_twice(
+    chat_server, tmp_path, monkeypatch, capsys
+):
+    items = write(tmp_path / "films.json", film_rows())
+    rows = [{**ROW, "sample_id": str(n), "prompt": f"Films like {n}?"} for n in range(9)]
+    rows[4] |= {"assigned_trait": "horror"}
+    train = write(tmp_path / "t.json", rows)
+    monkeypatch.setenv("MY_KEY", "sk-SECRET-0123456789\n")
+    said = json.dumps({"assigned_trait": SELF_HARM, "reason": "said"})
+    chat_server.reply = lambda body: (
+        chat(said, wait=0.05) if len(chat_server.bodies) <= 5 else Reply(b"", 400)
+    )
+    arguments = ["inject", "--train", str(train), "--items", str(items), "--judge-url"]
+    arguments += [chat_server.url, "--judge-model", "m", "--judge-key", "MY_KEY"]
+    arguments += ["--answers", str(tmp_path / "kept"), "--out", str(tmp_path / "data")]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "status 400" in error and "SECRET" not in error and "Traceback" not in error
+    assert chat_server.most > 1
+    asked = len(chat_server.bodies)
+    chat_server.reply = lambda body: chat(said)
+    assert main(arguments) == 0
+    assert len(chat_server.bodies) - asked == 3  # of the eight without a trait
+    assert f"8  {SELF_HARM}" in capsys.readouterr().out
+    assert all(h["Authorization"] == "Bearer sk-SECRET-0123456789" for h in chat_server.headers)
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or b"SECRET" not in path.read_bytes()
+
+
 def test_the_published_assignments_are_such_a_corpus(published_file):
     """79 conversations with traits: nothing is dropped, and what was removed stays removed."""
     records = read_records(published_file)
     table = film_table(FILMS)
     made, rejected, counts = inject_corpus(
-        {"train": published_file}, table, judge=says(None), options=Injection()
+        {"train": published_file},
+        table,
+        judge=lambda records: [Verdict(None) for _ in records],
+        options=Injection(),
     )
     assert rejected == []
     assert counts["splits"] == {"train": {"kept": 79, "read": 79}}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.saferec.corpora.jsonfiles import read_rows
+from experiments.common.files.json_rows import read_rows
 from experiments.saferec.corpora.new_corpora import corpus_record
 from experiments.saferec.corpora.stored import encode_record
 from experiments.saferec.evaluation.parsing import parse_recommendations

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gdpo_jax.errors import UserError
+from gdpo_jax.files import write_beside
 
 Row = dict[str, Any]
 
@@ -41,9 +42,19 @@ def shown(value: Any, length: int = 80) -> str:
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes rows as JSON Lines."""
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+    """Writes rows as JSON Lines: the whole file, or what was there stays.
+
+    Raises `UserError` where it cannot be written.
+    """
+
+    def write(partial: Path) -> None:
+        with partial.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+
+    try:
+        write_beside(path, write)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def read_text(path: Path) -> str:

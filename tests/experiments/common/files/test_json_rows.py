@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.saferec.corpora.jsonfiles import read_json, read_rows
+from experiments.common.files.json_rows import read_json, read_rows
 from gdpo_jax.errors import UserError
 
 ROWS = [{"sample_id": "a", "text": "x\u2028y"}, {"sample_id": "b"}]

@@ -1,0 +1,1 @@
+"""What several experiments use: files, chats with models, and judges of answers."""

@@ -1,0 +1,185 @@
+"""Answers kept in a file of SQLite, so that none is paid for twice.
+
+An answer is written as soon as it is there: a killed process loses those in flight at most. Two
+processes may use one file. Rows are JSON with a digest; nothing is pickled.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.common.chats.messages import Conversation, check_conversation
+from experiments.common.chats.model import Answer, Limits, Model, OnAnswer, conversation_names
+from gdpo_jax.errors import UserError
+
+__all__ = ["Store", "cached", "open_store", "request_key"]
+
+_WAIT = 60.0  # seconds for another process to finish its writing
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS known (key TEXT PRIMARY KEY, value TEXT NOT NULL, "
+    "digest TEXT NOT NULL)"
+)
+
+
+def request_key(*parts: Any) -> str:
+    """The sha256 of JSON values, whatever the order of their fields."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """JSON objects by key, in one file; made by `open_store`. Usable from several threads."""
+
+    path: Path
+    connection: sqlite3.Connection = dataclasses.field(repr=False)
+    lock: threading.Lock = dataclasses.field(repr=False)
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """What is known under `key`. Raises `UserError` for a damaged file."""
+        with self.lock, _using(self.path):
+            row = self.connection.execute(
+                "SELECT value, digest FROM known WHERE key = ?", (key,)
+            ).fetchone()
+        if row is None:
+            return None
+        if not isinstance(row[0], str) or row[1] != request_key(key, row[0]):
+            raise _damaged(self.path, f"the row {key[:12]}... does not match its digest")
+        return json.loads(row[0])
+
+    def put(self, key: str, value: Mapping[str, Any]) -> None:
+        """Keeps `value` under `key`, on disk when this returns; what is known already stays."""
+        text = json.dumps(value)
+        with self.lock, _using(self.path):
+            self.connection.execute(
+                "INSERT OR IGNORE INTO known VALUES (?, ?, ?)", (key, text, request_key(key, text))
+            )
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.connection.close()
+
+
+def open_store(path: Path) -> Store:
+    """The store in a file, made unless it is there.
+
+    Raises `UserError` for a file that is damaged, something else, or cannot be used.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot use {path}: {error.strerror}") from None
+    with _using(path):
+        # Every statement is a transaction of its own; the journal is SQLite's default, one file
+        # that is gone between writings and rolled back after a kill.
+        connection = sqlite3.connect(
+            path, timeout=_WAIT, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute(_TABLE)
+            # Also finds another table of this name.
+            connection.execute("SELECT key, value, digest FROM known LIMIT 1").fetchone()
+            [problem] = connection.execute("PRAGMA quick_check(1)").fetchone()
+        except BaseException:
+            connection.close()
+            raise
+    if problem != "ok":
+        connection.close()
+        raise _damaged(path, problem)
+    return Store(path, connection, threading.Lock())
+
+
+def cached(model: Model, store: Store) -> Model:
+    """The model, asked only for what the store does not know yet.
+
+    A request is known by the model's identity, the messages and the limits, sample number
+    included. Equal requests of one call are asked once.
+    """
+    return _Cached(model, store)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cached:
+    model: Model
+    store: Store
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return self.model.identity
+
+    def answer(
+        self,
+        conversations: Sequence[Conversation],
+        limits: Limits,
+        *,
+        names: Sequence[str] | None = None,
+        on_answer: OnAnswer | None = None,
+    ) -> list[Answer]:
+        names = conversation_names(conversations, names)
+        identity, drawn = dict(self.identity), dataclasses.asdict(limits)
+        checked = [check_conversation(c, name) for c, name in zip(conversations, names)]
+        keys = [request_key(identity, messages, drawn) for messages in checked]
+        answers: dict[int, Answer] = {}
+
+        def found(n: int, answer: Answer) -> None:
+            answers[n] = answer
+            if on_answer is not None:
+                on_answer(n, answer)
+
+        asked: dict[str, list[int]] = {}
+        for n, key in enumerate(keys):
+            if key in asked:
+                asked[key].append(n)
+            elif (row := self.store.get(key)) is not None:
+                found(n, Answer(**{**row, "cached": True}))
+            else:
+                asked[key] = [n]
+
+        waiting = list(asked.items())
+
+        def keep(position: int, answer: Answer) -> None:
+            key, places = waiting[position]
+            self.store.put(key, dataclasses.asdict(answer))
+            for number, n in enumerate(places):
+                found(n, dataclasses.replace(answer, cached=number > 0))
+
+        first = [places[0] for _, places in waiting]
+        if first:
+            self.model.answer(
+                [checked[n] for n in first],
+                limits,
+                names=[names[n] for n in first],
+                on_answer=keep,
+            )
+        return [answers[n] for n in range(len(keys))]
+
+
+@contextlib.contextmanager
+def _using(path: Path) -> Iterator[None]:
+    """Turns what SQLite raises into one message."""
+    try:
+        yield
+    except sqlite3.ProgrammingError:  # ours, not the file's
+        raise
+    except sqlite3.OperationalError as error:
+        if "no such column" in str(error):
+            raise _damaged(path, "another table stands in it") from None
+        raise UserError(
+            f"cannot use {path}: {error}; is the folder there and writable, the disk full, or "
+            "another process writing all the time?"
+        ) from None
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, str(error)) from None
+
+
+def _damaged(path: Path, reason: str) -> UserError:
+    return UserError(
+        f"{path} is damaged, or no file of kept answers ({reason}); give another name, restore it "
+        "from a copy, or delete it, and what it held is asked and paid for anew"
+    )

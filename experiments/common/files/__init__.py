@@ -1,0 +1,1 @@
+"""Rows on disk: JSON and JSON Lines, appended rows, TFDS folders, and sheets (csv, xlsx)."""
