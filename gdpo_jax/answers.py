@@ -11,8 +11,14 @@ from jaxtyping import Array, Key
 from gdpo_jax.data import bucket_for, pad_right
 from gdpo_jax.errors import UserError
 from gdpo_jax.models import Model
-from gdpo_jax.prompts import encode_prompt, make_buckets
-from gdpo_jax.rollouts import Engine, SamplerConfig, decode_completions, jax_engine
+from gdpo_jax.prompts import Prompt, encode_prompt, make_buckets
+from gdpo_jax.rollouts import (
+    Completion,
+    Engine,
+    SamplerConfig,
+    decode_completions,
+    jax_engine,
+)
 from gdpo_jax.training import (
     TrainState,
     batch_sharding,
@@ -22,7 +28,7 @@ from gdpo_jax.training import (
     to_local,
 )
 
-__all__ = ["answer", "model_engine", "prompt_room", "sampler_config"]
+__all__ = ["answer", "complete", "model_engine", "prompt_room", "sampler_config"]
 
 
 def sampler_config(
@@ -53,17 +59,22 @@ def model_engine(model: Model, sampler: SamplerConfig) -> Engine:
     )
 
 
-def answer(
+def answer(model: Model, prompts: Sequence[Prompt], **options: Any) -> list[str]:
+    """The text of one completion for each prompt, in order; `options` and errors as `complete`."""
+    return [completion.text for completion in complete(model, prompts, **options)]
+
+
+def complete(
     model: Model,
-    prompts: Sequence[Any],
+    prompts: Sequence[Prompt],
     *,
     state: TrainState | None = None,
     sampler: SamplerConfig | None = None,
     batch_size: int = 32,
     prompt_buckets: Sequence[int] | None = None,
     key: Key[Array, ""] | None = None,
-) -> list[str]:
-    """The text of one completion for each prompt (text, chat messages or token ids), in order.
+) -> list[Completion]:
+    """One completion for each prompt (text, chat messages or token ids), in order.
 
     state: answers with its parameters in place of the model's. sampler: the most likely token each
     time, at most 256, unless given. batch_size: prompts decoded together, rounded up to the mesh.
@@ -83,25 +94,24 @@ def answer(
     unit = batch_shards(model.mesh)
     size = -(-min(batch_size, len(rows)) // unit) * unit
     widths = tuple(prompt_buckets or make_buckets(list(map(len, rows)), batch_size=size, most=room))
-    engine = model_engine(model, sampler)
     longest = max(map(len, rows))
     if longest > min(max(widths), room):
         raise UserError(
             f"the longest prompt has {longest} tokens, and {sampler.max_new_tokens} new ones fit "
             f"behind at most {min(max(widths), room)} of them; lower max_new_tokens"
         )
+    engine = model_engine(model, sampler)
     params = model.params if state is None else state.params
     key = jax.random.key(0) if key is None else key
-    texts: list[str] = []
+    found: list[Completion] = []
     for number, first in enumerate(range(0, len(rows), size)):
         part = rows[first : first + size]
-        texts += _answer_batch(
-            model, engine, params, part, size, widths, jax.random.fold_in(key, number)
-        )
-    return texts
+        own = jax.random.fold_in(key, number)
+        found += _complete_batch(model, engine, params, part, size, widths, own)
+    return found
 
 
-def _answer_batch(
+def _complete_batch(
     model: Model,
     engine: Engine,
     params: Any,
@@ -109,8 +119,8 @@ def _answer_batch(
     size: int,
     widths: Sequence[int],
     key: Key[Array, ""],
-) -> list[str]:
-    """The texts for `rows`, decoded as a batch of `size`; the last one is filled up with repeats,
+) -> list[Completion]:
+    """Completions of `rows`, decoded as a batch of `size`; the last one is filled up with repeats,
     so that one program serves all."""
     index, count = process_share(model.mesh)
     share = slice(index * size // count, (index + 1) * size // count)
@@ -128,7 +138,7 @@ def _answer_batch(
             "damaged, or its numbers overflow in this dtype; open it with dtype='float32', or from "
             "another copy"
         )
-    return [text.text for text in decode_completions(model.tokenizer, ids, mask, finished)]
+    return decode_completions(model.tokenizer, ids, mask, finished)
 
 
 def _everywhere(tree: Any) -> Any:

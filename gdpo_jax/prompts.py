@@ -12,7 +12,9 @@ from gdpo_jax.token_ids import check_token_ids
 
 __all__ = [
     "Fitted",
+    "Prompt",
     "PromptFunction",
+    "TooLong",
     "completion_encoder",
     "encode_prompt",
     "fit_rows",

@@ -9,9 +9,10 @@ import jax
 from experiments.common.chats.messages import Conversation, check_conversation
 from experiments.common.chats.model import Answer, Limits, Model, OnAnswer, conversation_names
 from gdpo_jax import models
+from gdpo_jax.answers import complete, sampler_config
 from gdpo_jax.errors import UserError
 from gdpo_jax.prompts import encode_prompt
-from gdpo_jax.recipe import answer, sampler_config
+from gdpo_jax.rollouts import Completion
 from gdpo_jax.training import TrainState
 
 __all__ = ["policy_model"]
@@ -31,10 +32,11 @@ def policy_model(
     answers with its parameters. sampling: further fields of `SamplerConfig`, such as
     {"top_p": 0.9}.
 
-    Stop texts are cut off after sampling; `reason` is "stop" where one was met, else "unknown".
-    Tokens are counted in the texts as the tokenizer encodes them. At a temperature above 0 what is
-    drawn depends on seed, sample number and the place in the list. `answer` raises `UserError` as
-    `gdpo_jax.recipe.answer`, and for a conversation that the template refuses, by name.
+    Stop texts are cut off after sampling, and the tokens behind them are counted. `reason` is
+    "stop" where the model or such a text ended the answer, "length" where it ran out of tokens. At
+    a temperature above 0 what is drawn depends on seed, sample number and the place in the list.
+    `answer` raises `UserError` as `gdpo_jax.recipe.answer`, and for a conversation that the
+    template refuses, by name.
     """
     return _Policy(policy, name, state, batch_size, dict(sampling or {}))
 
@@ -67,7 +69,7 @@ class _Policy:
             temperature=limits.temperature,
             **self.sampling,
         )
-        texts = answer(
+        drawn = complete(
             self.policy,
             prompts,
             state=self.state,
@@ -75,7 +77,7 @@ class _Policy:
             batch_size=self.batch_size,
             key=jax.random.fold_in(jax.random.key(limits.seed or 0), limits.sample),
         )
-        answers = [self._answer(text, prompt, limits) for text, prompt in zip(texts, prompts)]
+        answers = [self._answer(own, prompt, limits) for own, prompt in zip(drawn, prompts)]
         for n, given in enumerate(answers):
             if on_answer is not None:
                 on_answer(n, given)
@@ -88,12 +90,13 @@ class _Policy:
         except UserError as error:
             raise UserError(f"{name}: {error}") from None
 
-    def _answer(self, text: str, prompt: Sequence[int], limits: Limits) -> Answer:
+    def _answer(self, drawn: Completion, prompt: Sequence[int], limits: Limits) -> Answer:
+        text = drawn.text
         cut = min((at for stop in limits.stop if (at := text.find(stop)) >= 0), default=None)
         return Answer(
             text=text[:cut],
-            reason="unknown" if cut is None else "stop",
+            reason="stop" if drawn.finished or cut is not None else "length",
             prompt_tokens=len(prompt),
-            completion_tokens=len(self.policy.tokenizer.encode(text[:cut])),
+            completion_tokens=len(drawn.token_ids),
             cost=0.0,
         )

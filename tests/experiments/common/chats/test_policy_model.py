@@ -8,8 +8,9 @@ import pytest
 from experiments.common.chats.cache import cached, open_store
 from experiments.common.chats.model import Limits
 from experiments.common.chats.policy_model import policy_model
+from gdpo_jax.answers import complete, sampler_config
 from gdpo_jax.errors import UserError
-from gdpo_jax.recipe import answer, open_model, sampler_config
+from gdpo_jax.models import open_model
 from gdpo_jax.training import make_mesh
 from tests.tiny_model import TEMPLATE, save_tiny_model
 
@@ -29,15 +30,18 @@ def policy(tmp_path_factory):
 def test_answers_are_those_of_the_policy(policy, tmp_path):
     limits = Limits(max_new_tokens=6)
     model = policy_model(policy, name="tiny")
-    plain = answer(policy, TALKS, sampler=sampler_config(policy, max_new_tokens=6, temperature=0.0))
+    sampler = sampler_config(policy, max_new_tokens=6, temperature=0.0)
+    drawn = complete(policy, TALKS, sampler=sampler)
+    plain = [completion.text for completion in drawn]
     seen = {}
     answers = model.answer(TALKS, limits, on_answer=lambda n, given: seen.update({n: given}))
     assert [given.text for given in answers] == plain
     assert seen == dict(enumerate(answers))
     text = "<user>Ardton<answer>"
     assert answers[0].prompt_tokens == len(policy.tokenizer.encode(text))
-    assert answers[0].completion_tokens == len(policy.tokenizer.encode(plain[0]))
-    assert (answers[0].finished, answers[0].cost) == (None, 0.0)
+    for given, completion in zip(answers, drawn, strict=True):
+        assert given.completion_tokens == len(completion.token_ids)
+        assert (given.finished, given.cost) == (completion.finished, 0.0)
     # Cut before the first of the stop texts, which are searched in the text.
     stop = (plain[0][3:], plain[0][1:3])
     [cut] = model.answer(TALKS[:1], Limits(max_new_tokens=6, stop=stop))
