@@ -1,4 +1,4 @@
-"""The floors of the house: a module imports only from lower floors (docs/architecture.md)."""
+"""A module imports only from lower packages (docs/architecture.md)."""
 
 import ast
 from pathlib import Path
@@ -24,8 +24,15 @@ FLOORS = {
     "gdpo_jax.recipe": 7,
     "gdpo_jax.commands": 8,
     "gdpo_jax.__main__": 9,
-    "experiments": 10,
+    "experiments.common.files": 10,
+    "experiments.common.chats": 11,
+    "experiments.common.judges": 12,
+    "experiments.charts": 13,
+    "experiments.page": 13,
+    "experiments.saferec": 14,
+    "experiments.reward_design": 14,
 }
+EXPERIMENTS = ("experiments.saferec", "experiments.reward_design")
 PURE = {"gdpo_jax.advantages", "gdpo_jax.objectives"}
 PURE_IMPORTS = {"jax", "chex", "jaxtyping", "numpy", "gdpo_jax"}
 
@@ -63,6 +70,14 @@ def test_imports_point_down(path):
         )
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_no_experiment_imports_another_one(name):
+    others = [f"{other}." for other in EXPERIMENTS if other != name]
+    for path in (ROOT / name.replace(".", "/")).rglob("*.py"):
+        for module in imported_modules(path):
+            assert not f"{module}.".startswith(tuple(others)), f"{path} imports {module}"
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_pure_floor_imports_arrays_only(path):
     if floor_name(".".join(path.relative_to(ROOT).with_suffix("").parts)) not in PURE:
@@ -77,7 +92,11 @@ def test_the_pure_floor_imports_arrays_only(path):
         )
 
 
-def test_every_room_has_a_floor():
+def test_every_package_has_its_place():
     folders = [path for path in (ROOT / "gdpo_jax").iterdir() if path.is_dir()]
-    rooms = {f"gdpo_jax.{path.name}" for path in folders if path.name != "__pycache__"}
-    assert rooms <= set(FLOORS)
+    packages = {f"gdpo_jax.{path.name}" for path in folders}
+    folders = [path for path in (ROOT / "experiments").iterdir() if path.is_dir()]
+    packages |= {f"experiments.{path.name}" for path in folders if path.name != "common"}
+    folders = [path for path in (ROOT / "experiments" / "common").iterdir() if path.is_dir()]
+    packages |= {f"experiments.common.{path.name}" for path in folders}
+    assert {name for name in packages if not name.endswith("__pycache__")} <= set(FLOORS)
