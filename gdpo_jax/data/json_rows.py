@@ -31,9 +31,9 @@ def read_json_rows(path: Path, *, lines: bool) -> list[Row]:
             object; names the file and the line or row.
     """
     text = read_text(path)
-    if lines or _looks_like_lines(text):
+    if lines or looks_like_lines(text):
         return _rows_of_lines(path, text)
-    value = _parse(text, lambda error: _not_json(path, error))
+    value = parse_json(text, lambda error: not_json(path, error))
     if not isinstance(value, list):
         raise UserError(
             f"{path} holds one JSON {_kind(value)}, not a list of records; a file with one record "
@@ -47,7 +47,7 @@ def read_json_rows(path: Path, *, lines: bool) -> list[Row]:
 
 def read_json(path: Path) -> Any:
     """The one JSON value of a file. Raises UserError as `read_json_rows` does."""
-    return _parse(read_text(path), lambda error: _not_json(path, error))
+    return parse_json(read_text(path), lambda error: not_json(path, error))
 
 
 def read_text(path: Path) -> str:
@@ -96,7 +96,7 @@ def _line_of(data: bytes, place: int) -> int:
     return data.count(b"\n", 0, place) + 1
 
 
-def _looks_like_lines(text: str) -> bool:
+def looks_like_lines(text: str) -> bool:
     """Is the first line an object of its own, with more behind it?"""
     first, _, rest = text.strip().partition("\n")
     if not rest.strip():
@@ -121,9 +121,9 @@ def _rows_of_lines(path: Path, text: str) -> list[Row]:
                 hint = "; a list of records belongs in a .json file"
             elif number == len(lines):
                 hint = "; it is the last line: the file may have been cut off"
-            return UserError(f"{path}, line {number} is not JSON ({_reason(error)}){hint}")
+            return UserError(f"{path}, line {number} is not JSON ({what_failed(error)}){hint}")
 
-        row = _parse(line, complain)
+        row = parse_json(line, complain)
         if not isinstance(row, dict):
             hint = "; a list of records belongs in a .json file" if isinstance(row, list) else ""
             raise UserError(
@@ -133,19 +133,22 @@ def _rows_of_lines(path: Path, text: str) -> list[Row]:
     return rows
 
 
-def _parse(text: str, complain: Callable[[Exception], UserError]) -> Any:
+def parse_json(text: str, complain: Callable[[Exception], UserError]) -> Any:
+    """The JSON value of a text; raises what `complain` makes of an error."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise complain(error) from None
 
 
-def _not_json(path: Path, error: Exception) -> UserError:
+def not_json(path: Path, error: Exception) -> UserError:
+    """The error for a file that cannot be parsed as a whole; names the line."""
     line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-    return UserError(f"{path}{line} is truncated or not JSON ({_reason(error)})")
+    return UserError(f"{path}{line} is truncated or not JSON ({what_failed(error)})")
 
 
-def _reason(error: Exception) -> str:
+def what_failed(error: Exception) -> str:
+    """What a parser of JSON says of a text, in short."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg}, column {error.colno}"
     return str(error)
@@ -157,4 +160,13 @@ def _kind(value: Any) -> str:
     )
 
 
-__all__ = ["Row", "read_json", "read_json_rows", "read_text"]
+__all__ = [
+    "Row",
+    "looks_like_lines",
+    "not_json",
+    "parse_json",
+    "read_json",
+    "read_json_rows",
+    "read_text",
+    "what_failed",
+]

@@ -1,14 +1,21 @@
 """Reading rows from JSON and JSON Lines, with errors that name file, row and the way out."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gdpo_jax.data.json_rows import (
+    Row,
+    looks_like_lines,
+    not_json,
+    parse_json,
+    read_json,
+    read_text,
+    what_failed,
+)
 from gdpo_jax.errors import UserError
 from gdpo_jax.files import write_beside
-
-Row = dict[str, Any]
 
 
 def read_rows(path: Path, *, any_value: bool = False) -> list[Row]:
@@ -20,16 +27,12 @@ def read_rows(path: Path, *, any_value: bool = False) -> list[Row]:
     text = read_text(path)
     if not text.strip():
         raise UserError(f"{path} is empty; expected JSON rows")
-    rows = _rows_of_lines(path, text) if _is_lines(path, text) else _rows_of_document(path, text)
+    lines = path.suffix in (".jsonl", ".ndjson") or looks_like_lines(text)
+    rows = _rows_of_lines(path, text) if lines else _rows_of_document(path, text)
     for number, row in enumerate(rows):
         if not any_value and not isinstance(row, dict):
             raise UserError(f"{path}, row {number}: expected an object, found {type(row).__name__}")
     return rows
-
-
-def read_json(path: Path) -> Any:
-    """The one JSON value of a file."""
-    return _parse(read_text(path), lambda error: _unreadable(path, error))
 
 
 def shown(value: Any, length: int = 80) -> str:
@@ -57,33 +60,6 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def read_text(path: Path) -> str:
-    """The UTF-8 text of a file."""
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"no file {path}") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder; give a file") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: byte {error.start} cannot be read") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-
-
-def _is_lines(path: Path, text: str) -> bool:
-    """JSON Lines by name, or because the first line alone is an object and more lines follow."""
-    if path.suffix in (".jsonl", ".ndjson"):
-        return True
-    first, _, rest = text.strip().partition("\n")
-    if not rest.strip():
-        return False
-    try:
-        return isinstance(json.loads(first), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
 def _rows_of_lines(path: Path, text: str) -> list[Any]:
     # Split at line feeds alone: a JSON string may hold other line separators unescaped.
     lines = text.split("\n")
@@ -94,14 +70,14 @@ def _rows_of_lines(path: Path, text: str) -> list[Any]:
 
             def complain(error: Exception, number=number, last=last) -> UserError:
                 hint = "; the file looks truncated, write it again" if last else ""
-                return UserError(f"{path}, line {number} is not JSON ({_reason(error)}){hint}")
+                return UserError(f"{path}, line {number} is not JSON ({what_failed(error)}){hint}")
 
-            rows.append(_parse(line, complain))
+            rows.append(parse_json(line, complain))
     return rows
 
 
 def _rows_of_document(path: Path, text: str) -> list[Any]:
-    value = _parse(text, lambda error: _unreadable(path, error))
+    value = parse_json(text, lambda error: not_json(path, error))
     if isinstance(value, dict) and isinstance(value.get("samples"), list):
         return value["samples"]
     if isinstance(value, list):
@@ -111,24 +87,6 @@ def _rows_of_document(path: Path, text: str) -> list[Any]:
         return [value]
     found = f"an object with {sorted(value)[:8]}" if isinstance(value, dict) else repr(value)[:60]
     raise UserError(f"{path}: expected a list of rows or an object with 'samples', found {found}")
-
-
-def _parse(text: str, complain: Callable[[Exception], UserError]) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise complain(error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    where = ""
-    if isinstance(error, json.JSONDecodeError):
-        where = f" at line {error.lineno}, column {error.colno}"
-    return UserError(f"{path} is truncated or not JSON{where} ({_reason(error)})")
-
-
-def _reason(error: Exception) -> str:
-    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 __all__ = ["Row", "read_json", "read_rows", "read_text", "shown", "write_rows"]
