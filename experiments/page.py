@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
+from gdpo_jax.files import write_beside
+
 _FOLDER = Path(__file__).parent
 
 
@@ -37,7 +39,7 @@ def write_page(title: str, sections: Mapping[str, str], out: Path, *, intro: str
         name, _, rest = piece.partition("}}")
         page += parts[name] + rest
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
+    write_beside(out, page)
     return out
 
 

@@ -20,6 +20,7 @@ from experiments.reward_design.studies import run_study
 from gdpo_jax.advantages import ESTIMATORS
 from gdpo_jax.commands.running import run_command
 from gdpo_jax.errors import UserError
+from gdpo_jax.files import write_beside
 
 StudyName = Literal["distinct", "collapse", "cancel", "conditioning", "pareto"]
 
@@ -105,7 +106,7 @@ def _run(names: list[str], options: Options) -> list[Findings]:
 def _write(found: list[Findings], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     results = json.dumps({one.name: as_json(one) for one in found}, allow_nan=False)
-    (out / "results.json").write_text(results + "\n", encoding="utf-8")
+    write_beside(out / "results.json", results + "\n")
     page = write_findings(found, out / "report.html")
     Console().print(f"results: {out / 'results.json'}, report: {page}", highlight=False)
 

@@ -9,8 +9,9 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as InnerTokenizer
 
 from gdpo_jax.errors import UserError
+from gdpo_jax.files import write_beside
 from gdpo_jax.policies.extras import as_user_error
-from gdpo_jax.policies.json_files import read_json, write_json, write_text
+from gdpo_jax.policies.json_files import read_json, write_json
 from gdpo_jax.policies.tokenizer import (
     Tokenizer,
     check_id_of,
@@ -110,7 +111,7 @@ def save_hub_tokenizer(directory: Path, tokenizer: Tokenizer) -> None:
     if tokenizer.chat_template is not None:
         templates = {"default": tokenizer.chat_template, **templates}
     if set(templates) == {"default"}:
-        write_text(directory / TEMPLATE, templates["default"])
+        write_beside(directory / TEMPLATE, templates["default"])
     else:
         # An older template would come before the list.
         (directory / TEMPLATE).unlink(missing_ok=True)

@@ -1,11 +1,11 @@
 """JSON files that describe a model, read and written with one clear error."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from gdpo_jax.errors import UserError
+from gdpo_jax.files import write_beside
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -23,14 +23,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Any) -> None:
     """Indented JSON with a line end; the file gets its name when it is complete."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_beside(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_text(path: Path, text: str) -> None:
-    """A text file, which gets its name when it is complete."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-
-
-__all__ = ["read_json", "write_json", "write_text"]
+__all__ = ["read_json", "write_json"]

@@ -13,6 +13,7 @@ from typing import Any
 from experiments.common.files.json_rows import Row
 from experiments.saferec.evaluation.metrics import prompt_text
 from gdpo_jax.errors import UserError
+from gdpo_jax.files import write_beside
 
 ID_FIELDS = ("sample_id", "id")
 TEXT_FIELDS = ("text", "completion")
@@ -80,7 +81,7 @@ def write_outputs(path: Path, records: Sequence[Mapping[str, Any]], texts: Seque
         json.dumps({"sample_id": record["sample_id"], "text": text}) + "\n"
         for record, text in zip(records, texts, strict=True)
     ]
-    path.write_text("".join(rows), encoding="utf-8")
+    write_beside(path, "".join(rows))
 
 
 def output_text(row: Mapping[str, Any], where: str) -> str:

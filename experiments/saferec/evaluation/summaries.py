@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from experiments.saferec.evaluation.statistics import (
     paired_comparison,
 )
 from gdpo_jax.errors import UserError
+from gdpo_jax.files import write_beside
 
 METRIC_LABELS = {  # of "metric@K"
     "recall": "Recall",
@@ -89,9 +89,7 @@ def read_summary(path: Path) -> MetricTable:
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON so that a reader sees the old file or the whole new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    partial.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_beside(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def compare(
