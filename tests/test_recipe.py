@@ -96,7 +96,7 @@ def test_a_continuation_shares_records_start_sampler_optimizer_and_estimator(fol
         (model, {"optimizer": OptimizerConfig(learning_rate=1.0)}, "learning_rate"),
         (model, {"estimator": grpo({"letters": 1.0, "brief": 0.2})}, "estimator"),
     ):
-        with pytest.raises(UserError, match=f"another configuration.*{field}") as caught:
+        with pytest.raises(UserError, match=f"(?s)another configuration.*{field}") as caught:
             run(changed, tmp_path / "run", **options)
         assert "damaged" not in str(caught.value)
 

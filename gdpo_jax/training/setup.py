@@ -11,6 +11,7 @@ from gdpo_jax.advantages import AdvantageTransform, describe
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import Policy, trained_part
 from gdpo_jax.rollouts import Engine, RewardFunction
+from gdpo_jax.rollouts.reward_functions import check_distinct
 from gdpo_jax.training.advantage_step import Penalty, ReshapeRewards
 from gdpo_jax.training.checks import (
     check_learning,
@@ -97,6 +98,7 @@ def prepare_run(
     )
 
     def check() -> tuple[Any, Any, Any]:
+        check_distinct(names)
         check_options(
             policy,
             engine,
