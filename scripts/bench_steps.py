@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdpo_jax.objectives import ObjectiveConfig
-from gdpo_jax.policies import DecoderConfig, LoraConfig, decoder_policy, lora_policy
+from gdpo_jax.policies import DecoderConfig, LoraConfig, Policy, decoder_policy, lora_policy
 from gdpo_jax.rollouts import Rollout
 from gdpo_jax.training import (
     OptimizerConfig,
@@ -23,6 +23,7 @@ from gdpo_jax.training import (
     to_global,
 )
 from gdpo_jax.training.packing import computed_tokens, pack_rollout
+from gdpo_jax.training.state import frozen_part, with_frozen, without_frozen
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,17 @@ class Shape:
 class Program:
     """A compiled policy step with its inputs; `run` does one update."""
 
+    policy: Policy
     compiled: Any
     state: Any
     batch: PolicyBatch
     flops: float
 
     def run(self) -> None:
-        self.state, metrics = self.compiled(self.state, self.batch)
+        frozen = frozen_part(self.policy, self.state.params)
+        changing = without_frozen(self.policy, self.state)
+        changed, metrics = self.compiled(changing, frozen, self.batch)
+        self.state = with_frozen(self.policy, changed, frozen)
         jax.block_until_ready(metrics)
 
     @property
@@ -115,7 +120,7 @@ def make_program(
     )
     state = create_state(policy, optimizer, key=jax.random.key(0), mesh=mesh)
     flops = step_flops(config, computed_tokens(batch, layout), batch.completions.size)
-    return Program(step.lower(state, batch).compile(), state, batch, flops)
+    return Program(policy, step.lower(state, batch).compile(), state, batch, flops)
 
 
 def step_flops(config: DecoderConfig, tokens: int, completion_tokens: int) -> float:

@@ -49,11 +49,14 @@ def test_text_messages_and_ids_are_prompts(tokenizer):
         ([], "has no tokens"),
         (7, r"text, a list of chat messages or a list of token ids; got '7' \(int\)"),
         (None, "text, a list of chat messages"),
-        ([1.5, 2.5], r"at place 0 is 1\.5"),
-        ([True, False], "at place 0 is True"),
-        ([3, -100], "at place 1 is -100; legal are whole numbers from 0 to"),
-        ([3, 10_000], "at place 1 is 10000"),
-        ([{"role": "user", "content": "x"}, "y"], "at place 0 is {'role'"),
+        ([1.5, 2.5], r"holds 1\.5 at place 0"),
+        ([True, False], "holds True at place 0"),
+        ([3, -100], "holds -100 at place 1; token ids are whole numbers from 0 to"),
+        ([3, 10_000], "holds 10000 at place 1"),
+        (
+            [{"role": "user", "content": "x"}, "y"],
+            "holds {'role': 'user', 'content': 'x'} at place 0",
+        ),
     ],
 )
 def test_what_is_no_prompt_is_one_error(tokenizer, prompt, message):

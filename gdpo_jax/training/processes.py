@@ -92,7 +92,7 @@ def agreed_sums(values: np.ndarray) -> np.ndarray:
         return values
     # As pairs of integers: devices hold no float64.
     bits = np.ascontiguousarray(values, np.float64).view(np.int32)
-    gathered = np.ascontiguousarray(np.atleast_2d(_gather(bits)), np.int32)
+    gathered = np.ascontiguousarray(np.atleast_2d(gather(bits)), np.int32)
     return gathered.view(np.float64).sum(axis=0)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import plain_numpy as plain
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gdpo_jax.advantages import (
@@ -254,6 +254,8 @@ def test_differences_above_the_resolution_survive_any_offset(steps, offsets, uni
 )
 def test_a_reward_and_its_complement_cancel_at_any_offset(numbers, constant, scale):
     a = scale * np.array(numbers)
+    # A complement whose differences are below its own resolution is no complement any more.
+    assume(np.ptp(a) == 0 or np.ptp(a) > 9 * np.finfo(np.float32).eps * (constant + abs(scale)))
     found = run_all(group_of([a, constant - a, 0.5 + 0 * a]))
     for name in (*EVERY_GROUP, "leave one out", "reinforce_pp, group"):
         np.testing.assert_array_equal(found[name], 0, err_msg=name)

@@ -14,10 +14,11 @@ jax.distributed.initialize(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[2]))
 import toy  # noqa: E402
 
 from gdpo_jax.errors import UserError  # noqa: E402
+from gdpo_jax.objectives import Metrics  # noqa: E402
 from gdpo_jax.training import create_state, make_optimizer, together  # noqa: E402
 from gdpo_jax.training.run import Pending, Run  # noqa: E402
 
-METRICS = {"healthy": 1.0, "loss": 0.5, "grad_norm": 1.0, "tokens": 8.0}
+METRICS = Metrics(sums={"loss": 0.5, "grad_norm": 1.0, "tokens": 8.0}, minima={"healthy": 1.0})
 STEPS = 6
 
 

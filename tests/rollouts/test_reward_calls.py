@@ -240,7 +240,15 @@ def test_an_interrupt_is_no_failure_of_a_reward(leaving):
     assert column(call([named_reward(len_of)])) == [1.0, 2.0]
 
 
-def test_an_interrupt_while_an_event_loop_waits_ends_the_calls():
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as in a terminal; a background job of a shell begins with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_while_an_event_loop_waits_ends_the_calls(interruptible):
     ended = []
 
     async def waiting(completions, records):

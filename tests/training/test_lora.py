@@ -139,7 +139,7 @@ def test_checkpoints_hold_the_adapters_alone_and_a_run_goes_on_from_them(tmp_pat
     stored = Checkpoints(tmp_path / "parts" / "checkpoints", config={})
     adapters = stored.restore_params(state_on(mesh).params["adapters"])
     assert jax.tree.structure(adapters) == jax.tree.structure(whole["adapters"])
-    with pytest.raises(UserError, match="damaged or of another model"):
+    with pytest.raises(UserError, match="holds the state of another policy"):
         stored.restore_params(state_on(mesh).params)
     parts = toy.as_numpy(run_on(mesh, tmp_path / "parts", steps=4).params)
     jax.tree.map(np.testing.assert_array_equal, parts, whole)

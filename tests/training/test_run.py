@@ -1,5 +1,6 @@
 """A run around its steps: what it stores, what stops it, and who may be in its folder."""
 
+import dataclasses
 import errno
 import os
 import signal
@@ -13,10 +14,11 @@ import pytest
 import toy
 
 from gdpo_jax.errors import UserError
+from gdpo_jax.objectives import Metrics
 from gdpo_jax.training import Checkpoints, create_state, make_optimizer, read_metrics
 from gdpo_jax.training.run import NonFiniteLossError, Pending, Run
 
-METRICS = {"healthy": 1.0, "loss": 0.5, "grad_norm": 1.0, "tokens": 8.0}
+METRICS = Metrics(sums={"loss": 0.5, "grad_norm": 1.0, "tokens": 8.0}, minima={"healthy": 1.0})
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def test_a_loss_that_is_not_finite_in_the_first_step_is_told_each_time(tmp_path,
             pytest.raises(NonFiniteLossError, match=r"step 0: .*; .* nothing was learned"),
             open_run(tmp_path, state) as run,
         ):
-            run.dispatched(Pending(0, {}, [{**METRICS, "healthy": 0.0}]))
+            run.dispatched(Pending(0, {}, [dataclasses.replace(METRICS, minima={"healthy": 0.0})]))
             take_steps(run, state, fail_in(9, None))
     assert steps_stored(tmp_path) == []
 

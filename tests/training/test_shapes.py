@@ -77,7 +77,7 @@ def whole_step(mesh, rules, accumulation_steps=1, policy=toy.POLICY):
     step = make_policy_step(policy, OPTIMIZER, OBJECTIVE, rules=rules, **options)
     for _ in range(2):
         state, metrics = step(state, batch)
-    return state, toy.as_numpy({**reported, **metrics})
+    return state, toy.as_numpy({**reported, **metrics.as_dict()})
 
 
 def on_one_device(policy):

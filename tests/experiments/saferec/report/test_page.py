@@ -139,8 +139,9 @@ def test_mistakes_are_one_error_and_keep_the_old_page(tmp_path, conversations, i
         write_report([tmp_path], out)
     run = write_run(tmp_path / "mini", conversations["test"][:5], invented_films)
     path = run / "seed-0" / "safe-gdpo" / "samples.jsonl"
-    path.write_text(path.read_text()[:-40])
-    with pytest.raises(UserError, match=r"samples\.jsonl, line 2 is not JSON"):
+    first, rest = path.read_text().split("\n", 1)
+    path.write_text(f"{first[:-40]}\n{rest}")
+    with pytest.raises(UserError, match=r"samples\.jsonl, line 1 is not JSON"):
         write_report([run], out)
     assert out.read_text() == "old"
 
