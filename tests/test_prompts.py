@@ -55,7 +55,7 @@ def test_text_messages_and_ids_are_prompts(tokenizer):
         ([3, 10_000], "holds 10000 at place 1"),
         (
             [{"role": "user", "content": "x"}, "y"],
-            "holds {'role': 'user', 'content': 'x'} at place 0",
+            r"holds {'role': 'user', .*} at place 0",
         ),
     ],
 )

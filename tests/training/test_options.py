@@ -468,7 +468,7 @@ def test_configurations_are_plain_and_whole():
         (lambda: SFTConfig(prompt_buckets=64), "prompt_buckets must be whole numbers"),
         (
             lambda: record_batches([1, 2], batch_size=1, seed=-1),
-            "seed must be a whole number of at least 0, got -1",
+            "seed must be a whole number",
         ),
         (
             lambda: record_batches(iter([1]), batch_size=1, seed=0),
