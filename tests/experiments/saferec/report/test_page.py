@@ -141,7 +141,7 @@ def test_mistakes_are_one_error_and_keep_the_old_page(tmp_path, conversations, i
     path = run / "seed-0" / "safe-gdpo" / "samples.jsonl"
     first, rest = path.read_text().split("\n", 1)
     path.write_text(f"{first[:-40]}\n{rest}")
-    with pytest.raises(UserError, match=r"samples\.jsonl, line 1 is not JSON"):
+    with pytest.raises(UserError, match=r"samples\.jsonl, line 1 is damaged"):
         write_report([run], out)
     assert out.read_text() == "old"
 
