@@ -119,7 +119,7 @@ def test_damaged_scores_name_the_place(tmp_path):
     score(path.parent, [SAFE], [GORY])
     text = path.read_text()
     path.write_text(text[: len(text) // 2])
-    with pytest.raises(UserError, match=r"scores\.json is truncated"):
+    with pytest.raises(UserError, match=r"scores\.json, line .* is truncated"):
         collect(tmp_path, **FAST)
     path.write_text(json.dumps({"metrics": {}, "splits": {}}))
     with pytest.raises(UserError, match=r"scores\.json is no metrics file of this project"):
