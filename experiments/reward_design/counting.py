@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.charts import Series
+from experiments.common.report.charts import Series
 from experiments.reward_design.estimators import Estimator
 from experiments.reward_design.results import Claim, Findings, LineFigure, Table
 from experiments.reward_design.settings import CountingStudy

@@ -5,7 +5,7 @@ Rewards are shown as shares of their scale, 0 to 1, so that a loud and a quiet o
 
 import numpy as np
 
-from experiments.charts import Series
+from experiments.common.report.charts import Series
 from experiments.reward_design.outcomes import (
     Outcomes,
     cell,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.charts import Trail
+from experiments.common.report.charts import Trail
 from experiments.reward_design.outcomes import (
     Outcomes,
     cell,

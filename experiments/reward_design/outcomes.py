@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from experiments.charts import Series
+from experiments.common.report.charts import Series
 from experiments.reward_design.learning import Curves
 from experiments.reward_design.results import (
     Cell,

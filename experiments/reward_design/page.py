@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from experiments.charts import Entry, legend, line_chart, trail_chart
-from experiments.page import write_page
+from experiments.common.report.charts import Entry, legend, line_chart, trail_chart
+from experiments.common.report.page import write_page
 from experiments.reward_design.results import Cell, Findings, LineFigure, Table, TrailFigure
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from experiments.charts import Series, Trail
+from experiments.common.report.charts import Series, Trail
 
 
 @dataclasses.dataclass(frozen=True)

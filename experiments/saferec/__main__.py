@@ -9,18 +9,18 @@ import jax
 import tyro
 from rich.console import Console
 
+from experiments.common.scores.results import collect, write_results
+from experiments.common.scores.results_tables import print_table, print_verdicts
+from experiments.common.scores.verdicts import verdicts
 from experiments.saferec.arms import ARM_NAMES, ARMS, Arm, arm_named
-from experiments.saferec.configs import preset_named
-from experiments.saferec.corpora.dataset import build_dataset
-from experiments.saferec.corpora.new_corpora import inject_command
-from experiments.saferec.evaluation.results import collect, write_results
-from experiments.saferec.evaluation.results_tables import print_table, print_verdicts
+from experiments.saferec.data.dataset import build_dataset
+from experiments.saferec.data.new_corpora import inject_command
+from experiments.saferec.data.published_folder import build_published, describe
 from experiments.saferec.evaluation.scoring import evaluate_command, print_summary
-from experiments.saferec.evaluation.verdicts import verdicts
+from experiments.saferec.page import write_report
 from experiments.saferec.pipeline import evaluate_arm, generate, score_arm, train_arm
 from experiments.saferec.plan import print_preset_plan
-from experiments.saferec.published.folder import build_published, describe
-from experiments.saferec.report import write_report
+from experiments.saferec.presets import preset_named
 from experiments.saferec.settings import Level, Preset
 from experiments.saferec.workspace import Workspace, open_workspace
 from experiments.saferec.zero_shot import zero_shot
@@ -40,7 +40,7 @@ class RunOptions:
     """Options that every training stage shares."""
 
     preset: PresetName = "mini"
-    """Data sizes, policy and training settings; see experiments/saferec/configs."""
+    """Data sizes, policy and training settings; see experiments/saferec/presets."""
     run_dir: Path | None = None
     """Where everything of the run goes; runs/PRESET unless given. The same folder resumes."""
     level: Level | None = None

@@ -10,8 +10,8 @@ count reward.
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from experiments.saferec.evaluation.parsing import parse_recommendations, rank_segments
-from experiments.saferec.items.catalogue import Oracle
+from experiments.saferec.lists.parsing import parse_recommendations, rank_segments
+from experiments.saferec.oracle.catalogue import Oracle
 from experiments.saferec.published.official import length_shaping, published_ranks
 from experiments.saferec.rewards import (
     Count,

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from experiments.common.runs.samples import keep_samples
 from experiments.saferec.arms import (
     Arm,
     advantage_transform,
@@ -15,11 +16,10 @@ from experiments.saferec.arms import (
     token_ranks,
     token_shaping,
 )
-from experiments.saferec.corpora.corpus import with_all_groundtruth
+from experiments.saferec.data.corpus import with_all_groundtruth
 from experiments.saferec.evaluation.metrics import DEFAULT_KS
 from experiments.saferec.evaluation.outputs import write_outputs
 from experiments.saferec.evaluation.scoring import score_texts, summarize, write_json
-from experiments.saferec.samples import keep_samples
 from experiments.saferec.workspace import Workspace
 from gdpo_jax.recipe import Model, answer, imitate, optimize, sampler_config, with_lora
 

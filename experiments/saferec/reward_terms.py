@@ -16,17 +16,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.saferec.corpora.records import active_traits, groundtruth, seen_titles
-from experiments.saferec.evaluation.hits import greedy_hits
-from experiments.saferec.evaluation.parsing import Recommendation, parse_recommendations
-from experiments.saferec.items.catalogue import (
+from experiments.saferec.lists.hits import greedy_hits
+from experiments.saferec.lists.parsing import Recommendation, parse_recommendations
+from experiments.saferec.lists.records import active_traits, groundtruth, seen_titles
+from experiments.saferec.oracle.catalogue import (
     CONVENTIONS,
     UNKNOWN_POLICIES,
     Oracle,
     check_choice,
     resolve_unknown,
 )
-from experiments.saferec.items.titles import casefold_key, match_key
+from experiments.saferec.oracle.titles import casefold_key, match_key
 from gdpo_jax.errors import UserError
 from gdpo_jax.rollouts import Completion
 

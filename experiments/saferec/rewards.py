@@ -10,7 +10,7 @@ reward: `official.length_shaping`, which a preset turns on (`OfficialRewards.len
 
 from collections.abc import Callable, Mapping
 
-from experiments.saferec.items.catalogue import Oracle, check_choice
+from experiments.saferec.oracle.catalogue import Oracle, check_choice
 from experiments.saferec.reward_terms import (
     RANK_RELEVANCE,
     SEQUENCE_RELEVANCE,

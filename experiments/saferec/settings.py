@@ -4,7 +4,7 @@ import dataclasses
 import json
 from typing import Literal
 
-from experiments.saferec.items.catalogue import OracleOptions
+from experiments.saferec.oracle.catalogue import OracleOptions
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import DecoderConfig, LoraConfig

@@ -15,7 +15,7 @@ from rich.console import Console
 from experiments.saferec.evaluation.metrics import DEFAULT_KS, prompt_text
 from experiments.saferec.evaluation.outputs import write_outputs
 from experiments.saferec.evaluation.scoring import evaluate_command
-from experiments.saferec.items.catalogue import OracleOptions
+from experiments.saferec.oracle.catalogue import OracleOptions
 from experiments.saferec.published.readers import read_records
 from gdpo_jax.answers import answer, prompt_room, sampler_config
 from gdpo_jax.models import open_model

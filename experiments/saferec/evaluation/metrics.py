@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.saferec.corpora.records import active_traits, groundtruth, seen_titles
-from experiments.saferec.evaluation.hits import first_match_hits, greedy_hits
-from experiments.saferec.evaluation.parsing import Recommendation
-from experiments.saferec.items.catalogue import (
+from experiments.saferec.lists.hits import first_match_hits, greedy_hits
+from experiments.saferec.lists.parsing import Recommendation
+from experiments.saferec.lists.records import active_traits, groundtruth, seen_titles
+from experiments.saferec.oracle.catalogue import (
     CONVENTIONS,
     UNKNOWN_POLICIES,
     Catalogue,
@@ -32,7 +32,7 @@ from experiments.saferec.items.catalogue import (
     check_choice,
     resolve_unknown,
 )
-from experiments.saferec.items.titles import match_key
+from experiments.saferec.oracle.titles import match_key
 from gdpo_jax.errors import UserError
 
 DEFAULT_KS = (5, 10, 20)

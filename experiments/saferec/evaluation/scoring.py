@@ -13,15 +13,9 @@ import tyro
 from rich.console import Console
 
 from experiments.common.files.json_rows import Row, read_rows
+from experiments.common.scores.results_tables import print_table
 from experiments.saferec.evaluation.metrics import DEFAULT_KS, MetricTable, score_lists
 from experiments.saferec.evaluation.outputs import join_outputs
-from experiments.saferec.evaluation.parsing import (
-    SOLUTION_CLOSE,
-    SOLUTION_OPEN,
-    Recommendation,
-    parse_recommendations,
-)
-from experiments.saferec.evaluation.results_tables import print_table
 from experiments.saferec.evaluation.summaries import (
     compare,
     plain_comparison,
@@ -32,8 +26,14 @@ from experiments.saferec.evaluation.summaries import (
     write_json,
 )
 from experiments.saferec.evaluation.systems import compare_tables, label_paths, read_baseline
-from experiments.saferec.items.catalogue import Catalogue, Oracle, OracleOptions
-from experiments.saferec.items.table import ItemTable, catalogue_of
+from experiments.saferec.lists.parsing import (
+    SOLUTION_CLOSE,
+    SOLUTION_OPEN,
+    Recommendation,
+    parse_recommendations,
+)
+from experiments.saferec.oracle.catalogue import Catalogue, Oracle, OracleOptions
+from experiments.saferec.oracle.table import ItemTable, catalogue_of
 from experiments.saferec.published.official import published_oracle
 from experiments.saferec.published.readers import (
     read_catalogue,
@@ -227,7 +227,7 @@ def _find_records(
     if data_dir is None:
         raise UserError("give records, or data_dir for those of the embedded data set")
     # The builder imports TensorFlow Datasets, which scoring published files does not need.
-    from experiments.saferec.corpora.dataset import load_records
+    from experiments.saferec.data.dataset import load_records
 
     return load_records(data_dir, split), f"{data_dir}, split {split}"
 
@@ -274,7 +274,7 @@ def _find_catalogue(
 
 
 def _load_table(data_dir: Path) -> ItemTable:
-    from experiments.saferec.corpora.dataset import load_table
+    from experiments.saferec.data.dataset import load_table
 
     return load_table(data_dir)
 

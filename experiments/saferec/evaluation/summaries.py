@@ -13,13 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments.common.files.json_rows import read_json
-from experiments.saferec.evaluation.metrics import MetricTable
-from experiments.saferec.evaluation.statistics import (
+from experiments.common.scores.intervals import (
     Comparison,
     Interval,
     bootstrap_intervals,
     paired_comparison,
 )
+from experiments.saferec.evaluation.metrics import MetricTable
 from gdpo_jax.errors import UserError
 from gdpo_jax.files import write_beside
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common.files.json_rows import Row, read_json, read_rows
+from experiments.common.scores.results import Results, assemble
 from experiments.saferec.evaluation.metrics import MetricTable
-from experiments.saferec.evaluation.results import Results, assemble
 from experiments.saferec.evaluation.summaries import read_summary
 from experiments.saferec.published.readers import read_records
 from gdpo_jax.errors import UserError

@@ -8,16 +8,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from experiments.saferec.items.catalogue import (
+from experiments.saferec.oracle.catalogue import (
     CONVENTIONS,
     Oracle,
     check_choice,
     index_oracle,
     offsets_within,
 )
-from experiments.saferec.items.risk import THRESHOLD
-from experiments.saferec.items.titles import lookup_key
-from experiments.saferec.items.traits import TRAIT_KEYS
+from experiments.saferec.oracle.risk import THRESHOLD
+from experiments.saferec.oracle.titles import lookup_key
+from experiments.saferec.oracle.traits import TRAIT_KEYS
 from gdpo_jax.rollouts import Completion
 
 

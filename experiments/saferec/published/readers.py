@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common.files.json_rows import Row, read_json, read_rows, shown
-from experiments.saferec.corpora.records import FilmKey, record_name, to_film
-from experiments.saferec.items.traits import SEVERITY_CATEGORIES, TRAITS, Trait, trait_named
+from experiments.saferec.lists.records import FilmKey, record_name, to_film
+from experiments.saferec.oracle.traits import SEVERITY_CATEGORIES, TRAITS, Trait, trait_named
 from experiments.saferec.published.plain_pickle import load_plain_pickle
 from gdpo_jax.data.arrow_rows import read_arrow
 from gdpo_jax.errors import UserError

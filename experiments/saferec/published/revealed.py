@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from experiments.common.files.json_rows import shown
-from experiments.saferec.corpora.records import record_name, to_year
-from experiments.saferec.items.catalogue import Oracle, offsets_within
-from experiments.saferec.items.risk import THRESHOLD
-from experiments.saferec.items.titles import match_key
-from experiments.saferec.items.traits import TRAIT_KEYS, trait_named
+from experiments.saferec.lists.records import record_name, to_year
+from experiments.saferec.oracle.catalogue import Oracle, offsets_within
+from experiments.saferec.oracle.risk import THRESHOLD
+from experiments.saferec.oracle.titles import match_key
+from experiments.saferec.oracle.traits import TRAIT_KEYS, trait_named
 from gdpo_jax.errors import UserError
 
 

@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.common.files.tfds_folder import to_text, to_texts
-from experiments.saferec.corpora.records import FilmKey
-from experiments.saferec.corpora.stored import to_blocks
-from experiments.saferec.items.catalogue import Oracle
-from experiments.saferec.items.traits import TRAIT_KEYS
+from experiments.saferec.data.stored import to_blocks
+from experiments.saferec.lists.records import FilmKey
+from experiments.saferec.oracle.catalogue import Oracle
+from experiments.saferec.oracle.traits import TRAIT_KEYS
 from experiments.saferec.published.official import published_oracle
 from experiments.saferec.published.readers import Sensitivity, TitleMap
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.charts import Trail, trail_chart
+from experiments.common.report.charts import Trail, trail_chart
 from experiments.reward_design import __main__ as command_line
 from experiments.reward_design.__main__ import main
 from experiments.reward_design.configs import STUDIES

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from experiments.saferec.corpora.dataset import SPLIT_SIZES, build_dataset
-from experiments.saferec.items.table import film_table
-from experiments.saferec.miniature.conversations import SPLIT_WINDOWS, generate_conversations
-from experiments.saferec.miniature.films import invent_films
+from experiments.saferec.data.dataset import SPLIT_SIZES, build_dataset
+from experiments.saferec.embedded.conversations import SPLIT_WINDOWS, generate_conversations
+from experiments.saferec.embedded.films import invent_films
+from experiments.saferec.oracle.table import film_table
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """A tiny catalogue to test with: five films whose tags and severities a reader can check."""
 
-from experiments.saferec.items.catalogue import Film
+from experiments.saferec.oracle.catalogue import Film
 from gdpo_jax.rollouts import Completion
 
 GORE = "Anti-gore / squeamish"

@@ -3,8 +3,8 @@
 import json
 import pickle
 
-from experiments.saferec.items.titles import map_key
-from experiments.saferec.items.traits import SEVERITY_CATEGORIES, TRAITS
+from experiments.saferec.oracle.titles import map_key
+from experiments.saferec.oracle.traits import SEVERITY_CATEGORIES, TRAITS
 from tests.experiments.saferec.films import ANIMALS, GORE
 
 

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from experiments.saferec.evaluation.scoring import score_texts, summarize, write_json
-from experiments.saferec.items.catalogue import Catalogue, film_oracle
+from experiments.saferec.oracle.catalogue import Catalogue, film_oracle
 from tests.experiments.saferec.films import listed
 
 ARMS = (("sft", False, 10), ("safe-sft", True, 8), ("safe-gdpo", True, 10))

@@ -12,12 +12,12 @@ from experiments.saferec.arms import (
     token_ranks,
     token_shaping,
 )
-from experiments.saferec.configs import PRESETS, preset_named
+from experiments.saferec.presets import PRESETS, preset_named
 from experiments.saferec.rewards import Count
 from experiments.saferec.settings import OfficialRewards
 from gdpo_jax.errors import UserError
 from gdpo_jax.rollouts import Completion, score
-from tests.experiments.saferec.corpora.test_targets import FILMS, RECORD, film_oracle
+from tests.experiments.saferec.data.test_targets import FILMS, RECORD, film_oracle
 
 TEXT = "<solution>\nFilm0 (2000)\nFilm1 (2001)\nFilm0 (2000)\n</solution>"
 

@@ -9,8 +9,8 @@ from jax.sharding import AbstractMesh
 from experiments.saferec import __main__ as commands
 from experiments.saferec import plan as planning
 from experiments.saferec.arms import advantage_transform, arm_named, reward_functions
-from experiments.saferec.configs import preset_named
 from experiments.saferec.plan import plan, planned_decoder
+from experiments.saferec.presets import preset_named
 from gdpo_jax.commands.running import mesh_config
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import decoder_policy, num_params
@@ -23,7 +23,7 @@ from gdpo_jax.training import (
 from gdpo_jax.training.dry_run import bytes_per_device
 from gdpo_jax.training.mesh import AXES
 from gdpo_jax.training.state import abstract_state
-from tests.experiments.saferec.corpora.test_targets import FILMS, film_oracle
+from tests.experiments.saferec.data.test_targets import FILMS, film_oracle
 
 PAPER = ("qwen2.5-0.5b", "llama-3.2-3b", "llama-3.1-8b")
 

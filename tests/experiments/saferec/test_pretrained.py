@@ -9,8 +9,8 @@ import pytest
 
 from experiments.saferec import pipeline
 from experiments.saferec.arms import arm_named
-from experiments.saferec.configs import preset_named
 from experiments.saferec.pipeline import generate, score_arm, train_arm
+from experiments.saferec.presets import preset_named
 from experiments.saferec.settings import SupervisedStage
 from experiments.saferec.workspace import open_workspace
 from gdpo_jax import recipe

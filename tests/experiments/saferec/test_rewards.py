@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.saferec.evaluation.hits import first_match_hits, greedy_hits
-from experiments.saferec.items.catalogue import film_oracle
-from experiments.saferec.items.titles import casefold_key
+from experiments.saferec.lists.hits import first_match_hits, greedy_hits
+from experiments.saferec.oracle.catalogue import film_oracle
+from experiments.saferec.oracle.titles import casefold_key
 from experiments.saferec.published.readers import read_records
 from experiments.saferec.published.revealed import record_oracle
 from experiments.saferec.rewards import (

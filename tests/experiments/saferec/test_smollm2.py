@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments.saferec import __main__ as command_line
-from experiments.saferec.configs import preset_named
+from experiments.saferec.presets import preset_named
 from experiments.saferec.settings import SupervisedStage
 from experiments.saferec.workspace import Workspace, open_workspace
 from gdpo_jax.training import MeshConfig, make_mesh, read_metrics

@@ -11,8 +11,8 @@ from experiments.saferec.evaluation.metrics import (
     safety_metrics,
     score_lists,
 )
-from experiments.saferec.evaluation.parsing import Recommendation, parse_recommendations
-from experiments.saferec.items.catalogue import Catalogue, film_oracle
+from experiments.saferec.lists.parsing import Recommendation, parse_recommendations
+from experiments.saferec.oracle.catalogue import Catalogue, film_oracle
 from experiments.saferec.published.readers import read_catalogue
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import FILMS, GORE, record

@@ -12,9 +12,9 @@ from rich.console import Console
 from experiments.saferec.__main__ import main
 from experiments.saferec.evaluation.scoring import evaluate_command, score_outputs, score_texts
 from experiments.saferec.evaluation.systems import label_paths
-from experiments.saferec.items.catalogue import film_oracle
-from experiments.saferec.items.table import film_table
-from experiments.saferec.items.titles import map_key
+from experiments.saferec.oracle.catalogue import film_oracle
+from experiments.saferec.oracle.table import film_table
+from experiments.saferec.oracle.titles import map_key
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import FILMS, GORE, listed, record
 
@@ -272,10 +272,10 @@ def test_published_oracle_and_catalogue(files, tmp_path):
 
 def test_embedded_data(files, monkeypatch):
     """The films of the data set are oracle and catalogue, its records the conversations."""
-    data = types.ModuleType("experiments.saferec.corpora.dataset")
+    data = types.ModuleType("experiments.saferec.data.dataset")
     data.load_table = lambda folder: film_table(FILMS)
     data.load_records = lambda folder, split: RECORDS if split == "test" else []
-    monkeypatch.setitem(sys.modules, "experiments.saferec.corpora.dataset", data)
+    monkeypatch.setitem(sys.modules, "experiments.saferec.data.dataset", data)
     _, outputs, _ = files
     result = evaluate_command(
         outputs=(outputs,), data_dir=outputs.parent, bootstrap=10, console=quiet()

@@ -6,7 +6,6 @@ import pytest
 from rich.console import Console
 
 from experiments.saferec.evaluation.metrics import MetricTable, score_lists
-from experiments.saferec.evaluation.parsing import Recommendation
 from experiments.saferec.evaluation.summaries import (
     compare,
     print_summary,
@@ -14,6 +13,7 @@ from experiments.saferec.evaluation.summaries import (
     summarize,
     write_json,
 )
+from experiments.saferec.lists.parsing import Recommendation
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import record
 

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.common.files.json_rows import read_rows
-from experiments.saferec.corpora.new_corpora import corpus_record
-from experiments.saferec.corpora.stored import encode_record
-from experiments.saferec.evaluation.parsing import parse_recommendations
+from experiments.saferec.data.new_corpora import corpus_record
+from experiments.saferec.data.published_rows import published_record
+from experiments.saferec.data.stored import encode_record
 from experiments.saferec.evaluation.scoring import score_outputs
-from experiments.saferec.items.catalogue import Catalogue, film_oracle
-from experiments.saferec.items.files import read_items
+from experiments.saferec.lists.parsing import parse_recommendations
+from experiments.saferec.oracle.catalogue import Catalogue, film_oracle
+from experiments.saferec.oracle.files import read_items
 from experiments.saferec.published.official import published_oracle
 from experiments.saferec.published.plain_pickle import loads_plain_pickle
 from experiments.saferec.published.readers import (
@@ -25,7 +26,6 @@ from experiments.saferec.published.readers import (
     read_traits,
 )
 from experiments.saferec.published.revealed import record_oracle
-from experiments.saferec.published.rows import published_record
 from experiments.saferec.rewards import REWARD_PRESETS
 from gdpo_jax.data.arrow_rows import read_arrow
 from gdpo_jax.errors import UserError

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.saferec.evaluation.parsing import parse_recommendations, rank_segments
-from experiments.saferec.items.titles import map_key
+from experiments.saferec.lists.parsing import parse_recommendations, rank_segments
+from experiments.saferec.oracle.titles import map_key
 from experiments.saferec.published.official import (
     length_shaping,
     newline_segments,

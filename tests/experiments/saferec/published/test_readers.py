@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.saferec.corpora.records import active_traits, groundtruth, seen_titles
-from experiments.saferec.items.traits import TRAITS
+from experiments.saferec.lists.records import active_traits, groundtruth, seen_titles
+from experiments.saferec.oracle.traits import TRAITS
 from experiments.saferec.published.readers import (
     read_catalogue,
     read_records,

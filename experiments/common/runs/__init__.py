@@ -1,0 +1,1 @@
+"""A run folder: what its stages write and read."""

@@ -1,0 +1,1 @@
+"""Values per item: intervals, paired comparisons, results over seeds, and claims."""

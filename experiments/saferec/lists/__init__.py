@@ -1,0 +1,1 @@
+"""Lists of recommendations in text, their hits, and the records they answer."""

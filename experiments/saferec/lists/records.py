@@ -1,0 +1,118 @@
+"""Reading the fields of a record in the official format, with errors that name record and field."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.common.files.json_rows import shown
+from experiments.saferec.oracle.game_traits import GAME_TRAIT_NAMES
+from experiments.saferec.oracle.traits import trait_named
+from gdpo_jax.errors import UserError
+
+FilmKey = tuple[str, int]
+_LAST_YEAR = 9999
+
+
+def record_name(record: Mapping[str, Any]) -> str:
+    """How messages call the record: by its id where it has one."""
+    return f"record {shown(record.get('sample_id', record.get('id', '(no id)')))}"
+
+
+def to_year(value: Any) -> int:
+    """The year as a number from a number or a string of digits; ValueError for anything else."""
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LAST_YEAR:
+        raise ValueError(f"{shown(value)} is no year")
+    return value
+
+
+def to_film(entry: Any) -> FilmKey:
+    """(title, year) from a pair; ValueError for anything else."""
+    if isinstance(entry, str) or not isinstance(entry, Sequence) or len(entry) != 2:
+        raise ValueError(f"{shown(entry)} is not a pair of title and year")
+    title, year = entry
+    if not isinstance(title, str):
+        raise ValueError(f"{shown(entry)} is not a pair of title and year")
+    return title, to_year(year)
+
+
+def trait_key(name: Any) -> str:
+    """The key of a trait of films or of games, from its key or slug.
+
+    Raises `UserError` that lists the keys of the films' traits for an unknown one.
+    """
+    if isinstance(name, str) and name in GAME_TRAIT_NAMES:
+        return GAME_TRAIT_NAMES[name]
+    return trait_named(name).key
+
+
+def active_traits(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys of the sensitivities in force: the true entries of `constraints`.
+
+    Arrow stores absent constraints as null, so null counts as false. A record without the field is
+    an intermediate one and has its `assigned_trait`.
+    """
+    constraints = record.get("constraints")
+    if constraints is None:
+        assigned = record.get("assigned_trait")
+        return () if assigned is None else (trait_key(assigned),)
+    if not isinstance(constraints, Mapping):
+        raise UserError(
+            f"{record_name(record)}, field 'constraints': {shown(constraints)} is not a table "
+            "from trait key to true"
+        )
+    return tuple(trait_key(key) for key, active in constraints.items() if active)
+
+
+def groundtruth(record: Mapping[str, Any]) -> list[FilmKey]:
+    """The films the user liked next, as (title, int year); the year may be written as a string."""
+    return _films(record, "groundtruth_with_release_year")
+
+
+def teacher_list(record: Mapping[str, Any]) -> list[FilmKey]:
+    """The teacher's list before anything was removed from it, as (title, int year)."""
+    return _films(record, "teacher")
+
+
+def seen_titles(record: Mapping[str, Any]) -> list[str]:
+    """The titles the conversation already names."""
+    titles = record.get("seen_titles") or []
+    is_list = isinstance(titles, Sequence) and not isinstance(titles, str)
+    if not is_list or not all(isinstance(title, str) for title in titles):
+        raise UserError(f"{record_name(record)}, field 'seen_titles': give a list of titles")
+    return list(titles)
+
+
+def _films(record: Mapping[str, Any], field: str) -> list[FilmKey]:
+    if field not in record:
+        there = shown(sorted(record), 300)
+        raise UserError(f"{record_name(record)} has no field {field!r}; it has {there}")
+    entries = record[field]
+    if isinstance(entries, (str, Mapping)) or not isinstance(entries, Sequence):
+        raise UserError(
+            f"{record_name(record)}, field {field!r}: give a list of [title, year], "
+            f"found {shown(entries)}"
+        )
+    films = []
+    for entry in entries:
+        try:
+            films.append(to_film(entry))
+        except ValueError:
+            raise UserError(
+                f"{record_name(record)}, field {field!r}: {shown(entry)} is not a pair of title "
+                "and year"
+            ) from None
+    return films
+
+
+__all__ = [
+    "FilmKey",
+    "active_traits",
+    "groundtruth",
+    "record_name",
+    "seen_titles",
+    "teacher_list",
+    "to_film",
+    "to_year",
+    "trait_key",
+]

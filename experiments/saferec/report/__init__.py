@@ -1,5 +1,0 @@
-"""One self-contained page about finished runs."""
-
-from experiments.saferec.report.page import write_report
-
-__all__ = ["write_report"]
