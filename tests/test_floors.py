@@ -38,6 +38,8 @@ FLOORS = {
     "experiments.saferec.embedded": 22,
     "experiments.saferec.data": 23,
     "experiments.saferec.metrics": 24,
+    "experiments.saferec.claims": 24,
+    "experiments.saferec.scoring": 25,
     "experiments.saferec.rewards": 24,
     "experiments.saferec.arms": 25,
     "experiments.saferec.page": 26,
