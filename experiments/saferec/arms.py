@@ -8,10 +8,13 @@ count reward.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Container, Mapping
 
 from experiments.saferec.lists.parsing import parse_recommendations, rank_segments
 from experiments.saferec.oracle.catalogue import Oracle
+from experiments.saferec.oracle.conventions import FIXED
+from experiments.saferec.oracle.titles import FilmKey
 from experiments.saferec.published.official import length_shaping, published_ranks
 from experiments.saferec.rewards import (
     Count,
@@ -63,25 +66,31 @@ def arm_named(name: str) -> Arm:
     raise UserError(f"unknown arm {name!r}; legal: {', '.join(ARM_NAMES)}")
 
 
-def reward_functions(arm: Arm, preset: Preset, oracle: Oracle) -> tuple[RewardFunction, ...]:
+def reward_functions(
+    arm: Arm, preset: Preset, oracle: Oracle, titles: Container[FilmKey] | None = None
+) -> tuple[RewardFunction, ...]:
     """The arm's rewards at the preset's level; a title outside the catalogue counts as unsafe.
 
     Ranks without a film vote with zero, as in the authors' per-rank runs: a short list then
     competes with a long one at the ranks it leaves empty. Presets with official rewards have those
-    of the published code instead, in which unknown titles are safe.
+    of the published code instead, in which unknown titles are safe; per rank, films outside
+    `titles` are no hits there.
     """
     if preset.official is not None:
-        build = official_item if preset.level == "rank" else official_sequence
         options = dataclasses.asdict(preset.official)
         del options["length_shaping"]  # no reward: it is added to the advantages
+        build = official_sequence
+        if preset.level == "rank":
+            build = functools.partial(official_item, catalogue=titles)
         return tuple(
             function for function in build(oracle, **options) if function.name in arm.rewards
         )
     per_rank = preset.level == "rank"
     shared = {"num_ranks": preset.num_ranks, "mask_empty": False}
+    cautious = FIXED.with_unknown("unsafe")
     known: dict[str, RewardFunction] = {
         "relevance": Relevance(form="hit" if per_rank else "dcg", **shared),
-        "safety": Safety(oracle=oracle, per_rank=per_rank, unknown="unsafe", **shared),
+        "safety": Safety(oracle=oracle, per_rank=per_rank, convention=cautious, **shared),
         "count": Count(target=preset.list_length, per_rank=per_rank, each=per_rank, **shared),
     }
     return tuple(known[name] for name in arm.rewards)
@@ -97,7 +106,7 @@ def advantage_transform(arm: Arm, preset: Preset) -> AdvantageTransform:
     }
     if arm.estimator == "grpo":
         return grpo(weights)
-    return gdpo(weights, convention="paper" if official is None else "trl")
+    return gdpo(weights, convention=preset.convention.z_scores)
 
 
 def token_ranks(preset: Preset) -> Callable[[Completion, Mapping], list[int] | None] | None:

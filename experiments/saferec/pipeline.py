@@ -81,7 +81,7 @@ def _optimize(space: Workspace, arm: Arm, seed: int, model: Model) -> Any:
         model,
         records,
         prompt=lambda record: space.prompt(record["prompt"]),
-        rewards=reward_functions(arm, preset, space.corpus.oracle),
+        rewards=reward_functions(arm, preset, space.corpus.oracle, space.corpus.titles),
         estimator=advantage_transform(arm, preset),
         objective=preset.objective,
         optimizer=preset.rl_optimizer,
@@ -137,9 +137,9 @@ def score_arm(space: Workspace, texts: list[str], records: Sequence, folder: Pat
         convention=space.preset.convention,
     )
     summary = {
-        "convention": space.preset.convention,
+        "convention": space.preset.convention.name,
         "oracle": "the data set's own",
-        "unknown": "safe",
+        "unknown": space.preset.convention.unknown,
         "k": list(DEFAULT_KS),
         **summarize(table),
     }

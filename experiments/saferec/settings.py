@@ -5,6 +5,7 @@ import json
 from typing import Literal
 
 from experiments.saferec.oracle.catalogue import OracleOptions
+from experiments.saferec.oracle.conventions import FIXED, OFFICIAL, Convention
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import DecoderConfig, LoraConfig
@@ -92,9 +93,9 @@ class Preset:
         return self.list_length + 1 if self.official is None else self.official.num_ranks
 
     @property
-    def convention(self) -> str:
+    def convention(self) -> Convention:
         """Of oracle and metrics."""
-        return "fixed" if self.official is None else "official"
+        return FIXED if self.official is None else OFFICIAL
 
     def with_level(self, level: Level) -> "Preset":
         """The same preset at another level of credit."""
