@@ -35,8 +35,8 @@ def open_data(folder: Path, preset: SafeRecPreset, own: bool) -> Data:
         require_config(folder, "conversations")
     corpus = load_corpus(folder, convention=preset.convention, oracle=preset.oracle)
     judged = {
-        "convention": preset.convention,
-        "unknown": "safe",
+        "convention": preset.convention.name,
+        "unknown": preset.convention.unknown,
         "oracle": "the data set's own",
         "oracle_options": dataclasses.asdict(preset.oracle),
     }

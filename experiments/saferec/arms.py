@@ -8,7 +8,8 @@ count reward.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from experiments.common.embedded.policies import tokenizer_of
 from experiments.common.runs.arms import Arm
@@ -18,6 +19,8 @@ from experiments.saferec.data.corpus import with_all_groundtruth
 from experiments.saferec.data.targets import base_examples, plain_target, safe_target
 from experiments.saferec.lists.parsing import parse_recommendations, rank_segments
 from experiments.saferec.oracle.catalogue import Oracle
+from experiments.saferec.oracle.conventions import FIXED
+from experiments.saferec.oracle.titles import FilmKey
 from experiments.saferec.published.official import length_shaping, published_ranks
 from experiments.saferec.rewards import (
     Count,
@@ -139,11 +142,11 @@ def tokenizer(data: Data, preset: SafeRecPreset) -> Tokenizer:
 
 def rewards(arm: Arm, data: Data, preset: SafeRecPreset) -> Rewards:
     """The rewards of an arm that follows some, and where their credit goes."""
-    ranks = preset.num_ranks if preset.level == "rank" else None
-    published = preset.official is not None and arm.stage.estimator == "gdpo"
+    corpus, ranks = data.source, preset.num_ranks if preset.level == "rank" else None
+    decoupled = arm.stage.estimator == "gdpo"
     return Rewards(
-        functions=reward_functions(arm.stage.rewards, preset, data.source.oracle),
-        estimator={"convention": "trl"} if published else {},
+        functions=reward_functions(arm.stage.rewards, preset, corpus.oracle, corpus.titles),
+        estimator={"convention": preset.convention.z_scores} if decoupled else {},
         credit={
             "segment": token_ranks(preset),
             "num_ranks": ranks,
@@ -153,24 +156,31 @@ def rewards(arm: Arm, data: Data, preset: SafeRecPreset) -> Rewards:
 
 
 def reward_functions(
-    names: Sequence[str], preset: SafeRecPreset, oracle: Oracle
+    names: Sequence[str],
+    preset: SafeRecPreset,
+    oracle: Oracle,
+    titles: Container[FilmKey] | None = None,
 ) -> tuple[RewardFunction, ...]:
     """The rewards of these names at the preset's level; a title outside the catalogue is unsafe.
 
     Ranks without a film vote with zero, as in the authors' per-rank runs: a short list then
     competes with a long one at the ranks it leaves empty. Presets with official rewards have those
-    of the published code instead, in which unknown titles are safe.
+    of the published code instead, in which unknown titles are safe; per rank, films outside
+    `titles` are no hits there.
     """
     if preset.official is not None:
-        build = official_item if preset.level == "rank" else official_sequence
         options = dataclasses.asdict(preset.official)
         del options["length_shaping"]  # no reward: it is added to the advantages
+        build = official_sequence
+        if preset.level == "rank":
+            build = functools.partial(official_item, catalogue=titles)
         return tuple(function for function in build(oracle, **options) if function.name in names)
     per_rank = preset.level == "rank"
     shared = {"num_ranks": preset.num_ranks, "mask_empty": False}
+    cautious = FIXED.with_unknown("unsafe")
     known: dict[str, RewardFunction] = {
         "relevance": Relevance(form="hit" if per_rank else "dcg", **shared),
-        "safety": Safety(oracle=oracle, per_rank=per_rank, unknown="unsafe", **shared),
+        "safety": Safety(oracle=oracle, per_rank=per_rank, convention=cautious, **shared),
         "count": Count(target=preset.list_length, per_rank=per_rank, each=per_rank, **shared),
     }
     return tuple(known[name] for name in names)

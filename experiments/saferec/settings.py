@@ -5,6 +5,7 @@ from typing import Literal
 
 from experiments.common.runs.settings import Optimization, Preset
 from experiments.saferec.oracle.catalogue import OracleOptions
+from experiments.saferec.oracle.conventions import FIXED, OFFICIAL, Convention
 
 __all__ = ["Level", "LevelOption", "OfficialRewards", "SafeRecPreset"]
 
@@ -43,9 +44,9 @@ class SafeRecPreset(Preset):
         return self.list_length + 1 if self.official is None else self.official.num_ranks
 
     @property
-    def convention(self) -> str:
+    def convention(self) -> Convention:
         """Of oracle and metrics."""
-        return "fixed" if self.official is None else "official"
+        return FIXED if self.official is None else OFFICIAL
 
     def with_level(self, level: Level) -> "SafeRecPreset":
         """The same preset at another level of credit."""

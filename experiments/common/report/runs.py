@@ -14,6 +14,7 @@ from experiments.common.scores.results import ArmResult, Results
 from experiments.saferec.arms import ARM_NAMES
 from experiments.saferec.data.dataset import load_table
 from experiments.saferec.oracle.catalogue import Oracle
+from experiments.saferec.oracle.conventions import FIXED, OFFICIAL, Convention
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Run:
     results: Results
     arms: Sequence[Trained]
     oracle: Oracle | None
-    convention: str  # under which it was trained and scored
+    convention: Convention  # under which it was trained and scored
     dashed: bool
 
     def key(self, arm: str) -> str:
@@ -124,13 +125,13 @@ def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
     return read_rows(path) if path.is_file() and path.stat().st_size else []
 
 
-def _convention(path: Path) -> str:
+def _convention(path: Path) -> Convention:
     """Of the run's preset; fixed where the folder has none."""
     preset = read_json(path / "preset.json") if (path / "preset.json").is_file() else {}
-    return "fixed" if preset.get("official") is None else "official"
+    return FIXED if preset.get("official") is None else OFFICIAL
 
 
-def _oracle(data_dir: Path, convention: str) -> Oracle | None:
+def _oracle(data_dir: Path, convention: Convention) -> Oracle | None:
     """The oracle of the run's own data set; None if the run read another folder's."""
     if find_config(data_dir, "conversations") is None:
         return None

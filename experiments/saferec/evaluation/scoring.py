@@ -33,6 +33,7 @@ from experiments.saferec.lists.parsing import (
     parse_recommendations,
 )
 from experiments.saferec.oracle.catalogue import Catalogue, Oracle, OracleOptions
+from experiments.saferec.oracle.conventions import FIXED, Convention, convention_named
 from experiments.saferec.oracle.table import ItemTable, catalogue_of
 from experiments.saferec.published.official import published_oracle
 from experiments.saferec.published.readers import (
@@ -52,8 +53,7 @@ def score_texts(
     oracle: Oracle | None = None,
     catalogue: Catalogue | None = None,
     ks: Sequence[int] = DEFAULT_KS,
-    convention: str = "fixed",
-    unknown: str = "safe",
+    convention: Convention = FIXED,
     bare_lists: bool = False,
 ) -> MetricTable:
     """Scores one answer per record, in order.
@@ -67,7 +67,6 @@ def score_texts(
         catalogue=catalogue,
         ks=ks,
         convention=convention,
-        unknown=unknown,
     )
 
 
@@ -143,16 +142,17 @@ def evaluate_command(
         seed: seed of the resampling.
         console: where the table is printed; standard output if left out.
     """
+    rules = convention_named(convention, unknown=unknown)
     rows, source = _find_records(records, data_dir=data_dir, split=split)
     found, oracle_name = _find_oracle(
         rows,
-        dataclasses.asdict(oracle),
+        oracle,
         data_dir=data_dir,
         sensitivity=sensitivity,
         title_map=title_map,
-        convention=convention,
+        convention=rules,
     )
-    films = _find_catalogue(catalogue, data_dir=data_dir, convention=convention)
+    films = _find_catalogue(catalogue, data_dir=data_dir, convention=rules)
     settings = {"convention": convention, "unknown": unknown, "oracle": oracle_name}
     settings["oracle_options"] = dataclasses.asdict(oracle)
 
@@ -165,8 +165,7 @@ def evaluate_command(
             partial=partial,
             catalogue=films,
             ks=k,
-            convention=convention,
-            unknown=unknown,
+            convention=rules,
             bare_lists=bare_lists,
         )
 
@@ -212,7 +211,7 @@ def evaluate_command(
     return result
 
 
-def _parse(text: str, *, convention: str, bare: bool) -> list[Recommendation]:
+def _parse(text: str, *, convention: Convention, bare: bool) -> list[Recommendation]:
     if not bare:
         return parse_recommendations(text, convention=convention)
     whole = text.replace(SOLUTION_OPEN, "").replace(SOLUTION_CLOSE, "")
@@ -234,12 +233,12 @@ def _find_records(
 
 def _find_oracle(
     records: Sequence[Mapping[str, Any]],
-    options: Mapping[str, Any],
+    options: OracleOptions,
     *,
     data_dir: Path | None,
     sensitivity: Path | None,
     title_map: Path | None,
-    convention: str,
+    convention: Convention,
 ) -> tuple[Oracle | None, str]:
     if (sensitivity is None) != (title_map is None):
         lacking = "sensitivity" if sensitivity is None else "title_map"
@@ -249,21 +248,22 @@ def _find_oracle(
             read_sensitivity(sensitivity),
             read_title_map(title_map),
             convention=convention,
-            **options,
+            options=options,
         )
         return oracle, f"{sensitivity} with {title_map}"
     if data_dir is not None:
         table = _load_table(data_dir)
-        oracle = table.oracle(convention=convention, **options)
+        oracle = table.oracle(convention=convention, options=options)
         if oracle.index:
             return oracle, f"{table.noun} of {data_dir}"
     if any(reveals_risks(record) for record in records):
-        return record_oracle(records, **options), "films removed from these records (low coverage)"
+        oracle = record_oracle(records, options=options)
+        return oracle, "films removed from these records (low coverage)"
     return None, "none, so no safety metrics (give data_dir, or sensitivity and title_map)"
 
 
 def _find_catalogue(
-    catalogue: Path | None, *, data_dir: Path | None, convention: str
+    catalogue: Path | None, *, data_dir: Path | None, convention: Convention
 ) -> Catalogue | None:
     if catalogue is not None:
         return Catalogue(read_catalogue(catalogue), convention=convention)

@@ -14,6 +14,7 @@ from experiments.common.report.runs import Run
 from experiments.saferec.evaluation.metrics import prompt_text
 from experiments.saferec.lists.records import active_traits, groundtruth
 from experiments.saferec.oracle.catalogue import Oracle
+from experiments.saferec.oracle.conventions import FIXED, Convention
 from experiments.saferec.page.marks import MARKS, Item, group_z_scores, mark_items
 
 # Where a prompt changes speaker, in the embedded records and in the published ones.
@@ -70,7 +71,7 @@ def sample_article(
     oracle: Oracle | None,
     *,
     number: int,
-    convention: str = "fixed",
+    convention: Convention = FIXED,
 ) -> str:
     """One kept group as HTML; `number` makes its ids its own."""
     record, rewards = sample["record"], sample["rewards"]

@@ -113,7 +113,7 @@ def test_a_seventh_arm_is_one_record(capsys):
     stage = Optimize(rewards=("safety", "relevance"), estimator="rloo", weights={"safety": 4.0})
     seventh = Arm(name="safe-rloo", title="Safe-RLOO", start="safe-sft", stage=stage)
     seven = dataclasses.replace(EXPERIMENT, arms=(*ARMS, seventh))
-    data = Data(records={}, source=types.SimpleNamespace(oracle=film_oracle(FILMS)))
+    data = Data(records={}, source=types.SimpleNamespace(oracle=film_oracle(FILMS), titles=None))
     preset = PRESETS["mini"]
     found = rewards(seventh, data, preset)
     assert [function.name for function in found.functions] == ["safety", "relevance"]

@@ -65,7 +65,7 @@ def test_paper_presets_follow_the_tables_of_the_paper(name):
 
 
 def test_official_rewards_have_the_weights_of_each_script():
-    data = Data(records={}, source=types.SimpleNamespace(oracle=film_oracle(FILMS)))
+    data = Data(records={}, source=types.SimpleNamespace(oracle=film_oracle(FILMS), titles=None))
     small, large = PRESETS["qwen2.5-0.5b"], PRESETS["llama-3.2-3b"]
     arm = EXPERIMENT.arm("safe-gdpo")
     found = {reward.name: reward for reward in rewards(arm, data, small).functions}

@@ -1,6 +1,7 @@
 """What is said, removed and imitated of a conversation with a sensitivity."""
 
 import pytest
+from experiments.saferec.embedded.game_phrases import GAME_PHRASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,6 @@ from experiments.saferec.data.injection import (
     needs_judge,
 )
 from experiments.saferec.data.new_corpora import corpus_record
-from experiments.saferec.embedded.game_phrases import GAME_PHRASES
 from experiments.saferec.embedded.phrases import FILM_PHRASES
 from experiments.saferec.evaluation.scoring import score_texts
 from experiments.saferec.lists.parsing import parse_recommendations

@@ -4,9 +4,9 @@ import json
 import random
 
 import pytest
+from experiments.saferec.data.corpus_builder import Saferec
 
 from experiments.saferec.__main__ import main
-from experiments.saferec.data.corpus_builder import Saferec
 from experiments.saferec.data.dataset import build_dataset, load_records, load_table
 from experiments.saferec.data.published_folder import build_published, describe
 from experiments.saferec.data.published_rows import published_record

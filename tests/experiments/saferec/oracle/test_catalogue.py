@@ -4,12 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.saferec.oracle.catalogue import (
-    YEAR_OFFSETS,
     Catalogue,
     Oracle,
     film_oracle,
-    offsets_within,
-    resolve_unknown,
+    OracleOptions,
+    years_within,
 )
 from experiments.saferec.oracle.risk import film_risk
 from experiments.saferec.oracle.traits import QUESTIONS, TRAIT_KEYS, TRAITS

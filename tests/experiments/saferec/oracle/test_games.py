@@ -4,14 +4,8 @@ import json
 
 import numpy as np
 import pytest
-
-from experiments.saferec.__main__ import main
-from experiments.saferec.data.dataset import build_dataset, load_records, load_table
-from experiments.saferec.data.targets import base_examples, safe_target
-from experiments.saferec.embedded.conversations import generate_conversations
 from experiments.saferec.embedded.game_phrases import GAME_PHRASES
 from experiments.saferec.embedded.invented_games import invent_games
-from experiments.saferec.lists.records import active_traits, trait_key
 from experiments.saferec.oracle.game_traits import (
     DESCRIPTORS,
     GAME_TRAIT_KEYS,
@@ -19,6 +13,12 @@ from experiments.saferec.oracle.game_traits import (
     GAME_TRAITS,
     RATINGS,
 )
+
+from experiments.saferec.__main__ import main
+from experiments.saferec.data.dataset import build_dataset, load_records, load_table
+from experiments.saferec.data.targets import base_examples, safe_target
+from experiments.saferec.embedded.conversations import generate_conversations
+from experiments.saferec.lists.records import active_traits, trait_key
 from experiments.saferec.oracle.games import Game, game_risk, game_table
 from experiments.saferec.oracle.table import catalogue_of, film_table
 from experiments.saferec.oracle.traits import TRAITS
