@@ -13,15 +13,15 @@ from experiments.common.command_line import Data, Experiment, training
 from experiments.common.runs.stages import Imitate, Optimize
 from experiments.common.scores.table import Table
 from experiments.saferec.arms import ARMS, EXAMPLES, rewards, tokenizer
+from experiments.saferec.claims import CLAIMS
 from experiments.saferec.data.corpus import load_corpus
 from experiments.saferec.data.dataset import build_dataset, require_config
 from experiments.saferec.data.new_corpora import inject_command
 from experiments.saferec.data.published_folder import build_published, describe
-from experiments.saferec.evaluation.claims import CLAIMS
-from experiments.saferec.evaluation.metrics import METRICS
-from experiments.saferec.evaluation.scoring import evaluate_command, score_texts
+from experiments.saferec.metrics import METRICS, score_texts
 from experiments.saferec.page.page import SECTIONS
 from experiments.saferec.presets import PRESETS
+from experiments.saferec.scoring.command import evaluate_command
 from experiments.saferec.settings import LevelOption, SafeRecPreset
 from experiments.saferec.zero_shot import zero_shot
 from gdpo_jax.errors import UserError

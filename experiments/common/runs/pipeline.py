@@ -144,7 +144,7 @@ def score_arm(
         rows = zip(table.ids, texts, strict=True)
         write_rows(folder / "outputs.jsonl", [{"sample_id": i, "text": text} for i, text in rows])
         about = {"identity": identity, **space.data.judged}
-        write_json(folder / "scores.json", {**about, **summarize(table)})
+        write_json(folder / "scores.json", {**about, **summarize(table, space.experiment.metrics)})
     return table
 
 

@@ -1,5 +1,6 @@
 """What a person reads while arms are trained and scored: plan, a line a stage, and the table."""
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -45,7 +46,12 @@ def print_stages(space: Workspace, arms: Sequence[Arm], seeds: int, console: Con
 
 
 def tell_on(console: Console, metrics: Sequence[Metric], arms: Sequence[Arm]) -> Tell:
-    """A function that prints a line for each stage that ended, and the table of what is scored."""
+    """A function that prints a line for each stage that ended, and the table of what is scored.
+
+    The table has the metrics of the first panel.
+    """
+    beside = {metric.beside for metric in metrics}
+    shown = [m for m in metrics if m.panel == metrics[0].panel and m.name not in beside]
     found: dict[str, list[dict[str, float]]] = {}
 
     def tell(event: Event) -> None:
@@ -57,7 +63,7 @@ def tell_on(console: Console, metrics: Sequence[Metric], arms: Sequence[Arm]) ->
         if event.table is not None:
             found.setdefault(event.arm.name, []).append(dict(event.table.means()))
         if event.what == "scored":
-            console.print(_table(found, metrics, arms))
+            console.print(_table(found, shown, arms))
 
     return tell
 
@@ -69,12 +75,13 @@ def _table(
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column("arm")
     for metric in metrics:
-        table.add_column(metric.label, justify="right")
+        table.add_column(metric.heading, justify="right")
     for arm in arms:
         seeds = found.get(arm.name, [])
         cells = []
         for metric in metrics:
-            known = [means[metric.name] for means in seeds if metric.name in means]
+            values = [means.get(metric.name, math.nan) for means in seeds]
+            known = [value for value in values if not math.isnan(value)]
             cells.append(f"{statistics.fmean(known):.{metric.digits}f}" if known else "...")
         table.add_row(arm.title, *cells)
     return table
