@@ -79,5 +79,5 @@ def test_answers_of_another_split_are_scored_beside(finished, capsys):
     options = ["--arm", "told", "--split", "validation", "--run-dir", str(finished)]
     assert main(EXPERIMENT, arguments=["answer", *options]) == 0
     folder = finished / "seed-0" / "told" / "answers-validation-0"
-    assert json.loads((folder / "scores.json").read_text())["num_conversations"] == 8
+    assert json.loads((folder / "scores.json").read_text())["num_conversations"] == 5
     assert str(folder) in capsys.readouterr().out
