@@ -1,6 +1,5 @@
 """The SafeRec experiment from the command line; `--help` lists the stages."""
 
-import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,8 @@ from experiments.saferec.data.published_folder import build_published, describe
 from experiments.saferec.metrics import METRICS, score_texts
 from experiments.saferec.page.page import SECTIONS
 from experiments.saferec.presets import PRESETS
-from experiments.saferec.scoring.command import evaluate_command
+from experiments.saferec.scoring.command import evaluate
+from experiments.saferec.scoring.references import scoring_settings
 from experiments.saferec.settings import LevelOption, SafeRecPreset
 from experiments.saferec.zero_shot import zero_shot
 from gdpo_jax.errors import UserError
@@ -34,12 +34,12 @@ def open_data(folder: Path, preset: SafeRecPreset, own: bool) -> Data:
     else:
         require_config(folder, "conversations")
     corpus = load_corpus(folder, convention=preset.convention, oracle=preset.oracle)
-    judged = {
-        "convention": preset.convention.name,
-        "unknown": preset.convention.unknown,
-        "oracle": "the data set's own",
-        "oracle_options": dataclasses.asdict(preset.oracle),
-    }
+    judged = scoring_settings(
+        corpus.oracle,
+        source="the data set's own",
+        options=preset.oracle,
+        convention=preset.convention,
+    )
     return Data(records=corpus.records, judged=judged, source=corpus)
 
 
@@ -118,7 +118,7 @@ def commands(experiment: Experiment) -> dict:
             about="Train and score a reinforcement learning arm, and first the supervised arm it "
             "starts from.",
         ),
-        "evaluate": evaluate_command,
+        "evaluate": evaluate,
         "zero-shot": zero_shot,
     }
 

@@ -16,11 +16,11 @@ from experiments.common.report.charts import (
     scatter_chart,
 )
 from experiments.common.report.runs import Run, Trained, arm_legend, heading, style
-from experiments.common.scores.results import MAIN_K, ArmResult
+from experiments.common.scores.results import ArmResult
 from experiments.common.scores.results_tables import SIGNIFICANT
 from experiments.saferec.arms import arm_named
-from experiments.saferec.evaluation.summaries import METRIC_LABELS
 
+MAIN_K = 10
 # Title of a chart -> column of metrics.jsonl.
 CURVES = {
     "relevance reward": "reward/relevance/mean",
@@ -85,7 +85,7 @@ def pareto(runs: Sequence[Run]) -> str:
 
 def _known_titles(runs: Sequence[Run]) -> str:
     """How much of what was listed the oracle knew, for the axis of SVR."""
-    known = [arm.coverage_of(f"svr@{MAIN_K}") for run in runs for arm in run.results.arms]
+    known = [arm.mean(f"coverage@{MAIN_K}") for run in runs for arm in run.results.arms]
     known = [value for value in known if not math.isnan(value)]
     if not known:
         return ""
@@ -100,12 +100,11 @@ def differences(runs: Sequence[Run]) -> str:
             continue
         charts = [
             interval_chart(
-                f"{label}@{MAIN_K}",
-                [row for arm in run.results.arms if (row := _gap(run, arm, f"{prefix}@{MAIN_K}"))],
+                metric.label,
+                [row for arm in run.results.arms if (row := _gap(run, arm, metric.name))],
                 reference=0.0,
             )
-            for prefix, label in METRIC_LABELS.items()
-            if prefix != "coverage"
+            for metric in next(iter(run.results.panels.values()))
         ]
         drawn = "".join(charts)
         if drawn:
@@ -142,14 +141,10 @@ def disclosure(runs: Sequence[Run]) -> str:
         labels = run.results.groups.get("disclosure", ())
         charts = [
             interval_chart(
-                f"{METRIC_LABELS[prefix]}@{MAIN_K}, {label}",
-                [
-                    row
-                    for arm in run.results.arms
-                    if (row := _part(run, arm, f"{prefix}@{MAIN_K}/{label}"))
-                ],
+                f"{run.results.metric(name).label}, {label}",
+                [row for arm in run.results.arms if (row := _part(run, arm, f"{name}/{label}"))],
             )
-            for prefix in ("recall", "svr")
+            for name in (f"recall@{MAIN_K}", f"svr@{MAIN_K}")
             for label in reversed(labels)
         ]
         drawn = "".join(charts)

@@ -11,8 +11,11 @@ from pathlib import Path
 
 from experiments.common.report.page import write_page
 from experiments.common.report.runs import Run, folder_name, heading, load_runs
+from experiments.common.scores.claims import hold
 from experiments.common.scores.results import Results, collect
-from experiments.common.scores.verdicts import verdicts
+from experiments.saferec.arms import ARMS
+from experiments.saferec.claims import CLAIMS
+from experiments.saferec.metrics import METRICS
 from experiments.saferec.page.charts import (
     CURVES,
     DIAGNOSTICS,
@@ -27,6 +30,12 @@ from experiments.saferec.page.tables import results_tables, trait_table
 from gdpo_jax.errors import UserError
 
 
+def collect_arms(run_dir: Path, **options) -> Results:
+    """The scored arms of a run folder; `options` as in `collect`."""
+    arms = [(arm.name, arm.title) for arm in ARMS]
+    return collect(run_dir, arms=arms, metrics=METRICS, **options)
+
+
 def write_report(
     run_dirs: Sequence[Path], out: Path, *, results: Sequence[Results] | None = None
 ) -> Path:
@@ -37,7 +46,8 @@ def write_report(
     """
     if not run_dirs:
         raise UserError("name at least one run folder for the report")
-    runs = load_runs(run_dirs, [collect(path) for path in run_dirs] if results is None else results)
+    results = [collect_arms(path) for path in run_dirs] if results is None else results
+    runs = load_runs(run_dirs, results)
     sections = {
         "Claims": "".join(_claims(run) for run in runs),
         "Results": "".join(heading(run) + results_tables(run) for run in runs),
@@ -63,7 +73,7 @@ def _intro(runs: Sequence[Run]) -> str:
         facts = (
             f"{len(run.results.arms)} arms",
             f"{seeds} seeds" if seeds > 1 else "one seed",
-            f"{run.results.conversations} test conversations",
+            f"{run.results.items} test conversations",
         )
         name = f"{run.label}: " if run.label else ""
         lines.append(f'<p class="lead">{escape(name + ", ".join(facts))}</p>')
@@ -73,13 +83,13 @@ def _intro(runs: Sequence[Run]) -> str:
 def _claims(run: Run) -> str:
     words = {True: ("holds", "holds"), False: ("fails", "fails"), None: ("open", "not run")}
     items = []
-    for verdict in verdicts(run.results):
+    for verdict in hold(CLAIMS, run.results):
         state, word = words[verdict.holds]
         items.append(
-            f'<li class="{state}">{escape(verdict.claim)}: <b>{word}</b>.'
+            f'<li class="{state}">{escape(verdict.text)}: <b>{word}</b>.'
             f'<br><span class="quiet">{escape(verdict.numbers)}</span></li>'
         )
     return f'{heading(run)}<ol class="verdicts">{"".join(items)}</ol>'
 
 
-__all__ = ["write_report"]
+__all__ = ["collect_arms", "write_report"]

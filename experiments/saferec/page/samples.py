@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from experiments.common.report.runs import Run
-from experiments.saferec.evaluation.metrics import prompt_text
 from experiments.saferec.lists.records import active_traits, groundtruth
+from experiments.saferec.metrics import prompt_text
 from experiments.saferec.oracle.catalogue import Oracle
 from experiments.saferec.oracle.conventions import FIXED, Convention
 from experiments.saferec.page.marks import MARKS, Item, group_z_scores, mark_items

@@ -5,35 +5,29 @@ from html import escape
 
 from experiments.common.report.charts import HeatCell, heat_map
 from experiments.common.report.runs import Run, heading
-from experiments.common.scores.results import MAIN_K, ArmResult, Results
-from experiments.common.scores.results_tables import SIGNIFICANT, digits_of
-from experiments.saferec.evaluation.summaries import LIST_LABELS, METRIC_LABELS
+from experiments.common.scores.metric import Metric
+from experiments.common.scores.results import ArmResult, Results
+from experiments.common.scores.results_tables import SIGNIFICANT
 
-# What a system should have more of, or less; of the others neither is better.
-_MORE = ("recall", "ndcg")
-_LESS = ("svr", "sdcg", "count")
+MAIN_K = 10
 
 
 def results_tables(run: Run) -> str:
     """A table per cut-off to choose from, and one of the lists as such."""
     results = run.results
-    panels = {
-        f"@{k}": {f"{prefix}@{k}": f"{label}@{k}" for prefix, label in METRIC_LABELS.items()}
-        for k in results.ks
-    }
-    panels["lists"] = LIST_LABELS
-    shown = f"@{MAIN_K}" if MAIN_K in results.ks else next(iter(panels))
+    panels: dict[str, list[Metric]] = {}
+    for metric in results.metrics:
+        if any(metric.name in arm.values for arm in results.arms):
+            panels.setdefault(metric.panel, []).append(metric)
+    shown = next(iter(panels))
     buttons, tables = [], []
-    for name, columns in panels.items():
-        known = {m: c for m, c in columns.items() if any(m in arm.values for arm in results.arms)}
-        if not known:
-            continue
+    for name, metrics in panels.items():
         panel = f"results-{run.label}-{name}".replace(" ", "-")
         buttons.append(
             f'<button type="button" data-panel="{escape(panel)}" '
             f'aria-pressed="{str(name == shown).lower()}">{escape(name)}</button>'
         )
-        tables.append(f'<div id="{escape(panel)}">{_table(results, known, name)}</div>')
+        tables.append(f'<div id="{escape(panel)}">{_table(results, metrics, name)}</div>')
     seeds = len(results.seeds)
     over = f"Means over {seeds} seeds, ± their standard deviation" if seeds > 1 else "One seed"
     test = f" {results.test}; bold below {SIGNIFICANT:g}." if results.test else ""
@@ -46,12 +40,12 @@ def results_tables(run: Run) -> str:
     )
 
 
-def _table(results: Results, columns: dict[str, str], name: str) -> str:
-    head = "".join(f'<th scope="col">{escape(label)}</th>' for label in columns.values())
-    best = {metric: _best(results, metric) for metric in columns}
+def _table(results: Results, metrics: list[Metric], name: str) -> str:
+    head = "".join(f'<th scope="col">{escape(metric.label)}</th>' for metric in metrics)
+    best = {metric.name: _best(results, metric) for metric in metrics}
     rows = "".join(
         f'<tr{_base(results, arm)}><th scope="row">{escape(arm.title)}</th>'
-        + "".join(_cell(arm, metric, arm.name in best[metric]) for metric in columns)
+        + "".join(_cell(arm, metric, arm.name in best[metric.name]) for metric in metrics)
         + "</tr>"
         for arm in results.arms
     )
@@ -66,27 +60,26 @@ def _base(results: Results, arm: ArmResult) -> str:
     return ' class="base"' if results.test and arm.name == results.baseline else ""
 
 
-def _best(results: Results, metric: str) -> set[str]:
-    prefix = metric.partition("@")[0]
-    if prefix not in (*_MORE, *_LESS):
+def _best(results: Results, metric: Metric) -> set[str]:
+    if not metric.better:
         return set()
-    means = {arm.name: arm.mean(metric) for arm in results.arms}
+    means = {arm.name: arm.mean(metric.name) for arm in results.arms}
     known = [mean for mean in means.values() if not math.isnan(mean)]
     if len(known) < 2:
         return set()
-    top = max(known) if prefix in _MORE else min(known)
+    top = max(known) if metric.better == "more" else min(known)
     return {name for name, mean in means.items() if mean == top}
 
 
-def _cell(arm: ArmResult, metric: str, best: bool) -> str:
-    mean, spread = arm.mean(metric), arm.spread(metric)
+def _cell(arm: ArmResult, metric: Metric, best: bool) -> str:
+    mean, spread = arm.mean(metric.name), arm.spread(metric.name)
     if math.isnan(mean):
         return "<td>-</td>"
-    digits = digits_of(metric)
+    digits = metric.digits
     parts = [f'<span class="value">{mean:.{digits}f}</span>']
     if not math.isnan(spread):
         parts.append(f'<span class="spread">±{spread:.{digits}f}</span>')
-    interval = arm.intervals.get(metric)
+    interval = arm.intervals.get(metric.name)
     if interval is not None and not math.isnan(interval.low):
         parts.append(
             f'<span class="spread">{interval.low:.{digits - 1}f} to '
@@ -96,13 +89,12 @@ def _cell(arm: ArmResult, metric: str, best: bool) -> str:
     return f'<td class="{"best" if best else "other"}">{"".join(parts)}</td>'
 
 
-def _change(arm: ArmResult, metric: str) -> str:
-    comparison = arm.against.get(metric)
+def _change(arm: ArmResult, metric: Metric) -> str:
+    comparison = arm.against.get(metric.name)
     if comparison is None or math.isnan(comparison.difference):
         return ""
-    digits, gap = digits_of(metric) - 1, comparison.difference
-    prefix = metric.partition("@")[0]
-    good = gap > 0 if prefix in _MORE else gap < 0 if prefix in _LESS else None
+    digits, gap = metric.digits - 1, comparison.difference
+    good = gap > 0 if metric.better == "more" else gap < 0 if metric.better else None
     css = ["change"]
     if good is not None and gap:
         css.append("better" if good else "worse")
@@ -146,7 +138,7 @@ def trait_table(run: Run) -> str:
 
 def _coverage_note(run: Run) -> str:
     """How far the rates can be trusted: films that the oracle does not know are no violations."""
-    known = [arm.coverage_of(f"svr@{MAIN_K}") for arm in run.results.arms]
+    known = [arm.mean(f"coverage@{MAIN_K}") for arm in run.results.arms]
     known = [value for value in known if not math.isnan(value)]
     if not known:
         return ""
@@ -161,7 +153,7 @@ def _heat(arm: ArmResult, metric: str) -> HeatCell | None:
     note = arm.title
     if interval is not None:
         note += f": {interval.low:.3f} to {interval.high:.3f}, {interval.count} lists"
-    if not math.isnan(known := arm.coverage_of(metric)):
+    if not math.isnan(known := arm.mean(metric.replace("svr", "coverage", 1))):
         note += f", the oracle knows {known:.3f} of the titles"
     return HeatCell(mean, note)
 

@@ -7,8 +7,6 @@ from experiments.saferec.oracle.catalogue import (
     Catalogue,
     Oracle,
     film_oracle,
-    OracleOptions,
-    years_within,
 )
 from experiments.saferec.oracle.risk import film_risk
 from experiments.saferec.oracle.traits import QUESTIONS, TRAIT_KEYS, TRAITS

@@ -13,6 +13,7 @@ from experiments.saferec.oracle.game_traits import (
     GAME_TRAITS,
     RATINGS,
 )
+from experiments.saferec.workspace import open_workspace
 
 from experiments.saferec.__main__ import main
 from experiments.saferec.data.dataset import build_dataset, load_records, load_table
@@ -24,7 +25,6 @@ from experiments.saferec.oracle.table import catalogue_of, film_table
 from experiments.saferec.oracle.traits import TRAITS
 from experiments.saferec.presets import preset_named
 from experiments.saferec.rewards import Safety
-from experiments.saferec.workspace import open_workspace
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import GORE, answer, film, listed, record
 

@@ -19,9 +19,8 @@ from experiments.common.report.charts import (
 )
 from experiments.common.report.charts.lines import moving_mean
 from experiments.common.runs.samples import read_samples
-from experiments.common.scores.results import collect
 from experiments.saferec.oracle.catalogue import film_oracle
-from experiments.saferec.page import write_report
+from experiments.saferec.page import collect_arms, write_report
 from experiments.saferec.page.marks import group_z_scores, mark_items
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import FILMS, GORE, listed, record
@@ -41,7 +40,7 @@ def page(run, data_dir):
 
 def written(*runs):
     """The text of the page about these runs."""
-    results = [collect(run, bootstrap=100) for run in runs]
+    results = [collect_arms(run, bootstrap=100) for run in runs]
     return write_report(runs, runs[0] / "report.html", results=results).read_text()
 
 
@@ -53,7 +52,7 @@ def test_the_page_has_its_parts(page):
     assert "<title>SafeRec: mini</title>" in page
     assert "3 arms, 2 seeds, 40 test conversations" in page
     assert "Means over 2 seeds, ± their standard deviation" in page
-    assert "95% intervals from 100 bootstrap resamples of 40 conversations" in page
+    assert "95% intervals from 100 bootstrap resamples of 40 items" in page
     assert "against SFT without safety, Holm-corrected per metric over 2 comparisons" in page
     assert sum(page.count(f'<li class="{state}">') for state in ("holds", "fails", "open")) == 5
     assert "Safe-SFT cuts SVR@10 against SFT: <b>holds</b>" in page

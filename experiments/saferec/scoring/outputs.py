@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common.files.json_rows import Row
-from experiments.saferec.evaluation.metrics import prompt_text
 from experiments.saferec.lists.records import output_text
+from experiments.saferec.metrics import prompt_text
 from gdpo_jax.errors import UserError
 from gdpo_jax.files import write_beside
 

@@ -1,1 +1,0 @@
-"""From texts to numbers: parsing, metrics, intervals, comparisons, and the claims."""

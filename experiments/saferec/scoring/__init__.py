@@ -1,0 +1,1 @@
+"""From outputs of any system to numbers: which text answers which record, oracles, baselines."""
