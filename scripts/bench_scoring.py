@@ -124,7 +124,7 @@ def main() -> None:
     match_key.cache_clear()
 
     start = time.process_time()
-    oracle, catalogue = film_oracle(films), Catalogue.of_films(films)
+    oracle, catalogue = film_oracle(films), Catalogue((f.title, f.year) for f in films)
     build = time.process_time() - start
     score_lists(lists, records, oracle=oracle, catalogue=catalogue)
     seconds = time.process_time() - start

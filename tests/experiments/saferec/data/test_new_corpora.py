@@ -85,7 +85,6 @@ def test_the_command_writes_what_the_trainer_reads(tmp_path, capsys):
     ]
     records = load_records(out, "train")
     assert [record["sample_id"] for record in records] == ["0", "1", "4", "5"]
-    assert records[0]["wishes"] == []
     oracle = load_table(out).oracle()
     text = records[0]["completion"][0]["content"]
     assert score_texts([text], records[:1], oracle=oracle).means()["svr@10"] == 0.0
