@@ -11,7 +11,6 @@ from tests.experiments.saferec.published_files import publish
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    pytest.importorskip("pyarrow")
     data_dir = tmp_path_factory.mktemp("built") / "data"
     build_published(publish(tmp_path_factory.mktemp("published")), data_dir)
     return data_dir

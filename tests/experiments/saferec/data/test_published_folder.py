@@ -31,7 +31,6 @@ from tests.experiments.saferec.published_files import (
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    pytest.importorskip("pyarrow")
     folder = publish(tmp_path_factory.mktemp("published"))
     write(folder / "saferec_raw.json", {"samples": [raw_row(0), raw_row(1)], "stats": {}})
     return folder

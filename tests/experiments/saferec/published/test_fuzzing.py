@@ -252,7 +252,6 @@ def test_any_title_has_a_verdict(title_map, title, year, convention):
 
 
 def test_fuzzed_states(folder):
-    pytest.importorskip("pyarrow")
 
     @settings(max_examples=100, deadline=None)
     @given(JSON)
