@@ -35,7 +35,7 @@ def chosen(record, films, oracle, *, safe, length):
 
 def write_run(folder: Path, records, films, *, seeds=(0,), level="rank", steps=6):
     """Writes scores, metrics and samples of three arms; returns the folder."""
-    oracle, catalogue = film_oracle(films), Catalogue.of_films(films)
+    oracle, catalogue = film_oracle(films), Catalogue((f.title, f.year) for f in films)
     for seed in seeds:
         for arm, safe, length in ARMS:
             place = folder / f"seed-{seed}" / arm

@@ -20,6 +20,7 @@ from experiments.common.report.charts import (
 from experiments.common.report.charts.lines import moving_mean
 from experiments.common.runs.samples import read_samples
 from experiments.saferec.oracle.catalogue import film_oracle
+from experiments.saferec.oracle.conventions import OFFICIAL
 from experiments.saferec.page import collect_arms, write_report
 from experiments.saferec.page.marks import group_z_scores, mark_items
 from gdpo_jax.errors import UserError
@@ -156,7 +157,7 @@ def test_marks_of_items():
     # The published code also reads lists that stand in no block, and asks for titles to the letter.
     plain = "Quiet Harbor (2004)\nQUIET HARBOUR (2004)"
     assert mark_items(plain, bare, None) == []
-    items = mark_items(plain, bare, None, convention="official")
+    items = mark_items(plain, bare, None, convention=OFFICIAL)
     assert [item.marks for item in items] == [(), ("hit",)]
 
 
