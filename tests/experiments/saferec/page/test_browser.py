@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.common.scores.results import collect
-from experiments.saferec.page import write_report
+from experiments.saferec.page.page import write_report
 from tests.experiments.saferec.run_folder import SECTIONS, write_run
 
 pytestmark = pytest.mark.slow
@@ -140,7 +140,7 @@ def test_the_keyboard_reaches_everything_in_order(report, open_page):
         assert wanted in order
     assert order.index("@5") < order.index("sample-choice") < order.index("sample-after")
     # A group's completions are one stop; the arrow keys move inside.
-    assert sum(name.startswith("completion-") and name.endswith("-tab") for name in order) == 1
+    assert sum(name.startswith("sample-") and name.endswith("-tab") for name in order) == 1
 
 
 def test_the_keyboard_leafs_through_the_samples(report, open_page):
