@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from markupsafe import Markup
 
 from experiments.common.report.charts import (
-    Better,
     Dot,
     Estimate,
     interval_chart,
@@ -14,8 +13,8 @@ from experiments.common.report.charts import (
 )
 from experiments.common.report.charts.svg import element, joined
 from experiments.common.report.runs import Run, Section, arm_legend, by_run
-from experiments.common.report.tables import beside_range, bounds, shown_metrics
-from experiments.common.scores.metric import Metric
+from experiments.common.report.tables import beside_range, bounds
+from experiments.common.scores.metric import Better, Metric
 from experiments.common.scores.results import ArmResult
 from experiments.common.scores.results_tables import SIGNIFICANT
 
@@ -95,7 +94,7 @@ def _corner(x: Better, y: Better) -> str:
 def _differences(run: Run) -> Markup:
     if not run.results.test:
         return Markup("")
-    main = next(iter(shown_metrics(run.results).values()))
+    main = next(iter(run.results.panels.values()), ())
     drawn = charts(
         interval_chart(
             metric.label,
@@ -130,11 +129,12 @@ def _gap(run: Run, arm: ArmResult, metric: Metric) -> Estimate | None:
 def _split(run: Run, group: str, metrics: Sequence[str]) -> Markup:
     return charts(
         interval_chart(
-            f"{run.results.metric(name).label}, {label}",
-            [row for arm in run.results.arms if (row := _part(run, arm, f"{name}/{label}"))],
+            part.label,
+            [row for arm in run.results.arms if (row := _part(run, arm, part.name))],
         )
         for name in metrics
         for label in run.results.groups.get(group, ())
+        for part in [run.results.metric(name).part(label)]
     )
 
 

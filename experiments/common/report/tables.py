@@ -8,10 +8,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from experiments.common.report.charts import Better
+from experiments.common.report.charts.svg import element
 from experiments.common.report.rendering import render
 from experiments.common.report.runs import Run, Section, by_run
-from experiments.common.scores.metric import Metric
+from experiments.common.scores.metric import Better, Metric
 from experiments.common.scores.results import ArmResult, Results
 from experiments.common.scores.results_tables import SIGNIFICANT
 
@@ -47,19 +47,6 @@ def heat_map(
     return render("heat_map.html", **values, top=top, label=label)
 
 
-def shown_metrics(results: Results) -> dict[str, list[Metric]]:
-    """Panel -> its metrics that any arm has; those shown beside another one are left out.
-
-    The first panel is the main one.
-    """
-    beside = {metric.beside for metric in results.metrics}
-    panels: dict[str, list[Metric]] = {}
-    for metric in results.metrics:
-        if metric.name not in beside and any(metric.name in arm.values for arm in results.arms):
-            panels.setdefault(metric.panel, []).append(metric)
-    return panels
-
-
 def results_tables(runs: Sequence[Run]) -> Markup:
     """A section: arms by metric, a table per panel of metrics to choose from."""
     return by_run(runs, _results)
@@ -76,7 +63,7 @@ def beside_range(runs: Sequence[Run], metric: Metric) -> str:
     known = [value for value in known if not math.isnan(value)]
     if not known:
         return ""
-    label = runs[0].results.metric(metric.beside).label
+    label = runs[0].results.metric(metric.beside).heading
     return f"{label} {min(known):.3f} to {max(known):.3f}"
 
 
@@ -95,7 +82,7 @@ def _results(run: Run) -> Markup:
             "metrics": metrics,
             "rows": [_row(results, arm, metrics) for arm in results.arms],
         }
-        for name, metrics in shown_metrics(results).items()
+        for name, metrics in results.panels.items()
     ]
     seeds = len(results.seeds)
     over = f"Means over {seeds} seeds, ± their standard deviation" if seeds > 1 else "One seed"
@@ -119,8 +106,7 @@ def _cell(results: Results, arm: ArmResult, metric: Metric) -> dict[str, Any] | 
     lines = [] if math.isnan(spread) else [f"±{spread:.{digits}f}"]
     if (interval := bounds(arm, metric.name)) is not None:
         lines.append(" to ".join(f"{bound:.{max(digits - 1, 0)}f}" for bound in interval))
-    if metric.beside and not math.isnan(beside := arm.mean(metric.beside)):
-        lines.append(f"{results.metric(metric.beside).label} {beside:.3f}")
+    lines += _beside(results, arm, metric, metric)
     return {
         "best": _is_best(results, arm, metric),
         "value": f"{mean:.{digits}f}",
@@ -157,40 +143,43 @@ def _change(arm: ArmResult, metric: Metric) -> dict[str, str] | None:
 
 
 def _by_label(run: Run, group: str, name: str, note: str) -> Markup:
-    metric = run.results.metric(name)
+    results, metric = run.results, run.results.metric(name)
     rows: dict[str, list[HeatCell | None]] = {}
-    for label in run.results.groups.get(group, ()):
-        column = f"{name}/{label}"
-        cells = [_heat(run.results, arm, metric, label) for arm in run.results.arms]
+    for label in results.groups.get(group, ()):
+        part = metric.part(label)
+        cells = [_heat(results, arm, metric, part) for arm in results.arms]
         if any(cell is not None for cell in cells):
-            counts = [arm.intervals[column].count for arm in run.results.arms
-                      if column in arm.intervals]  # fmt: skip
+            counts = [arm.intervals[part.name].count for arm in results.arms
+                      if part.name in arm.intervals]  # fmt: skip
             rows[f"{label} ({max(counts)})" if counts else label] = cells
     if not rows:
         return Markup("")
     darker = {"less": " Darker is worse.", "more": " Darker is better.", "": ""}[metric.better]
-    beside = beside_range([run], metric)
-    text = f"{metric.label} by {group}; in brackets the items it rests on.{darker} {note}" + (
-        f" {beside}." if beside else ""
-    )
-    titles = [arm.title for arm in run.results.arms]
+    beside = f" {found}." if (found := beside_range([run], metric)) else ""
     label = f"{metric.label} by {group}"
-    return Markup('<p class="quiet">{}</p>').format(text) + heat_map(
-        rows, titles, better=metric.better, label=label
-    )
+    text = f"{label}; in brackets the items it rests on.{darker} {note}{beside}"
+    titles = [arm.title for arm in results.arms]
+    shown = heat_map(rows, titles, better=metric.better, label=label)
+    return element("p", text, css="quiet") + shown
 
 
-def _heat(results: Results, arm: ArmResult, metric: Metric, label: str) -> HeatCell | None:
-    mean = arm.mean(f"{metric.name}/{label}")
+def _heat(results: Results, arm: ArmResult, metric: Metric, part: Metric) -> HeatCell | None:
+    mean = arm.mean(part.name)
     if math.isnan(mean):
         return None
     note = arm.title
-    if (interval := arm.intervals.get(f"{metric.name}/{label}")) is not None:
+    if (interval := arm.intervals.get(part.name)) is not None:
         note += f": {interval.low:.3f} to {interval.high:.3f}, {interval.count} items"
-    beside = arm.mean(f"{metric.beside}/{label}")
-    if metric.beside and not math.isnan(beside):
-        note += f", {results.metric(metric.beside).label} {beside:.3f}"
-    return HeatCell(mean, note)
+    return HeatCell(
+        mean, note + "".join(f", {line}" for line in _beside(results, arm, metric, part))
+    )
+
+
+def _beside(results: Results, arm: ArmResult, metric: Metric, part: Metric) -> list[str]:
+    """What stands beside the metric, over the items of one part of it, in words."""
+    mean = arm.mean(part.beside) if part.beside else math.nan
+    known = not math.isnan(mean)
+    return [f"{results.metric(metric.beside).heading} {mean:.3f}"] if known else []
 
 
 __all__ = [
@@ -200,6 +189,5 @@ __all__ = [
     "group_table",
     "heat_map",
     "results_tables",
-    "shown_metrics",
     "table",
 ]

@@ -16,8 +16,8 @@ from experiments.common.report.runs import Run, Section, load_runs
 from experiments.common.report.tables import group_table
 from experiments.common.scores.results import Results
 from experiments.saferec.arms import ARM_NAMES
+from experiments.saferec.claims import CLAIMS
 from experiments.saferec.data.dataset import load_table
-from experiments.saferec.evaluation.claims import CLAIMS
 from experiments.saferec.oracle.catalogue import Oracle
 from experiments.saferec.page.samples import show_group
 from gdpo_jax.errors import UserError

@@ -12,8 +12,8 @@ import numpy as np
 from markupsafe import Markup
 
 from experiments.common.report.rendering import render
-from experiments.saferec.evaluation.metrics import prompt_text
 from experiments.saferec.lists.records import active_traits, groundtruth
+from experiments.saferec.metrics import prompt_text
 from experiments.saferec.oracle.catalogue import Oracle
 from experiments.saferec.page.marks import MARKS, Item, group_z_scores, mark_items
 
@@ -40,7 +40,7 @@ def show_group(
             {
                 "id": f"{prefix}-{g}",
                 "number": g + 1,
-                "items": len(items),
+                "titles": len(items),
                 "hits": sum("hit" in item.marks for item in items),
                 "violations": sum("violation" in item.marks for item in items),
                 "advantage": _number(overall[g]),

@@ -9,11 +9,10 @@ from experiments.common.report.charts.histograms import Values, histogram
 from experiments.common.report.charts.intervals import Estimate, interval_chart
 from experiments.common.report.charts.legend import Entry, legend
 from experiments.common.report.charts.lines import Series, Trail, line_chart, trail_chart
-from experiments.common.report.charts.scatter import Better, Dot, pareto_front, scatter_chart
+from experiments.common.report.charts.scatter import Dot, pareto_front, scatter_chart
 from experiments.common.report.charts.styles import Style
 
 __all__ = [
-    "Better",
     "Dot",
     "Entry",
     "Estimate",

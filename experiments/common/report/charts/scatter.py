@@ -3,15 +3,13 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 from markupsafe import Markup
 
 from experiments.common.report.charts.axes import Axes, figure
 from experiments.common.report.charts.styles import Style
 from experiments.common.report.charts.svg import element, path
-
-Better = Literal["", "more", "less"]  # which direction is better; "" where neither is
+from experiments.common.scores.metric import Better
 
 _LINE = 16  # picture units that one label needs
 _MOST_NAMES = 8  # more of them would cover the marks; the legend tells them then
@@ -123,4 +121,4 @@ def _about(dot: Dot, x_label: str, y_label: str) -> str:
     )
 
 
-__all__ = ["Better", "Dot", "pareto_front", "scatter_chart"]
+__all__ = ["Dot", "pareto_front", "scatter_chart"]

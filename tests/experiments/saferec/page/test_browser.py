@@ -1,6 +1,7 @@
 """The report as a reader meets it: in a browser, on a phone, by keyboard alone, and offline."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -188,6 +189,9 @@ def test_a_group_shows_what_each_completion_earned(report, open_page):
         "Completion 3",
         "Completion 2",
     ]
+    told = "Completion 1: 3 titles, 1 liked, 0 violating, advantage +0.53"
+    assert re.sub("[0-9]+ liked", "1 liked", names[0]) == told
+    assert tabs.first.locator(".tally").inner_text().startswith("3 titles ✓")
     tabs.nth(2).click()
     panel = page.locator("#sample-view [role=tabpanel]:visible")
     heads = panel.locator("thead th").all_inner_texts()
