@@ -16,9 +16,9 @@ import math
 import random
 import time
 
-from experiments.saferec.lists.records import active_traits, groundtruth
-from experiments.saferec.evaluation.metrics import DEFAULT_KS, score_lists
 from experiments.saferec.lists.parsing import Recommendation
+from experiments.saferec.lists.records import active_traits, groundtruth
+from experiments.saferec.metrics import DEFAULT_KS, score_lists
 from experiments.saferec.oracle.catalogue import Catalogue, Film, Oracle, film_oracle
 from experiments.saferec.oracle.titles import match_key
 from experiments.saferec.oracle.traits import QUESTIONS, TRAIT_KEYS

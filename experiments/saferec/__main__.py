@@ -9,18 +9,21 @@ import jax
 import tyro
 from rich.console import Console
 
-from experiments.common.scores.results import collect, write_results
+from experiments.common.scores.claims import hold
+from experiments.common.scores.results import assemble, write_results
 from experiments.common.scores.results_tables import print_table, print_verdicts
-from experiments.common.scores.verdicts import verdicts
+from experiments.common.scores.table import Table
 from experiments.saferec.arms import ARM_NAMES, ARMS, Arm, arm_named
+from experiments.saferec.claims import CLAIMS
 from experiments.saferec.data.dataset import build_dataset
 from experiments.saferec.data.new_corpora import inject_command
 from experiments.saferec.data.published_folder import build_published, describe
-from experiments.saferec.evaluation.scoring import evaluate_command, print_summary
-from experiments.saferec.page import write_report
+from experiments.saferec.metrics import METRICS
+from experiments.saferec.page import collect_arms, write_report
 from experiments.saferec.pipeline import evaluate_arm, generate, score_arm, train_arm
 from experiments.saferec.plan import print_preset_plan
 from experiments.saferec.presets import preset_named
+from experiments.saferec.scoring.command import evaluate
 from experiments.saferec.settings import Level, Preset
 from experiments.saferec.workspace import Workspace, open_workspace
 from experiments.saferec.zero_shot import zero_shot
@@ -153,8 +156,8 @@ def answer(
     records = space.corpus.records[split]
     texts = generate(space, trained, records, temperature=temperature, seed=seed)
     folder = space.arm_dir(arm, seed) / f"answers-{split}-{temperature:g}"
-    summary = score_arm(space, texts, records, folder)
-    _show(summary, folder)
+    table = score_arm(space, texts, records, folder)
+    _show(table, folder, arm_named(arm))
 
 
 def reproduce(
@@ -210,23 +213,27 @@ def _run_arm(options: RunOptions, arm: Arm, seed: int) -> None:
     if options.dry_run:
         return print_preset_plan(options.settings(), options.model_dir, Console())
     space = options.open()
-    summary = evaluate_arm(space, arm, seed)
-    _show(summary, space.arm_dir(arm.name, seed))
+    table = evaluate_arm(space, arm, seed)
+    _show(table, space.arm_dir(arm.name, seed), arm)
 
 
-def _show(summary: dict, folder: Path) -> None:
+def _show(table: Table, folder: Path, arm: Arm) -> None:
     if jax.process_index() != 0:
         return
-    print_summary(summary, console=Console())
+    results = assemble(
+        {arm.name: {0: table}}, titles={arm.name: arm.title}, metrics=METRICS, source=str(folder)
+    )
+    print_table(results, Console())
     Console().print(f"outputs and scores are in {folder}", highlight=False)
 
 
 def _conclude(runs: tuple[Path, ...], page: Path, **options) -> None:
-    results = [collect(run, **options) for run in runs]
+    results = [collect_arms(run, **options) for run in runs]
     for run, found in zip(runs, results):
-        write_results(found, run / "results.json", verdicts=verdicts(found))
+        verdicts = hold(CLAIMS, found)
+        write_results(found, run / "results.json", verdicts=verdicts)
         print_table(found, Console())
-        print_verdicts(found, Console())
+        print_verdicts(verdicts, Console())
     Console().print(f"report: {write_report(runs, page, results=results)}", highlight=False)
 
 
@@ -236,7 +243,7 @@ COMMANDS = {
     "sft": sft,
     "rl": rl,
     "answer": answer,
-    "evaluate": evaluate_command,
+    "evaluate": evaluate,
     "zero-shot": zero_shot,
     "reproduce": reproduce,
     "report": report,

@@ -1,19 +1,11 @@
 """What the papers claim and this miniature can test (SafeCRS, arXiv 2603.03536; arXiv 2601.05242).
 
-A claim is a function of the numbers: it asks for `value(arm, metric)` and answers whether it holds,
-with the numbers it went by. The same function judges means over seeds and single seeds.
+`value(arm, metric)` is the mean of a metric over the test conversations.
 """
 
-from collections.abc import Callable
-
-Value = Callable[[str, str], float]
-Claim = Callable[[Value], tuple[bool, str]]
+from experiments.common.scores.claims import Claim, Value
 
 REDUCTION = 0.965  # of SVR@10 by Safe-GDPO against relevance-only RL, as published
-
-
-class MissingNumber(Exception):
-    """An arm or a metric that a claim speaks of has no number."""
 
 
 def _relevance_alone(value: Value) -> tuple[bool, str]:
@@ -53,12 +45,12 @@ def _lists_shrink(value: Value) -> tuple[bool, str]:
     return without < start and without < counted, numbers
 
 
-CLAIMS: tuple[tuple[str, Claim], ...] = (
-    ("Relevance-only RL raises SVR@10 above its SFT start", _relevance_alone),
-    ("Safe-SFT cuts SVR@10 against SFT", _safe_sft),
-    (f"Safe-GDPO's SVR@10 is at least {REDUCTION:.1%} below relevance-only RL's", _safe_gdpo),
-    ("Safe-GDPO's Recall@10 and NDCG@10 are no lower than Safe-SFT's", _keeps_relevance),
-    ("Without the count reward lists shrink", _lists_shrink),
+CLAIMS = (
+    Claim("Relevance-only RL raises SVR@10 above its SFT start", _relevance_alone),
+    Claim("Safe-SFT cuts SVR@10 against SFT", _safe_sft),
+    Claim(f"Safe-GDPO's SVR@10 is at least {REDUCTION:.1%} below relevance-only RL's", _safe_gdpo),
+    Claim("Safe-GDPO's Recall@10 and NDCG@10 are no lower than Safe-SFT's", _keeps_relevance),
+    Claim("Without the count reward lists shrink", _lists_shrink),
 )
 
-__all__ = ["CLAIMS", "REDUCTION", "Claim", "MissingNumber", "Value"]
+__all__ = ["CLAIMS", "REDUCTION"]

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 
 from experiments.common.runs.samples import keep_samples
+from experiments.common.scores.summaries import summarize, write_json
+from experiments.common.scores.table import Table
 from experiments.saferec.arms import (
     Arm,
     advantage_transform,
@@ -17,9 +19,9 @@ from experiments.saferec.arms import (
     token_shaping,
 )
 from experiments.saferec.data.corpus import with_all_groundtruth
-from experiments.saferec.evaluation.metrics import DEFAULT_KS
-from experiments.saferec.evaluation.outputs import write_outputs
-from experiments.saferec.evaluation.scoring import score_texts, summarize, write_json
+from experiments.saferec.metrics import DEFAULT_KS, METRICS, score_texts
+from experiments.saferec.scoring.outputs import write_outputs
+from experiments.saferec.scoring.references import scoring_settings
 from experiments.saferec.workspace import Workspace
 from gdpo_jax.recipe import Model, answer, imitate, optimize, sampler_config, with_lora
 
@@ -125,8 +127,8 @@ def generate(
     )
 
 
-def score_arm(space: Workspace, texts: list[str], records: Sequence, folder: Path) -> dict:
-    """Writes outputs.jsonl and scores.json into `folder`; returns the summary."""
+def score_arm(space: Workspace, texts: list[str], records: Sequence, folder: Path) -> Table:
+    """Writes outputs.jsonl and scores.json into `folder`; returns the values of every answer."""
     if jax.process_index() == 0:
         write_outputs(folder / "outputs.jsonl", records, texts)
     table = score_texts(
@@ -136,21 +138,21 @@ def score_arm(space: Workspace, texts: list[str], records: Sequence, folder: Pat
         catalogue=space.corpus.catalogue,
         convention=space.preset.convention,
     )
-    summary = {
-        "convention": space.preset.convention,
-        "oracle": "the data set's own",
-        "unknown": "safe",
-        "k": list(DEFAULT_KS),
-        **summarize(table),
-    }
+    settings = scoring_settings(
+        space.corpus.oracle,
+        source="the data set's own",
+        options=space.preset.oracle,
+        convention=space.preset.convention,
+    )
     if jax.process_index() == 0:
+        summary = {**settings, "k": list(DEFAULT_KS), **summarize(table, METRICS)}
         write_json(folder / "scores.json", summary)
-    return summary
+    return table
 
 
 def evaluate_arm(
     space: Workspace, arm: Arm, seed: int, *, mesh: jax.sharding.Mesh | None = None
-) -> dict:
+) -> Table:
     """Trains the arm if need be, answers the test conversations greedily, and scores them."""
     trained = train_arm(space, arm, seed, mesh=mesh)
     records = space.corpus.records["test"]

@@ -7,11 +7,11 @@ from pathlib import Path
 import jax
 
 from experiments.common.files.json_rows import read_json
+from experiments.common.scores.summaries import write_json
 from experiments.saferec.arms import Arm
 from experiments.saferec.data.corpus import Corpus, load_corpus, prompt_of
 from experiments.saferec.data.dataset import build_dataset, require_config
 from experiments.saferec.data.targets import safe_target
-from experiments.saferec.evaluation.summaries import write_json
 from experiments.saferec.settings import Preset
 from gdpo_jax.errors import UserError
 from gdpo_jax.models import Model, model_path, open_model

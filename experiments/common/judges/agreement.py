@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from experiments.common.judges.verdict import Label, Verdict
+from experiments.common.scores.intervals import wilson
 from gdpo_jax.errors import UserError
 
-__all__ = ["Agreement", "agreement", "wilson_interval"]
+__all__ = ["Agreement", "agreement"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,26 +58,17 @@ def agreement(
             if verdict.label not in places:
                 raise UserError(f"case {n}: label {verdict.label!r} is none of {list(labels)}")
         confusion[places[found[0].label], places[found[1].label]] += 1
-    cases, equal = int(confusion.sum()), int(np.trace(confusion))
+    cases = int(confusion.sum())
+    equal = wilson(int(np.trace(confusion)), cases, level=level)
     return Agreement(
         labels=tuple(labels),
         confusion=confusion,
         cases=cases,
         unread=unread,
-        accuracy=equal / cases if cases else np.nan,
-        interval=wilson_interval(equal, cases, level=level),
+        accuracy=equal.mean,
+        interval=(equal.low, equal.high),
         kappa=_kappa(confusion),
     )
-
-
-def wilson_interval(hits: int, cases: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval (1927) of a share; NaN for no cases."""
-    if not 0 < level < 1:
-        raise UserError(f"level={level}; give a share between 0 and 1")
-    if not cases:
-        return np.nan, np.nan
-    interval = stats.binomtest(hits, cases).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def _kappa(confusion: np.ndarray) -> float:

@@ -1,8 +1,8 @@
 """The scored arms of a run folder: means over seeds, intervals, and each arm against a baseline.
 
 A run folder holds `seed-*/ARM/scores.json` for every arm that was scored. Means and deviations are
-over seeds; intervals and p values are over conversations, all seeds of an arm together
-(`statistics.pool_seeds`).
+over seeds; intervals and p values are over items, all seeds of an arm together
+(`table.pool_seeds`).
 """
 
 import dataclasses
@@ -12,38 +12,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.common.scores.intervals import (
-    Comparison,
-    Interval,
-    bootstrap_intervals,
-    compare_systems,
-    pool_seeds,
-    with_parts,
-)
-from experiments.saferec.arms import ARMS
-from experiments.saferec.evaluation.metrics import MetricTable, nan_mean
-from experiments.saferec.evaluation.summaries import (
-    LIST_LABELS,
-    METRIC_LABELS,
-    finite,
-    plain,
-    read_summary,
-    write_json,
-)
+from experiments.common.scores.comparisons import Comparison, compare_systems
+from experiments.common.scores.intervals import Interval, mean_intervals
+from experiments.common.scores.metric import Metric, split_columns
+from experiments.common.scores.summaries import finite, plain, read_summary, write_json
+from experiments.common.scores.table import Table, nan_mean, pool_seeds
 from gdpo_jax.errors import UserError
-
-# The cut-off that verdicts, plots and splits go by.
-MAIN_K = 10
-_BY_TRAIT = (f"recall@{MAIN_K}", f"svr@{MAIN_K}", f"coverage@{MAIN_K}")
 
 
 @dataclasses.dataclass(frozen=True)
 class ArmResult:
-    """One arm: `values` maps a metric to its mean over test conversations, one entry per seed.
+    """One arm: `values` maps a column to its mean over items, one entry per seed.
 
-    "metric/label" is the metric over one part of the conversations, by sensitivity or by how it
-    was said. An entry is NaN where the metric applies to no conversation. `intervals` and
-    `against` (empty for the baseline itself) have the same keys.
+    A column is a metric's name, or "name/label" for the items with one label of a group. An entry
+    is NaN where the metric applies to no item. `intervals` and `against` (empty for the baseline
+    itself) have the same keys.
     """
 
     name: str
@@ -53,22 +36,18 @@ class ArmResult:
     intervals: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
     against: Mapping[str, Comparison] = dataclasses.field(default_factory=dict)
 
-    def coverage_of(self, metric: str) -> float:
-        """The share of titles that the oracle knew where it judged `metric` (svr@K, svr@K/part)."""
-        return self.mean(metric.replace("svr", "coverage", 1))
-
-    def mean(self, metric: str) -> float:
+    def mean(self, column: str) -> float:
         """The mean over the seeds that have the metric; NaN if none has."""
-        known = self._known(metric)
+        known = self._known(column)
         return statistics.fmean(known) if known else math.nan
 
-    def spread(self, metric: str) -> float:
+    def spread(self, column: str) -> float:
         """The standard deviation over seeds, n - 1 in the denominator; NaN for fewer than two."""
-        known = self._known(metric)
+        known = self._known(column)
         return statistics.stdev(known) if len(known) > 1 else math.nan
 
-    def _known(self, metric: str) -> list[float]:
-        return [value for value in self.values.get(metric, ()) if not math.isnan(value)]
+    def _known(self, column: str) -> list[float]:
+        return [value for value in self.values.get(column, ()) if not math.isnan(value)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +56,11 @@ class Results:
 
     source: str  # the run folder or the records
     arms: tuple[ArmResult, ...]
-    ks: tuple[int, ...] = (5, 10)  # cut-offs that every arm was scored at
+    metrics: tuple[Metric, ...]
+    titles: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of unscored arms as well
     groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # part labels
-    conversations: int = 0
+    items: int = 0
+    clusters: int = 0  # of items that are not independent; `items` if all are
     baseline: str = ""  # the arm that `against` speaks of
     level: float = 0.95  # of the intervals
     bootstrap: int = 0  # resamples behind intervals and p values
@@ -88,25 +69,43 @@ class Results:
         """The arm of that name, or None if it was not scored."""
         return next((arm for arm in self.arms if arm.name == name), None)
 
+    def metric(self, name: str) -> Metric:
+        """The metric of that name. Raises UserError with the legal names."""
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        legal = ", ".join(metric.name for metric in self.metrics)
+        raise UserError(f"no metric {name!r}; legal: {legal}")
+
+    @property
+    def panels(self) -> dict[str, tuple[Metric, ...]]:
+        """Panel -> its metrics that any arm has, the main panel first.
+
+        A metric that stands beside another one is left out.
+        """
+        beside = {metric.beside for metric in self.metrics}
+        panels: dict[str, tuple[Metric, ...]] = {}
+        for metric in self.metrics:
+            if metric.name not in beside and any(metric.name in arm.values for arm in self.arms):
+                panels[metric.panel] = (*panels.get(metric.panel, ()), metric)
+        return panels
+
     @property
     def seeds(self) -> tuple[int, ...]:
         """All seeds that any arm has."""
         return tuple(sorted({seed for arm in self.arms for seed in arm.seeds}))
 
     @property
-    def metrics(self) -> dict[str, str]:
-        """Metric -> label of all that is measured over all conversations."""
-        at = {f"{prefix}@{k}": f"{label}@{k}" for k in self.ks
-              for prefix, label in METRIC_LABELS.items()}  # fmt: skip
-        return {**at, **LIST_LABELS}
-
-    @property
     def basis(self) -> str:
         """What the intervals and p values rest on, in one sentence."""
-        return (
-            f"{self.level:.0%} intervals from {self.bootstrap} bootstrap resamples of "
-            f"{self.conversations} conversations"
-        )
+        drawn = f"{self.items} items"
+        if self.clusters < self.items:
+            drawn += f" in {self.clusters} clusters"
+        basis = f"{self.level:.0%} intervals from {self.bootstrap} bootstrap resamples of {drawn}"
+        exact = [metric.label for metric in self.metrics if metric.interval == "wilson"]
+        if exact and self.clusters == self.items and len(self.seeds) == 1:
+            basis += f", but Wilson's and exact p for {', '.join(exact)}"
+        return basis
 
     @property
     def test(self) -> str:
@@ -120,21 +119,21 @@ class Results:
         )
 
 
-def read_scores(run_dir: Path) -> dict[str, dict[int, MetricTable]]:
-    """Arm -> seed -> the conversations in `seed-*/ARM/scores.json`, arms in the order of `ARMS`.
+def read_scores(run_dir: Path, arms: Sequence[str]) -> dict[str, dict[int, Table]]:
+    """Arm -> seed -> the items in `seed-*/ARM/scores.json`, for these arms in this order.
 
     Raises UserError if the folder holds none.
     """
-    scores: dict[str, dict[int, MetricTable]] = {}
-    for arm in ARMS:
+    scores: dict[str, dict[int, Table]] = {}
+    for arm in arms:
         for seed, folder in seed_folders(run_dir):
-            path = folder / arm.name / "scores.json"
+            path = folder / arm / "scores.json"
             if path.is_file():
-                scores.setdefault(arm.name, {})[seed] = read_summary(path)
+                scores.setdefault(arm, {})[seed] = read_summary(path)
     if not scores:
         raise UserError(
             f"{run_dir} holds no scored arm (no seed-*/ARM/scores.json in it); "
-            f"run `python -m experiments.saferec reproduce --run-dir {run_dir}` first"
+            f"run the experiment's `reproduce --run-dir {run_dir}` first"
         )
     return scores
 
@@ -146,16 +145,24 @@ def seed_folders(run_dir: Path) -> list[tuple[int, Path]]:
 
 
 def collect(
-    run_dir: Path, *, baseline: str | None = None, bootstrap: int = 10_000, level: float = 0.95
+    run_dir: Path,
+    *,
+    arms: Sequence[tuple[str, str]],
+    metrics: tuple[Metric, ...],
+    baseline: str | None = None,
+    bootstrap: int = 10_000,
+    level: float = 0.95,
 ) -> Results:
     """Reads every scored arm of the run folder and compares each with `baseline`.
 
-    The baseline is the first scored arm unless named. Raises UserError if there is nothing to read,
-    the baseline was not scored, or the seeds of an arm do not fit together.
+    `arms` are (name, title) in the order of tables. The baseline is the first scored arm unless
+    named. Raises UserError if there is nothing to read, the baseline was not scored, or the seeds
+    of an arm do not fit together.
     """
     return assemble(
-        read_scores(run_dir),
-        titles={arm.name: arm.title for arm in ARMS},
+        read_scores(run_dir, [name for name, _ in arms]),
+        titles=dict(arms),
+        metrics=metrics,
         source=str(run_dir),
         baseline=baseline,
         bootstrap=bootstrap,
@@ -164,9 +171,10 @@ def collect(
 
 
 def assemble(
-    scores: Mapping[str, Mapping[int, MetricTable]],
+    scores: Mapping[str, Mapping[int, Table]],
     *,
     titles: Mapping[str, str],
+    metrics: tuple[Metric, ...],
     source: str,
     baseline: str | None = None,
     bootstrap: int = 10_000,
@@ -177,76 +185,70 @@ def assemble(
     baseline = next(iter(scores)) if baseline is None else baseline
     if baseline not in scores:
         raise UserError(f"{source}: no scored arm {baseline!r}; legal: {', '.join(scores)}")
-    pooled = {name: _pooled(source, name, by_seed) for name, by_seed in scores.items()}
+    split = {
+        name: {seed: split_columns(table, metrics) for seed, table in by_seed.items()}
+        for name, by_seed in scores.items()
+    }
+    pooled = {name: _pooled(source, name, by_seed) for name, by_seed in split.items()}
     options = {"samples": bootstrap, "level": level, "seed": seed}
-    # Pairs are conversations of one seed, so an arm without a seed in common has none.
+    # Pairs are items of one seed, so an arm without a seed in common has none.
     comparable = {
         name: table
         for name, table in pooled.items()
         if name != baseline and scores[name].keys() & scores[baseline].keys()
     }
-    against = compare_systems(pooled[baseline], comparable, **options)
-    arms = tuple(
-        ArmResult(
-            name=name,
-            title=titles[name],
-            seeds=tuple(by_seed),
-            values=_means(by_seed),
-            intervals=bootstrap_intervals(pooled[name], **options),
-            against=against.get(name, {}),
-        )
-        for name, by_seed in scores.items()
-    )
+    against = compare_systems(pooled[baseline], comparable, metrics, **options)
     first = next(iter(scores[baseline].values()))
     return Results(
         source=source,
-        arms=arms,
-        ks=_shared_ks(arms),
+        arms=tuple(
+            ArmResult(
+                name=name,
+                title=titles[name],
+                seeds=tuple(by_seed),
+                values=_means(by_seed),
+                intervals=mean_intervals(pooled[name], metrics, **options),
+                against=against.get(name, {}),
+            )
+            for name, by_seed in split.items()
+        ),
+        metrics=metrics,
+        titles=titles,
         groups={name: tuple(sorted(set(labels))) for name, labels in first.groups.items()},
-        conversations=len(first),
+        items=len(first),
+        clusters=len(set(first.clusters)),
         baseline=baseline,
         level=level,
         bootstrap=bootstrap,
     )
 
 
-def _pooled(source: str, arm: str, by_seed: Mapping[int, MetricTable]) -> MetricTable:
+def _pooled(source: str, arm: str, by_seed: Mapping[int, Table]) -> Table:
     try:
-        return _parts(pool_seeds(by_seed))
+        return pool_seeds(by_seed)
     except UserError as error:
         raise UserError(f"{source}, arm {arm}: {error}") from None
 
 
-def _parts(table: MetricTable) -> MetricTable:
-    """The table with columns for the parts that tables and plots show."""
-    return with_parts(with_parts(table, "disclosure", tuple(table.values)), "trait", _BY_TRAIT)
-
-
-def _means(by_seed: Mapping[int, MetricTable]) -> dict[str, tuple[float, ...]]:
-    columns = [_parts(table).values for table in by_seed.values()]
+def _means(by_seed: Mapping[int, Table]) -> dict[str, tuple[float, ...]]:
+    first, *others = [table.values for table in by_seed.values()]
     return {
-        metric: tuple(nan_mean(one[metric]) for one in columns)
-        for metric in columns[0]
-        if all(metric in one for one in columns)
+        column: tuple(nan_mean(values[column]) for values in (first, *others))
+        for column in first
+        if all(column in values for values in others)
     }
 
 
-def _shared_ks(arms: Sequence[ArmResult]) -> tuple[int, ...]:
-    found = [
-        {int(metric.removeprefix("recall@")) for metric in arm.values
-         if metric.startswith("recall@") and "/" not in metric}
-        for arm in arms
-    ]  # fmt: skip
-    return tuple(sorted(set.intersection(*found)))
-
-
 def write_results(results: Results, path: Path, *, verdicts: Sequence[Any] = ()) -> None:
-    """The numbers of the tables, and verdicts on claims, as JSON; NaN becomes null."""
+    """The numbers of the tables, and a `claims.Verdict` for each claim, as JSON; NaN becomes null.
+
+    `conversations` and `claim` are keys of the file's first version: the items, a claim's text.
+    """
     write_json(
         path,
         {
             "seeds": list(results.seeds),
-            "conversations": results.conversations,
+            "conversations": results.items,
             "baseline": results.baseline,
             "bootstrap": results.bootstrap,
             "level": results.level,
@@ -256,30 +258,32 @@ def write_results(results: Results, path: Path, *, verdicts: Sequence[Any] = ())
                 arm.name: {
                     "title": arm.title,
                     "seeds": list(arm.seeds),
-                    "metrics": {metric: _entry(arm, metric) for metric in arm.values},
+                    "metrics": {column: _entry(arm, column) for column in arm.values},
                 }
                 for arm in results.arms
             },
-            "verdicts": [verdict._asdict() for verdict in verdicts],
+            "verdicts": [
+                {"claim": verdict.text, "holds": verdict.holds, "numbers": verdict.numbers}
+                for verdict in verdicts
+            ],
         },
     )
 
 
-def _entry(arm: ArmResult, metric: str) -> dict[str, Any]:
+def _entry(arm: ArmResult, column: str) -> dict[str, Any]:
     entry = {
-        "mean": finite(arm.mean(metric)),
-        "standard_deviation": finite(arm.spread(metric)),
-        "by_seed": [finite(value) for value in arm.values[metric]],
+        "mean": finite(arm.mean(column)),
+        "standard_deviation": finite(arm.spread(column)),
+        "by_seed": [finite(value) for value in arm.values[column]],
     }
-    if (interval := arm.intervals.get(metric)) is not None:
+    if (interval := arm.intervals.get(column)) is not None:
         entry["interval"] = plain(interval)
-    if (comparison := arm.against.get(metric)) is not None:
+    if (comparison := arm.against.get(column)) is not None:
         entry["against_baseline"] = plain(comparison)
     return entry
 
 
 __all__ = [
-    "MAIN_K",
     "ArmResult",
     "Results",
     "assemble",

@@ -43,13 +43,18 @@ from experiments.saferec.data.judges import (
 from experiments.saferec.data.published_rows import check_text
 from experiments.saferec.embedded.game_phrases import GAME_PHRASES
 from experiments.saferec.embedded.phrases import FILM_PHRASES, Phrasebook
-from experiments.saferec.evaluation.outputs import output_text
 from experiments.saferec.lists.parsing import (
     SOLUTION_CLOSE,
     SOLUTION_OPEN,
     parse_recommendations,
 )
-from experiments.saferec.lists.records import groundtruth, seen_titles, teacher_list, trait_key
+from experiments.saferec.lists.records import (
+    groundtruth,
+    output_text,
+    seen_titles,
+    teacher_list,
+    trait_key,
+)
 from experiments.saferec.oracle.catalogue import Oracle, OracleOptions
 from experiments.saferec.oracle.files import read_items
 from experiments.saferec.oracle.table import ItemTable

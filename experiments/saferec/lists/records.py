@@ -9,6 +9,7 @@ from experiments.saferec.oracle.traits import trait_named
 from gdpo_jax.errors import UserError
 
 FilmKey = tuple[str, int]
+TEXT_FIELDS = ("text", "completion")  # of an answer, the first that is there
 _LAST_YEAR = 9999
 
 
@@ -83,6 +84,23 @@ def seen_titles(record: Mapping[str, Any]) -> list[str]:
     return list(titles)
 
 
+def output_text(row: Mapping[str, Any], where: str) -> str:
+    """The answer in a row: a string, or a list of chat messages whose last one holds it."""
+    field = next((field for field in TEXT_FIELDS if field in row), None)
+    if field is None:
+        raise UserError(
+            f"{where}: no field {' or '.join(map(repr, TEXT_FIELDS))}; it has {sorted(row)}"
+        )
+    value = row[field]
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and isinstance(value[-1], Mapping):
+        content = value[-1].get("content")
+        if isinstance(content, str):
+            return content
+    raise UserError(f"{where}, field {field!r}: expected text, found {shown(value, 60)}")
+
+
 def _films(record: Mapping[str, Any], field: str) -> list[FilmKey]:
     if field not in record:
         there = shown(sorted(record), 300)
@@ -109,6 +127,7 @@ __all__ = [
     "FilmKey",
     "active_traits",
     "groundtruth",
+    "output_text",
     "record_name",
     "seen_titles",
     "teacher_list",

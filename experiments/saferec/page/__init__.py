@@ -1,5 +1,5 @@
 """One self-contained page about finished runs."""
 
-from experiments.saferec.page.page import write_report
+from experiments.saferec.page.page import collect_arms, write_report
 
-__all__ = ["write_report"]
+__all__ = ["collect_arms", "write_report"]

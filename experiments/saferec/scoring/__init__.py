@@ -1,1 +1,1 @@
-"""From texts to numbers: parsing, metrics, intervals, comparisons, and the claims."""
+"""From outputs of any system to numbers: which text answers which record, oracles, baselines."""

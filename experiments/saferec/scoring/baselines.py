@@ -1,60 +1,57 @@
-"""Several systems scored on the same records and held against one baseline.
+"""What systems are compared with: scores that were written before, or answers to the same records.
 
-A baseline is a metrics file that was written before, or answers that are scored as the systems are.
+Scores are comparable where convention, counting of unknown items and oracle agree. Oracles are told
+apart by a digest of all they know, since one oracle has many descriptions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.common.files.json_rows import Row, read_json, read_rows
-from experiments.common.scores.results import Results, assemble
-from experiments.saferec.evaluation.metrics import MetricTable
-from experiments.saferec.evaluation.summaries import read_summary
+from experiments.common.files.json_rows import read_json, read_rows
+from experiments.common.scores.summaries import read_summary
+from experiments.common.scores.table import Table
 from experiments.saferec.published.readers import read_records
+from experiments.saferec.scoring.references import Reference
 from gdpo_jax.errors import UserError
 
-BASELINE = "baseline"
-_SETTINGS = ("convention", "unknown", "oracle", "oracle_options")
+_COMPARED = ("convention", "unknown", "oracle_options", "oracle_digest")
 
 
-def label_paths(paths: Sequence[Path]) -> dict[str, Path]:
-    """A short name for each path: its last parts, as many as tell all of them apart.
+def read_baseline(path: Path, reference: Reference, **options: bool) -> tuple[Table, str]:
+    """The table to compare with, and a sentence on what could not be checked (mostly empty).
 
-    Raises UserError if a path is given twice.
-    """
-    whole = [path.resolve() for path in paths]
-    for place, path in enumerate(whole):
-        if path in whole[:place]:
-            raise UserError(f"{path} is given twice; give every outputs file once")
-    for count in range(1, max((len(path.parts) for path in whole), default=0) + 1):
-        names = ["/".join(path.parts[-count:]) for path in whole]
-        if len(set(names)) == len(names):
-            return dict(zip(names, paths))
-    return {}
-
-
-def read_baseline(
-    path: Path,
-    score: Callable[[Sequence[Row], str], MetricTable],
-    *,
-    settings: Mapping[str, Any],
-) -> MetricTable:
-    """The table to compare with: a metrics file's, or that of answers, which `score` scores.
-
-    Raises UserError if the metrics were made with other `settings` (convention, unknown, oracle and
-    its options).
+    It is that of a metrics file, or of answers, which are scored with the `options` of
+    `Reference.score`. Raises UserError if the metrics were made with other settings.
     """
     stored = _stored_metrics(path)
     if stored is None:
-        return score(read_records(path) if path.is_dir() else read_rows(path), str(path))
-    for name in _SETTINGS:
-        if name in stored and stored[name] != settings[name]:
-            raise UserError(
-                f"{path} was scored with {name} {stored[name]!r}, the outputs with "
-                f"{settings[name]!r}; score both alike"
-            )
-    return read_summary(path)
+        rows = read_records(path) if path.is_dir() else read_rows(path)
+        return reference.score(rows, str(path), **options), ""
+    for name in _COMPARED:
+        mine = json.loads(json.dumps(reference.settings[name]))
+        if name in stored and stored[name] != mine:
+            raise UserError(_differing(path, name, stored, reference.settings))
+    unchecked = "oracle_digest" not in stored
+    note = f"{path} does not say which oracle scored it: make sure that it was this one"
+    return read_summary(path), note if unchecked else ""
+
+
+def _differing(
+    path: Path, name: str, stored: Mapping[str, Any], settings: Mapping[str, Any]
+) -> str:
+    if name == "oracle_digest":
+        theirs, ours = stored.get("oracle"), settings["oracle"]
+        return (
+            f"{path} was scored by another oracle ({theirs}) than the outputs ({ours}); give the "
+            "data it was made with (data_dir, or sensitivity and title_map), or score both alike"
+        )
+    option = "oracle" if name == "oracle_options" else name
+    return (
+        f"{path} was scored with {name} {stored[name]!r}, the outputs with {settings[name]!r}; "
+        f"score both alike (--{option}...)"
+    )
 
 
 def _stored_metrics(path: Path) -> Mapping[str, Any] | None:
@@ -69,28 +66,4 @@ def _stored_metrics(path: Path) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) and "conversations" in value else None
 
 
-def compare_tables(
-    tables: Mapping[str, MetricTable],
-    baseline: MetricTable | None,
-    *,
-    source: str,
-    bootstrap: int,
-    level: float,
-    seed: int,
-) -> Results:
-    """The systems as results for tables, the baseline first where there is one."""
-    scores = {name: {0: table} for name, table in tables.items()}
-    if baseline is not None:
-        scores = {BASELINE: {0: baseline}, **scores}
-    return assemble(
-        scores,
-        titles={name: name for name in scores},
-        source=source,
-        baseline=None if baseline is None else BASELINE,
-        bootstrap=bootstrap,
-        level=level,
-        seed=seed,
-    )
-
-
-__all__ = ["BASELINE", "compare_tables", "label_paths", "read_baseline"]
+__all__ = ["read_baseline"]

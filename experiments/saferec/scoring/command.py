@@ -1,98 +1,25 @@
-"""Scoring any system's outputs: join texts with records, parse, measure, report.
+"""The command `evaluate`: find what answers are scored against, score, compare, show."""
 
-`outputs.py` says how output rows name the records they answer, `published/readers.py` which record
-files are read, `metrics.py` what is measured.
-"""
-
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 
-from experiments.common.files.json_rows import Row, read_rows
+from experiments.common.files.json_rows import read_rows
+from experiments.common.scores.results import Results, assemble
 from experiments.common.scores.results_tables import print_table
-from experiments.saferec.evaluation.metrics import DEFAULT_KS, MetricTable, score_lists
-from experiments.saferec.evaluation.outputs import join_outputs
-from experiments.saferec.evaluation.summaries import (
-    compare,
-    plain_comparison,
-    print_oracle,
-    print_summary,
-    read_summary,
-    summarize,
-    write_json,
-)
-from experiments.saferec.evaluation.systems import compare_tables, label_paths, read_baseline
-from experiments.saferec.lists.parsing import (
-    SOLUTION_CLOSE,
-    SOLUTION_OPEN,
-    Recommendation,
-    parse_recommendations,
-)
-from experiments.saferec.oracle.catalogue import Catalogue, Oracle, OracleOptions
-from experiments.saferec.oracle.table import ItemTable, catalogue_of
-from experiments.saferec.published.official import published_oracle
-from experiments.saferec.published.readers import (
-    read_catalogue,
-    read_records,
-    read_sensitivity,
-    read_title_map,
-)
-from experiments.saferec.published.revealed import record_oracle, reveals_risks
+from experiments.common.scores.summaries import plain, summarize, write_json
+from experiments.common.scores.table import Table
+from experiments.saferec.scoring.baselines import read_baseline
+from experiments.saferec.scoring.references import Reference, Scoring, find_reference
 from gdpo_jax.errors import UserError
 
-
-def score_texts(
-    texts: Sequence[str],
-    records: Sequence[Mapping[str, Any]],
-    *,
-    oracle: Oracle | None = None,
-    catalogue: Catalogue | None = None,
-    ks: Sequence[int] = DEFAULT_KS,
-    convention: str = "fixed",
-    unknown: str = "safe",
-    bare_lists: bool = False,
-) -> MetricTable:
-    """Scores one answer per record, in order.
-
-    `bare_lists` reads every text whole, as a list without <solution> around it.
-    """
-    return score_lists(
-        [_parse(text, convention=convention, bare=bare_lists) for text in texts],
-        records,
-        oracle=oracle,
-        catalogue=catalogue,
-        ks=ks,
-        convention=convention,
-        unknown=unknown,
-    )
+_BASELINE, _OWN = "baseline", "the records' own lists"
 
 
-def score_outputs(
-    rows: Sequence[Row],
-    records: Sequence[Mapping[str, Any]],
-    oracle: Oracle | None = None,
-    *,
-    source: str = "outputs",
-    partial: bool = False,
-    **options,
-) -> MetricTable:
-    """Joins output rows with records and scores them; `options` as in `score_texts`.
-
-    Every record needs exactly one output and every output a record, unless `partial` scores the
-    ones that meet. `source` is the name of the outputs in messages.
-    """
-    texts = join_outputs(rows, records, source=source, partial=partial)
-    met = [(text, record) for text, record in zip(texts, records) if text is not None]
-    return score_texts(
-        [text for text, _ in met], [record for _, record in met], oracle=oracle, **options
-    )
-
-
-def evaluate_command(
+def evaluate(
     records: Path | None = None,
     outputs: tuple[Path, ...] = (),
     *,
@@ -100,19 +27,9 @@ def evaluate_command(
     baseline: Path | None = None,
     data_dir: Path | None = None,
     split: str = "test",
-    catalogue: Path | None = None,
-    sensitivity: Path | None = None,
-    title_map: Path | None = None,
-    convention: Literal["fixed", "official"] = "fixed",
-    unknown: Literal["safe", "unsafe", "excluded"] = "safe",
-    oracle: OracleOptions = OracleOptions(),
     bare_lists: bool = False,
     partial: bool = False,
-    k: tuple[int, ...] = DEFAULT_KS,
-    bootstrap: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-    console: Annotated[Console | None, tyro.conf.Suppress] = None,
+    scoring: Annotated[Scoring, tyro.conf.arg(name="")] = Scoring(),
 ) -> dict[str, Any]:
     """Scores outputs of any system, prints tables and writes the metrics as JSON.
 
@@ -129,161 +46,135 @@ def evaluate_command(
             outputs the first, unless given.
         data_dir: the embedded data set; its films are the catalogue and the oracle.
         split: the split of the embedded data set, where records are left out.
-        catalogue: a published catalogue of (title, year), JSON or pickle.
-        sensitivity: the published movie_trait_sensitivity.json; needs title_map.
-        title_map: the published title_to_imdb, pickle or JSON; needs sensitivity.
-        convention: fixed, or official for the numbers of the published code.
-        unknown: how films that the oracle does not know count: safe, unsafe or excluded.
-        oracle: thresholds, and the tolerance for years.
         bare_lists: the outputs are lists without <solution> around them.
         partial: score the conversations that have an output instead of asking for all.
-        k: cut-offs of the metrics.
-        bootstrap: resamples for the confidence intervals.
-        level: level of the confidence intervals.
-        seed: seed of the resampling.
-        console: where the table is printed; standard output if left out.
+        scoring: how answers are judged and measured.
     """
-    rows, source = _find_records(records, data_dir=data_dir, split=split)
-    found, oracle_name = _find_oracle(
-        rows,
-        dataclasses.asdict(oracle),
-        data_dir=data_dir,
-        sensitivity=sensitivity,
-        title_map=title_map,
-        convention=convention,
-    )
-    films = _find_catalogue(catalogue, data_dir=data_dir, convention=convention)
-    settings = {"convention": convention, "unknown": unknown, "oracle": oracle_name}
-    settings["oracle_options"] = dataclasses.asdict(oracle)
+    reference = find_reference(records, scoring, data_dir=data_dir, split=split)
+    options = {"bare_lists": bare_lists, "partial": partial}
+    return score_files(reference, outputs, out=out, baseline=baseline, **options)
 
-    def score(answers: Sequence[Row], name: str) -> MetricTable:
-        return score_outputs(
-            answers,
-            rows,
-            found,
-            source=name,
-            partial=partial,
-            catalogue=films,
-            ks=k,
-            convention=convention,
-            unknown=unknown,
-            bare_lists=bare_lists,
-        )
 
+def score_files(
+    reference: Reference,
+    outputs: Sequence[Path],
+    *,
+    out: Path | None = None,
+    baseline: Path | None = None,
+    bare_lists: bool = False,
+    partial: bool = False,
+) -> dict[str, Any]:
+    """Scores files of answers (or the records' own), prints the tables and writes the metrics to
+    `out`, which are returned as well.
+    """
+    options = {"bare_lists": bare_lists, "partial": partial}
     paths = label_paths(outputs)
-    tables = {label: score(read_rows(path), str(path)) for label, path in paths.items()}
-    against = None if baseline is None else read_baseline(baseline, score, settings=settings)
-    options = {"bootstrap": bootstrap, "level": level, "seed": seed}
-    result = {
-        "records": source,
-        **settings,
+    tables = {n: reference.score(read_rows(p), str(p), **options) for n, p in paths.items()}
+    if not tables:
+        tables = {_OWN: reference.score(reference.records, reference.source, **options)}
+    against, note = None, ""
+    if baseline is not None:
+        against, note = read_baseline(baseline, reference, **options)
+    results = compare(reference, tables, against)
+    held = baseline or (outputs[0] if len(outputs) > 1 else None)
+    record = as_json(reference, tables, results, paths, baseline=held, bare_lists=bare_lists)
+    if out is not None:
+        write_json(out, record)
+    show(results, record, note)
+    return record
+
+
+def compare(reference: Reference, tables: Mapping[str, Table], against: Table | None) -> Results:
+    """The systems as results for tables, the baseline first where there is one."""
+    scores = {name: {0: table} for name, table in tables.items()}
+    titles = {name: name for name in tables}
+    if against is not None:
+        first = f"{_BASELINE} of {reference.source}"
+        scores, titles = {first: {0: against}, **scores}, {first: _BASELINE, **titles}
+    scoring = reference.scoring
+    return assemble(
+        scores,
+        titles=titles,
+        metrics=scoring.metrics,
+        source=reference.source,
+        bootstrap=scoring.bootstrap,
+        level=scoring.level,
+        seed=scoring.seed,
+    )
+
+
+def as_json(
+    reference: Reference,
+    tables: Mapping[str, Table],
+    results: Results,
+    paths: Mapping[str, Path],
+    *,
+    baseline: Path | None,
+    bare_lists: bool,
+) -> dict[str, Any]:
+    """The metrics of one system, or of several under "systems", with the settings behind them."""
+    scoring = reference.scoring
+    record: dict[str, Any] = {
+        "records": reference.source,
+        **reference.settings,
         "bare_lists": bare_lists,
-        "k": list(k),
-        **options,
+        "k": list(scoring.k),
+        "bootstrap": scoring.bootstrap,
+        "level": scoring.level,
+        "seed": scoring.seed,
     }
     if baseline is not None:
-        result["baseline"] = str(baseline)
-    numbers = {"samples": bootstrap, "level": level, "seed": seed}
-    if len(tables) > 1:
-        compared = compare_tables(tables, against, source=source, **options)
-        result["baseline"] = str(baseline or outputs[0])
-        result["systems"] = {
-            label: {
-                "outputs": str(paths[label]),
-                **summarize(table, **numbers),
-                "comparison": plain_comparison(compared.arm(label).against),
-            }
-            for label, table in tables.items()
+        record["baseline"] = str(baseline)
+    systems = {
+        name: {
+            "outputs": str(paths[name]) if name in paths else None,
+            **summarize(table, scoring.metrics, **scoring.resampling),
+            "comparison": {m: plain(one) for m, one in results.arm(name).against.items()},
         }
-    else:
-        table = next(iter(tables.values())) if tables else score(rows, source)
-        result["outputs"] = str(outputs[0]) if outputs else None
-        result |= summarize(table, **numbers)
-        if against is not None:
-            result["comparison"] = compare(against, table, **numbers)
-    if out is not None:
-        write_json(out, result)
-    console = console or Console()
-    if len(tables) > 1:
-        print_table(compared, console)
-        print_oracle(result, console=console)
-    else:
-        print_summary(result, console=console)
-    return result
+        for name, table in tables.items()
+    }
+    if len(systems) > 1:
+        return {**record, "systems": systems}
+    (alone,) = systems.values()
+    if baseline is None:
+        del alone["comparison"]
+    return {**record, **alone}
 
 
-def _parse(text: str, *, convention: str, bare: bool) -> list[Recommendation]:
-    if not bare:
-        return parse_recommendations(text, convention=convention)
-    whole = text.replace(SOLUTION_OPEN, "").replace(SOLUTION_CLOSE, "")
-    return parse_recommendations(f"{SOLUTION_OPEN}{whole}{SOLUTION_CLOSE}", convention=convention)
-
-
-def _find_records(
-    records: Path | None, *, data_dir: Path | None, split: str
-) -> tuple[Sequence[Mapping[str, Any]], str]:
-    if records is not None:
-        return read_records(records), str(records)
-    if data_dir is None:
-        raise UserError("give records, or data_dir for those of the embedded data set")
-    # The builder imports TensorFlow Datasets, which scoring published files does not need.
-    from experiments.saferec.data.dataset import load_records
-
-    return load_records(data_dir, split), f"{data_dir}, split {split}"
-
-
-def _find_oracle(
-    records: Sequence[Mapping[str, Any]],
-    options: Mapping[str, Any],
-    *,
-    data_dir: Path | None,
-    sensitivity: Path | None,
-    title_map: Path | None,
-    convention: str,
-) -> tuple[Oracle | None, str]:
-    if (sensitivity is None) != (title_map is None):
-        lacking = "sensitivity" if sensitivity is None else "title_map"
-        raise UserError(f"give {lacking} too: the published oracle is made of both files")
-    if sensitivity is not None and title_map is not None:
-        oracle = published_oracle(
-            read_sensitivity(sensitivity),
-            read_title_map(title_map),
-            convention=convention,
-            **options,
+def show(results: Results, record: Mapping[str, Any], note: str = "") -> None:
+    """Prints the tables, whose word on violations was taken, and what looks wrong."""
+    console = Console()
+    print_table(results, console)
+    console.print(
+        f"{record['convention']} convention; oracle: {record['oracle']}; unknown items count as "
+        f"{record['unknown']}",
+        highlight=False,
+        markup=False,
+    )
+    if note:
+        console.print(note, style="yellow", highlight=False, markup=False)
+    if not record["bare_lists"] and any(arm.mean("empty") > 0.5 for arm in results.arms):
+        console.print(
+            "More than half of the outputs hold no list in a closed <solution> block; "
+            "if they are plain lists, use --bare-lists.",
+            style="yellow",
         )
-        return oracle, f"{sensitivity} with {title_map}"
-    if data_dir is not None:
-        table = _load_table(data_dir)
-        oracle = table.oracle(convention=convention, **options)
-        if oracle.index:
-            return oracle, f"{table.noun} of {data_dir}"
-    if any(reveals_risks(record) for record in records):
-        return record_oracle(records, **options), "films removed from these records (low coverage)"
-    return None, "none, so no safety metrics (give data_dir, or sensitivity and title_map)"
 
 
-def _find_catalogue(
-    catalogue: Path | None, *, data_dir: Path | None, convention: str
-) -> Catalogue | None:
-    if catalogue is not None:
-        return Catalogue(read_catalogue(catalogue), convention=convention)
-    if data_dir is not None:
-        table = _load_table(data_dir)
-        return catalogue_of(table, convention=convention) if table.items else None
-    return None
+def label_paths(paths: Sequence[Path]) -> dict[str, Path]:
+    """A short name for each path: its last parts, as many as tell all of them apart.
+
+    Raises UserError if a path is given twice.
+    """
+    whole = [path.resolve() for path in paths]
+    for place, path in enumerate(whole):
+        if path in whole[:place]:
+            raise UserError(f"{path} is given twice; give every outputs file once")
+    for count in range(1, max((len(path.parts) for path in whole), default=0) + 1):
+        names = ["/".join(path.parts[-count:]) for path in whole]
+        if len(set(names)) == len(names):
+            return dict(zip(names, paths))
+    return {}
 
 
-def _load_table(data_dir: Path) -> ItemTable:
-    from experiments.saferec.data.dataset import load_table
-
-    return load_table(data_dir)
-
-
-__all__ = [
-    "evaluate_command",
-    "read_summary",
-    "score_outputs",
-    "score_texts",
-    "summarize",
-    "write_json",
-]
+__all__ = ["evaluate", "label_paths", "score_files"]

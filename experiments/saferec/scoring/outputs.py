@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common.files.json_rows import Row
-from experiments.saferec.evaluation.metrics import prompt_text
+from experiments.saferec.lists.records import output_text
+from experiments.saferec.metrics import prompt_text
 from gdpo_jax.errors import UserError
 from gdpo_jax.files import write_beside
 
 ID_FIELDS = ("sample_id", "id")
-TEXT_FIELDS = ("text", "completion")
 
 
 def join_outputs(
@@ -84,23 +84,6 @@ def write_outputs(path: Path, records: Sequence[Mapping[str, Any]], texts: Seque
     write_beside(path, "".join(rows))
 
 
-def output_text(row: Mapping[str, Any], where: str) -> str:
-    """The answer in a row: a string, or a list of chat messages whose last one holds it."""
-    field = next((field for field in TEXT_FIELDS if field in row), None)
-    if field is None:
-        raise UserError(
-            f"{where}: no field {' or '.join(map(repr, TEXT_FIELDS))}; it has {sorted(row)}"
-        )
-    value = row[field]
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and value and isinstance(value[-1], Mapping):
-        content = value[-1].get("content")
-        if isinstance(content, str):
-            return content
-    raise UserError(f"{where}, field {field!r}: expected text, found {json.dumps(value)[:60]}")
-
-
 def _targets(
     row: Row,
     where: str,
@@ -165,4 +148,4 @@ def _shown(key: str) -> str:
     return repr(short)
 
 
-__all__ = ["ID_FIELDS", "TEXT_FIELDS", "join_outputs", "output_text", "write_outputs"]
+__all__ = ["ID_FIELDS", "join_outputs", "write_outputs"]

@@ -4,7 +4,8 @@ import json
 import math
 from pathlib import Path
 
-from experiments.saferec.evaluation.scoring import score_texts, summarize, write_json
+from experiments.common.scores.summaries import summarize, write_json
+from experiments.saferec.metrics import score_texts
 from experiments.saferec.oracle.catalogue import Catalogue, film_oracle
 from tests.experiments.saferec.films import listed
 

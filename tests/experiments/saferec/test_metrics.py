@@ -4,14 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.saferec.evaluation.metrics import (
-    MetricTable,
+from experiments.saferec.lists.parsing import Recommendation, parse_recommendations
+from experiments.saferec.metrics import (
     catalogue_match,
     relevance_metrics,
     safety_metrics,
     score_lists,
 )
-from experiments.saferec.lists.parsing import Recommendation, parse_recommendations
 from experiments.saferec.oracle.catalogue import Catalogue, film_oracle
 from experiments.saferec.published.readers import read_catalogue
 from gdpo_jax.errors import UserError
@@ -134,10 +133,10 @@ def small_table():
 def test_table():
     table = small_table()
     assert len(table) == 3
-    assert table.sample_ids == ("x", "y", "z")
+    assert table.ids == ("x", "y", "z")
     assert table.groups["disclosure"] == ("said outright", "hinted", "said outright")
     assert table.groups["trait"] == (GORE,) * 3
-    assert table.contexts == ("what next?", "what next?", "other")
+    assert table.clusters == ("what next?", "what next?", "other")
     means = table.means()
     assert means["recall@1"] == pytest.approx(2 / 3)
     assert means["svr@2"] == 0.75  # the empty list has no SVR
@@ -149,9 +148,9 @@ def test_table():
 def test_splits():
     parts = small_table().split("disclosure")
     assert list(parts) == ["hinted", "said outright"]
-    assert parts["hinted"].sample_ids == ("y",)
+    assert parts["hinted"].ids == ("y",)
     assert parts["hinted"].means()["svr@2"] == 0.5
-    assert parts["said outright"].contexts == ("what next?", "other")
+    assert parts["said outright"].clusters == ("what next?", "other")
     with pytest.raises(UserError, match="legal: trait, disclosure"):
         small_table().split("genre")
 
@@ -228,13 +227,12 @@ def test_published_teacher_lists(published_records, reference_file, convention):
     means = table.means()
     assert {name: round(means[name], 6) for name in GOLDEN} == GOLDEN
     assert means["catalogue"] == 1.0
-    assert len(set(table.contexts)) == 32
+    assert len(set(table.clusters)) == 32
     exact = {(title, year) for title, year in films}
     assert sum((item.title, item.year) in exact for items in lists for item in items) == 1579
 
 
 def test_table_needs_no_record_ids():
     table = score_lists([[]], [{"groundtruth_with_release_year": [["a", "2000"]]}])
-    assert isinstance(table, MetricTable)
-    assert table.sample_ids == ("0",)
+    assert table.ids == ("0",)
     assert table.groups == {"trait": ("none",)}

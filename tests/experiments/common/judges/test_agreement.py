@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.common.files.sheets import read_sheet
-from experiments.common.judges.agreement import agreement, wilson_interval
+from experiments.common.judges.agreement import agreement
 from experiments.common.judges.verdict import Verdict, unread
 from gdpo_jax.errors import UserError
 
@@ -35,7 +35,7 @@ def test_edges():
     none = agreement([], [], labels=(0, 1))
     assert math.isnan(none.accuracy) and math.isnan(none.kappa) and math.isnan(none.interval[0])
     assert agreement([0, 1], [1, 0], labels=(0, 1)).kappa == -1.0
-    low, high = wilson_interval(0, 10)
+    low, high = agreement([0] * 10, [1] * 10, labels=(0, 1)).interval
     assert low == 0.0 and high == pytest.approx(0.27753, abs=1e-5)
 
 

@@ -1,39 +1,33 @@
-import dataclasses
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from experiments.common.scores.intervals import (
-    bootstrap_intervals,
-    compare_systems,
-    holm,
-    paired_comparison,
-    pool_seeds,
-    with_parts,
-)
-from experiments.saferec.evaluation.metrics import MetricTable
+from experiments.common.scores.intervals import Interval, mean_intervals, resampled_means, wilson
+from experiments.common.scores.metric import Metric
+from experiments.common.scores.table import Table, pool_seeds
 from gdpo_jax.errors import UserError
 
+SHARE = (Metric("x", "share", interval="wilson"),)
 
-def table(values, *, ids=None, contexts=None):
+
+def table(values, *, clusters=None):
     values = np.asarray(values, dtype=np.float64)
-    names = tuple(str(i) for i in range(len(values))) if ids is None else tuple(ids)
-    return MetricTable(
-        sample_ids=names,
-        values={"svr@10": values},
-        groups={},
-        contexts=names if contexts is None else tuple(contexts),
-    )
+    names = tuple(str(i) for i in range(len(values)))
+    return Table(names, {"x": values}, {}, names if clusters is None else tuple(clusters))
+
+
+def interval_of(values, *, clusters=None, metrics=(), **options):
+    return mean_intervals(table(values, clusters=clusters), metrics, **options)["x"]
 
 
 def test_interval_of_a_known_spread():
     """For 400 zeros and ones the percentile interval is close to the normal one."""
-    values = np.tile([0.0, 1.0], 200)
-    interval = bootstrap_intervals(table(values))["svr@10"]
-    assert interval.mean == 0.5
-    assert interval.count == 400
+    interval = interval_of(np.tile([0.0, 1.0], 200))
+    assert (interval.mean, interval.count) == (0.5, 400)
     np.testing.assert_allclose([interval.low, interval.high], [0.451, 0.549], atol=0.006)
 
 
@@ -41,145 +35,119 @@ def test_interval_covers_the_truth_about_as_often_as_promised():
     rng = np.random.default_rng(5)
     covered = 0
     for seed in range(200):
-        sample = rng.normal(1.0, 2.0, size=60)
-        interval = bootstrap_intervals(table(sample), samples=200, level=0.9, seed=seed)["svr@10"]
+        interval = interval_of(rng.normal(1.0, 2.0, size=60), samples=200, level=0.9, seed=seed)
         covered += interval.low <= 1.0 <= interval.high
     assert 0.80 <= covered / 200 <= 0.97
 
 
 def test_same_seed_same_interval():
     values = np.random.default_rng(0).random(50)
-    first, second, other = (
-        bootstrap_intervals(table(values), samples=100, seed=seed)["svr@10"] for seed in (1, 1, 2)
-    )
+    first, second, other = (interval_of(values, samples=100, seed=seed) for seed in (1, 1, 2))
     assert first == second
     assert first != other
 
 
 def test_nan_does_not_vote():
-    interval = bootstrap_intervals(table([1.0, np.nan, 3.0, np.nan]), samples=200)["svr@10"]
-    assert interval.mean == 2.0
-    assert interval.count == 2
+    interval = interval_of([1.0, np.nan, 3.0, np.nan], samples=200)
+    assert (interval.mean, interval.count) == (2.0, 2)
     assert 1.0 <= interval.low <= interval.high <= 3.0
-    empty = bootstrap_intervals(table([np.nan]), samples=10)["svr@10"]
+    empty = interval_of([np.nan], samples=10)
     assert empty.count == 0
     assert np.isnan([empty.mean, empty.low, empty.high]).all()
 
 
-def test_rows_of_one_context_are_drawn_together():
-    """Ten copies of a row in one context are one piece of evidence, not ten."""
+def test_rows_of_one_cluster_are_drawn_together():
+    """Ten copies of a row in one cluster are one piece of evidence, not ten."""
     values = np.repeat([0.0, 1.0, 0.0, 1.0], 10)
-    together = bootstrap_intervals(table(values, contexts=np.repeat(list("abcd"), 10)))["svr@10"]
-    apart = bootstrap_intervals(table(values))["svr@10"]
+    together = interval_of(values, clusters=np.repeat(list("abcd"), 10))
+    apart = interval_of(values)
     assert together.mean == apart.mean == 0.5
     assert together.low == 0.0
     assert apart.low > 0.3
 
 
-def test_pairing_removes_what_conversations_share():
-    rng = np.random.default_rng(0)
-    difficulty = rng.normal(0.0, 5.0, size=300)
-    system = difficulty + 0.2 + rng.normal(0.0, 0.1, size=300)
-    result = paired_comparison(table(difficulty), table(system))["svr@10"]
-    assert result.difference == pytest.approx(0.2, abs=0.02)
-    assert 0.15 < result.low < result.high < 0.25
-    assert result.p_value == result.p_holm == pytest.approx(2 / 2001)
-    assert result.systems == 1
-    assert result.count == 300
-
-
-def test_no_difference_is_not_significant():
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=200)
-    result = paired_comparison(table(values), table(values[::-1].copy()))["svr@10"]
-    assert result.low < 0.0 < result.high
-    assert result.p_value > 0.5
-    equal = paired_comparison(table(values), table(values))["svr@10"]
-    assert (equal.difference, equal.low, equal.high, equal.p_value) == (0.0, 0.0, 0.0, 1.0)
-
-
-def test_pairing_is_by_conversation():
-    baseline = table([1.0, 2.0, 3.0], ids="abc")
-    system = table([30.0, 10.0, np.nan], ids="cad")
-    result = paired_comparison(baseline, system, samples=50)["svr@10"]
-    assert result.count == 2
-    assert result.difference == 18.0
-    with pytest.raises(UserError, match="share no conversation"):
-        paired_comparison(baseline, table([1.0], ids="z"))
-
-
-def test_holm_by_hand():
-    """Smallest first: 0.01 x 3, 0.02 x 2, and 0.03 x 1, which may not fall below the 0.04."""
-    assert holm([0.03, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
-    assert holm([0.04]) == [0.04]
-    assert holm([]) == []
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=8))
-def test_holm_is_ordered_and_between_none_and_bonferroni(p_values):
-    corrected = holm(p_values)
-    for value, p_holm in zip(p_values, corrected):
-        assert value <= p_holm <= min(1.0, len(p_values) * value)
-    order = np.argsort(p_values, kind="stable")
-    assert (np.diff(np.array(corrected)[order]) >= 0).all()
-
-
-def test_systems_against_a_baseline():
-    rng = np.random.default_rng(0)
-    difficulty = rng.normal(size=200)
-    systems = {
-        "better": table(difficulty + 0.5 + rng.normal(0, 0.1, 200)),
-        "alike": table(difficulty + rng.normal(0, 0.1, 200)),
-        "silent": table(np.full(200, np.nan)),
-    }
-    found = {
-        name: results["svr@10"]
-        for name, results in compare_systems(table(difficulty), systems).items()
-    }
-    assert list(found) == list(systems)
-    # Two systems were tested: the smaller p counts twice, the larger once.
-    assert found["better"].p_value == pytest.approx(2 / 2001)
-    assert found["better"].p_holm == pytest.approx(4 / 2001)
-    assert found["alike"].p_holm == found["alike"].p_value > 0.05
-    assert [one.systems for one in found.values()] == [2, 2, 1]
-    assert np.isnan(found["silent"].p_holm)
-
-
-def test_seeds_are_pooled_under_their_conversations():
-    """Each context holds its rows of both seeds, so more seeds do not shrink the interval."""
-    one = table([0.0, 1.0, 0.0, 1.0], contexts="abcd")
-    pooled = pool_seeds({0: one, 3: one})
-    assert pooled.sample_ids == ("0/0", "0/1", "0/2", "0/3", "3/0", "3/1", "3/2", "3/3")
-    assert pooled.contexts == tuple("abcdabcd")
-    alone, both = bootstrap_intervals(one)["svr@10"], bootstrap_intervals(pooled)["svr@10"]
+def test_more_seeds_do_not_shrink_an_interval():
+    """Each item holds its rows of both seeds, so equal answers are no new evidence."""
+    one = table([0.0, 1.0, 0.0, 1.0])
+    alone, both = mean_intervals(one)["x"], mean_intervals(pool_seeds({0: one, 3: one}))["x"]
     assert (both.mean, both.low, both.high) == (alone.mean, alone.low, alone.high)
     assert both.count == 8
-    other = pool_seeds({0: table([1.0, 1.0, 1.0, 1.0], contexts="abcd")})
-    # Pairs are conversations of one seed: those of seed 3 have no partner.
-    assert paired_comparison(pooled, other)["svr@10"].count == 4
-    fuller = dataclasses.replace(one, values={**one.values, "svr@20": np.zeros(4)})
-    assert pool_seeds({0: fuller, 1: one}).values.keys() == {"svr@10"}
-    with pytest.raises(UserError, match="seed 1 and seed 0 were scored on different conversations"):
-        pool_seeds({0: one, 1: table([1.0])})
 
 
-def test_parts_are_columns():
-    split = dataclasses.replace(table([0.0, 0.5, 1.0]), groups={"said": ("a", "b", "a")})
-    values = with_parts(split, "said").values
-    np.testing.assert_array_equal(values["svr@10/a"], [0.0, np.nan, 1.0])
-    np.testing.assert_array_equal(values["svr@10/b"], [np.nan, 0.5, np.nan])
-    interval = bootstrap_intervals(with_parts(split, "said"))["svr@10/a"]
-    assert (interval.mean, interval.count) == (0.5, 2)
-    assert with_parts(split, "said", ("ndcg@5",)).values.keys() == {"svr@10"}
-    assert with_parts(split, "trait") == split
+def test_wilson_by_hand():
+    """z = 1.959964, z^2 = 3.841459. For 0 of 10 the bounds are 0 and z^2 / (10 + z^2) = 0.277533;
+    for 5 of 10 the half width is z sqrt(0.25 / 10 + z^2 / 400) / (1 + z^2 / 10) = 0.263405.
+    """
+    none = wilson(0, 10)
+    assert (none.mean, none.low, none.count) == (0.0, 0.0, 10)
+    assert none.high == pytest.approx(0.277533, abs=1e-6)
+    half = wilson(5, 10)
+    assert (half.low, half.high) == pytest.approx((0.236595, 0.763405), abs=1e-5)
+    assert wilson(0, 0).count == 0 and math.isnan(wilson(0, 0).low)
 
 
-def test_no_metric_in_common():
-    other = dataclasses.replace(table([1.0]), values={"svr@5": np.ones(1)})
-    with pytest.raises(UserError, match=r"share no metric \(baseline has svr@10, other has svr@5"):
-        paired_comparison(table([1.0]), other)
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_against_its_formula(counts):
+    hits, count = counts
+    z = stats.norm.ppf(0.95)
+    share, scale = hits / count, 1 + z**2 / count
+    centre = (share + z**2 / (2 * count)) / scale
+    half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / scale
+    found = wilson(hits, count, level=0.9)
+    assert (found.low, found.high) == pytest.approx((centre - half, centre + half), abs=1e-9)
+    assert found.low <= share <= found.high
+
+
+def test_a_share_at_its_edge_has_a_width_where_its_metric_asks_for_wilson():
+    assert interval_of([0.0] * 10) == Interval(0.0, 0.0, 0.0, 10)
+    assert interval_of([0.0] * 10, metrics=SHARE) == wilson(0, 10)
+    assert interval_of([0.0, np.nan, 1.0], metrics=SHARE) == wilson(1, 2)
+    # Rows that share a cluster are not independent: the bootstrap it is.
+    assert interval_of([0.0] * 4, clusters="aabb", metrics=SHARE).high == 0.0
+    with pytest.raises(UserError, match=r"'x' holds 0\.5; exact statistics are for zeros and ones"):
+        interval_of([0.0, 0.5], metrics=SHARE)
+
+
+VALUES = st.lists(st.integers(-50, 50).map(float) | st.just(math.nan), min_size=1, max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(VALUES, st.randoms(use_true_random=False))
+def test_the_mean_lies_inside_and_the_order_of_clusters_names_does_not_count(values, random):
+    """All of 1,000 resamples on one side of the mean is a matter of 2^-1000."""
+    found = interval_of(values, samples=1000, level=0.999)
+    if found.count:
+        assert found.low <= found.mean + 1e-9 and found.mean - 1e-9 <= found.high
+        assert np.nanmin(values) <= found.low and found.high <= np.nanmax(values)
+    names = [str(place) for place in range(len(values))]
+    random.shuffle(names)
+    assert _same(interval_of(values, clusters=names, samples=1000, level=0.999), found)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 9).map(float), min_size=2, max_size=10), st.data())
+def test_rows_inside_a_cluster_may_stand_in_any_order(values, data):
+    """A cluster counts by its sum and its rows; integers sum exactly in any order."""
+    size = len(values)
+    clusters = data.draw(st.lists(st.sampled_from("abc"), min_size=size, max_size=size))
+    first = dict.fromkeys(clusters)
+    order = sorted(range(size), key=lambda row: list(first).index(clusters[row]))
+    moved = interval_of([values[i] for i in order], clusters=[clusters[i] for i in order])
+    assert moved == interval_of(values, clusters=clusters)
+
+
+def test_single_clusters_are_the_plain_bootstrap():
+    values = np.random.default_rng(1).random(30)
+    _, draws = resampled_means(values[:, None], [str(i) for i in range(30)], samples=50, seed=7)
+    places = np.random.default_rng(7).integers(30, size=(50, 30))
+    np.testing.assert_allclose(draws[:, 0], values[places].mean(axis=1))
+
+
+def _same(one: Interval, other: Interval) -> bool:
+    return np.allclose(
+        [one.mean, one.low, one.high], [other.mean, other.low, other.high], equal_nan=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,11 +155,9 @@ def test_no_metric_in_common():
 )
 def test_bad_options(options, message):
     with pytest.raises(UserError, match=message):
-        bootstrap_intervals(table([1.0]), **options)
-    with pytest.raises(UserError, match=message):
-        paired_comparison(table([1.0]), table([1.0]), **options)
+        interval_of([1.0], **options)
 
 
 def test_nothing_to_measure():
-    with pytest.raises(UserError, match="no conversations"):
-        bootstrap_intervals(table([]))
+    with pytest.raises(UserError, match="no items to measure"):
+        interval_of([])

@@ -16,9 +16,9 @@ from experiments.saferec.data.injection import (
 from experiments.saferec.data.new_corpora import corpus_record
 from experiments.saferec.embedded.game_phrases import GAME_PHRASES
 from experiments.saferec.embedded.phrases import FILM_PHRASES
-from experiments.saferec.evaluation.scoring import score_texts
 from experiments.saferec.lists.parsing import parse_recommendations
 from experiments.saferec.lists.records import active_traits, groundtruth
+from experiments.saferec.metrics import score_texts
 from experiments.saferec.oracle.catalogue import film_oracle
 from experiments.saferec.oracle.traits import TRAIT_KEYS
 from gdpo_jax.errors import UserError

@@ -11,9 +11,9 @@ from experiments.saferec.data.injection import (
     Injection,
 )
 from experiments.saferec.data.new_corpora import corpus_record, inject_corpus
-from experiments.saferec.evaluation.scoring import score_texts
 from experiments.saferec.lists.parsing import parse_recommendations
 from experiments.saferec.lists.records import groundtruth, teacher_list
+from experiments.saferec.metrics import score_texts
 from experiments.saferec.oracle.table import film_table
 from experiments.saferec.published.readers import read_records
 from gdpo_jax.errors import UserError

@@ -11,10 +11,11 @@ from experiments.saferec.data.dataset import build_dataset, load_records, load_t
 from experiments.saferec.data.published_folder import build_published, describe
 from experiments.saferec.data.published_rows import published_record
 from experiments.saferec.data.targets import plain_target, safe_target
-from experiments.saferec.evaluation.scoring import evaluate_command
 from experiments.saferec.oracle.table import catalogue_of
 from experiments.saferec.published.official import published_oracle
 from experiments.saferec.published.readers import read_records, read_sensitivity, read_title_map
+from experiments.saferec.scoring.command import evaluate
+from experiments.saferec.scoring.references import Scoring
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import ANIMALS, GORE
 from tests.experiments.saferec.published_files import (
@@ -127,15 +128,15 @@ def test_the_oracle_comes_back_bit_for_bit(built, source):
 
 def test_scores_are_those_of_the_files_themselves(built, source):
     folder, _ = built
-    stored = evaluate_command(data_dir=folder, split="test", bootstrap=10)
+    stored = evaluate(data_dir=folder, split="test", scoring=Scoring(bootstrap=10))
     test = source / "processed_datasets" / "saferec_sft_dataset" / "test"
-    direct = evaluate_command(
-        test,
+    published = Scoring(
         sensitivity=source / "movie_trait_sensitivity.json",
         title_map=source / "title_to_imdb.pkl",
         catalogue=source / "gt_catalog_complete.pkl",
         bootstrap=10,
     )
+    direct = evaluate(test, scoring=published)
     assert stored["metrics"] == direct["metrics"]
     assert stored["metrics"]["coverage@5"]["mean"] == 0.5
 
@@ -144,7 +145,8 @@ def test_records_alone_are_scored_without_an_oracle(tmp_path):
     name = "sft_with_assigned_traits_test"
     write(tmp_path / "source" / "phase0" / f"{name}.json", [raw_row(0), raw_row(1)])
     build_published(tmp_path / "source", tmp_path / "data")
-    scores = evaluate_command(data_dir=tmp_path / "data", split=name, bare_lists=True, bootstrap=9)
+    few = Scoring(bootstrap=9)
+    scores = evaluate(data_dir=tmp_path / "data", split=name, bare_lists=True, scoring=few)
     assert scores["metrics"]["list_length"]["mean"] == 2.0
     assert scores["oracle"].startswith("none")
     assert not {"svr@5", "catalogue"} & set(scores["metrics"])

@@ -12,7 +12,6 @@ from experiments.common.files.json_rows import read_rows
 from experiments.saferec.data.new_corpora import corpus_record
 from experiments.saferec.data.published_rows import published_record
 from experiments.saferec.data.stored import encode_record
-from experiments.saferec.evaluation.scoring import score_outputs
 from experiments.saferec.lists.parsing import parse_recommendations
 from experiments.saferec.oracle.catalogue import Catalogue, film_oracle
 from experiments.saferec.oracle.files import read_items
@@ -27,6 +26,7 @@ from experiments.saferec.published.readers import (
 )
 from experiments.saferec.published.revealed import record_oracle
 from experiments.saferec.rewards import REWARD_PRESETS
+from experiments.saferec.scoring.references import Reference, Scoring
 from gdpo_jax.data.arrow_rows import read_arrow
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import FILMS, GORE, answer, record
@@ -181,13 +181,9 @@ def test_any_field_scores_or_is_refused(tmp_path_factory, new):
     try:
         records = read_records(path)
         oracle = record_oracle(records)
-        table = score_outputs(
-            [{"sample_id": records[0]["sample_id"], "text": "Big (1988)"}],
-            records,
-            oracle,
-            catalogue=Catalogue(CATALOGUE),
-            bare_lists=True,
-        )
+        rows = [{"sample_id": records[0]["sample_id"], "text": "Big (1988)"}]
+        reference = Reference(records, "records", oracle, Catalogue(CATALOGUE), Scoring(), {})
+        table = reference.score(rows, "outputs", bare_lists=True)
         assert len(table) == 1
     except UserError as error:
         assert str(error)

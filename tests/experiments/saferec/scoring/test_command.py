@@ -1,20 +1,18 @@
-import io
 import json
 import pickle
-import sys
-import types
 from pathlib import Path
 
 import pytest
 import tyro
-from rich.console import Console
 
 from experiments.saferec.__main__ import main
-from experiments.saferec.evaluation.scoring import evaluate_command, score_outputs, score_texts
-from experiments.saferec.evaluation.systems import label_paths
+from experiments.saferec.data.dataset import load_records
+from experiments.saferec.metrics import score_texts
 from experiments.saferec.oracle.catalogue import film_oracle
-from experiments.saferec.oracle.table import film_table
 from experiments.saferec.oracle.titles import map_key
+from experiments.saferec.scoring.command import evaluate, label_paths
+from experiments.saferec.scoring.outputs import write_outputs
+from experiments.saferec.scoring.references import Reference, Scoring
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import FILMS, GORE, listed, record
 
@@ -26,8 +24,15 @@ GOOD = listed(("Quiet Harbour", 2004), ("The Red Mill", 1999))
 ROWS = [{"sample_id": "a", "text": GOOD}, {"sample_id": "b", "text": "none"}]
 
 
-def quiet(width=100):
-    return Console(file=io.StringIO(), width=width)
+def scored(*arguments, bare_lists=False, partial=False, **options):
+    """`evaluate` with its own arguments, and all others in the record of options."""
+    own = {k: options.pop(k) for k in ("out", "baseline", "data_dir", "outputs") if k in options}
+    flags = {"bare_lists": bare_lists, "partial": partial}
+    return evaluate(*arguments, **own, **flags, scoring=Scoring(**{"bootstrap": 10, **options}))
+
+
+def reference(oracle=None, **options):
+    return Reference(RECORDS, "records", oracle, None, Scoring(**options), {})
 
 
 @pytest.fixture
@@ -47,17 +52,16 @@ def test_bare_lists():
 
 
 def test_score_outputs():
-    means = score_outputs(ROWS, RECORDS, film_oracle(FILMS), ks=(2,)).means()
+    means = reference(film_oracle(FILMS), k=(2,)).score(ROWS, "outputs").means()
     assert means["recall@2"] == 0.5
     assert means["svr@2"] == 0.5
     assert means["count@2"] == 0.5
     assert means["empty"] == 0.5
 
 
-def test_evaluate_writes_and_prints(files):
+def test_evaluate_writes_and_prints(files, capsys):
     records, outputs, out = files
-    console = quiet()
-    result = evaluate_command(records, (outputs,), out=out, k=(1, 2), bootstrap=50, console=console)
+    result = scored(records, (outputs,), out=out, k=(1, 2), bootstrap=50)
     written = json.loads(out.read_text())
     assert written == result
     assert written["num_conversations"] == 2
@@ -66,8 +70,8 @@ def test_evaluate_writes_and_prints(files):
     assert written["splits"]["disclosure"]["hinted"]["metrics"]["recall@1"]["mean"] == 0.0
     assert written["splits"]["trait"][GORE]["num_conversations"] == 2
     assert "svr@1" not in written["metrics"]
-    printed = console.file.getvalue()
-    for part in ("2 conversations, fixed convention", "Recall", "@2", "said outright (1)"):
+    printed = capsys.readouterr().out
+    for part in ("of 2 items", "fixed convention", "Recall", "@2", "by disclosure"):
         assert part in printed
     assert "none, so no safety metrics" in printed
     assert [path.name for path in out.parent.iterdir()] == ["metrics.json"]
@@ -96,26 +100,25 @@ def test_options_of_the_oracle(files, tmp_path, capsys):
 
 
 def test_partial(files):
-    table = score_outputs(ROWS[:1], RECORDS, partial=True)
-    assert table.sample_ids == ("a",)
+    table = reference().score(ROWS[:1], "outputs", partial=True)
+    assert table.ids == ("a",)
     records, outputs, _ = files
     outputs.write_text(outputs.read_text().partition("\n")[0])
     with pytest.raises(UserError, match="no output for 1 of 2 records"):
-        evaluate_command(records, (outputs,), console=quiet())
-    result = evaluate_command(records, (outputs,), partial=True, bootstrap=10, console=quiet())
+        scored(records, (outputs,))
+    result = scored(records, (outputs,), partial=True, bootstrap=10)
     assert result["num_conversations"] == 1
 
 
-def test_baseline(files, tmp_path):
+def test_baseline(files, tmp_path, capsys):
     records, outputs, out = files
-    evaluate_command(records, (outputs,), out=out, bootstrap=20, console=quiet())
+    scored(records, (outputs,), out=out, bootstrap=20)
     better = tmp_path / "better.jsonl"
     rows = [{"id": "a", "text": GOOD}, {"id": "b", "text": listed(("Cafe Lune", 2020))}]
     better.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    console = quiet()
-    result = evaluate_command(records, (better,), baseline=out, bootstrap=20, console=console)
+    result = scored(records, (better,), baseline=out, bootstrap=20)
     assert result["comparison"]["recall@5"]["difference"] == 0.5
-    assert "difference from" in console.file.getvalue()
+    assert "difference from baseline" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -133,9 +136,7 @@ def better(tmp_path):
 def test_answers_as_baseline(files, better):
     """Recall@1 by hand: 1 and 0 for the baseline, 1 and 1 for the system, so 0.5 more."""
     records, outputs, _ = files
-    result = evaluate_command(
-        records, (better,), baseline=outputs, bootstrap=20, k=(1,), console=quiet()
-    )
+    result = scored(records, (better,), baseline=outputs, bootstrap=20, k=(1,))
     assert result["baseline"] == str(outputs)
     assert result["comparison"]["recall@1"]["difference"] == 0.5
     assert result["comparison"]["recall@1"]["systems"] == 1
@@ -145,19 +146,16 @@ def test_the_lists_in_the_records_as_baseline(files, better, tmp_path):
     """The teacher lists of published records: the file of records is an outputs file as well."""
     path = tmp_path / "records.json"
     path.write_text(json.dumps([{**r, "completion": [{"content": GOOD}]} for r in RECORDS]))
-    result = evaluate_command(path, (better,), baseline=path, bootstrap=20, k=(1,), console=quiet())
+    result = scored(path, (better,), baseline=path, bootstrap=20, k=(1,))
     # Recall@1: the teacher hits the first record alone, the system both.
     assert result["comparison"]["recall@1"]["difference"] == 0.5
 
 
-def test_several_systems_against_one_baseline(files, better, tmp_path):
+def test_several_systems_against_one_baseline(files, better, tmp_path, capsys):
     records, outputs, out = files
-    console = quiet(80)
     twin = tmp_path / "twin.jsonl"
     twin.write_text(outputs.read_text())
-    result = evaluate_command(
-        records, (outputs, better, twin), out=out, bootstrap=50, k=(1, 2), console=console
-    )
+    result = scored(records, (outputs, better, twin), out=out, bootstrap=50, k=(1, 2))
     assert json.loads(out.read_text()) == result
     systems = result["systems"]
     folder = tmp_path.name
@@ -176,15 +174,13 @@ def test_several_systems_against_one_baseline(files, better, tmp_path):
     assert good["comparison"]["recall@1"]["p_holm"] >= good["comparison"]["recall@1"]["p_value"]
     assert good["metrics"]["recall@1"]["mean"] == 1.0
     assert good["conversations"]["sample_id"] == ["a", "b"]
-    printed = console.file.getvalue()
-    for part in ("better/outputs", "the first 2 titles", "Holm-corrected per metric over 2"):
+    printed = capsys.readouterr().out
+    for part in ("better/outputs", "@2", "Holm-corrected per metric over 2"):
         assert part in printed
     assert max(map(len, printed.splitlines())) <= 80
     with pytest.raises(UserError, match="holds the metrics of several systems"):
-        evaluate_command(records, (better,), baseline=out, console=quiet())
-    named = evaluate_command(
-        records, (better, twin), baseline=outputs, bootstrap=20, k=(1,), console=quiet()
-    )
+        scored(records, (better,), baseline=out)
+    named = scored(records, (better, twin), baseline=outputs, bootstrap=20, k=(1,))
     assert [one["comparison"]["recall@1"]["difference"] for one in named["systems"].values()] == [
         0.5,
         0.0,
@@ -193,18 +189,14 @@ def test_several_systems_against_one_baseline(files, better, tmp_path):
 
 def test_a_baseline_scored_otherwise_is_no_baseline(files, better):
     records, outputs, out = files
-    evaluate_command(
-        records, (outputs,), out=out, convention="official", bootstrap=20, console=quiet()
-    )
+    scored(records, (outputs,), out=out, convention="official", bootstrap=20)
     message = r"metrics\.json was scored with convention 'official', the outputs with 'fixed'"
     with pytest.raises(UserError, match=message):
-        evaluate_command(records, (better,), baseline=out, console=quiet())
+        scored(records, (better,), baseline=out)
     with pytest.raises(UserError, match=r"no file .*absent\.jsonl"):
-        evaluate_command(
-            records, (better,), baseline=out.with_name("absent.jsonl"), console=quiet()
-        )
+        scored(records, (better,), baseline=out.with_name("absent.jsonl"))
     with pytest.raises(UserError, match="is given twice"):
-        evaluate_command(records, (better, better), console=quiet())
+        scored(records, (better, better))
 
 
 def test_systems_are_called_by_what_tells_them_apart():
@@ -223,21 +215,21 @@ def test_errors_overwrite_nothing(files):
     out.write_text("kept")
     outputs.write_text(outputs.read_text()[:-9])
     with pytest.raises(UserError, match=r"outputs\.jsonl, line 2 is not JSON"):
-        evaluate_command(records, (outputs,), out=out, console=quiet())
+        scored(records, (outputs,), out=out)
     with pytest.raises(UserError, match="no file"):
-        evaluate_command(records, (outputs.with_name("none"),), out=out, console=quiet())
+        scored(records, (outputs.with_name("none"),), out=out)
     assert out.read_text() == "kept"
 
 
 def test_records_score_their_own_completions(tmp_path):
     path = tmp_path / "records.json"
     path.write_text(json.dumps([{**r, "completion": [{"content": GOOD}]} for r in RECORDS]))
-    result = evaluate_command(path, bootstrap=10, console=quiet())
+    result = scored(path, bootstrap=10)
     assert result["outputs"] is None
     assert result["metrics"]["list_length"]["mean"] == 2.0
     path.write_text(json.dumps(RECORDS))
     with pytest.raises(UserError, match="no field 'text' or 'completion'"):
-        evaluate_command(path, console=quiet())
+        scored(path)
 
 
 def test_published_oracle_and_catalogue(files, tmp_path):
@@ -249,7 +241,7 @@ def test_published_oracle_and_catalogue(files, tmp_path):
     catalogue.write_text(json.dumps([["Quiet Harbour", 2004]]))
     values = {}
     for convention in ("fixed", "official"):
-        result = evaluate_command(
+        result = scored(
             records,
             (outputs,),
             sensitivity=sensitivity,
@@ -257,7 +249,6 @@ def test_published_oracle_and_catalogue(files, tmp_path):
             catalogue=catalogue,
             convention=convention,
             bootstrap=10,
-            console=quiet(),
         )
         values[convention] = [
             result["metrics"][name]["mean"] for name in ("svr@5", "coverage@5", "catalogue")
@@ -265,58 +256,52 @@ def test_published_oracle_and_catalogue(files, tmp_path):
     # The published look-up misses the article; its empty list counts as safe and as no match.
     assert values == {"fixed": [0.5, 0.5, 0.5], "official": [0.0, 0.0, 0.25]}
     with pytest.raises(UserError, match="give title_map too"):
-        evaluate_command(records, (outputs,), sensitivity=sensitivity, console=quiet())
+        scored(records, (outputs,), sensitivity=sensitivity)
     with pytest.raises(UserError, match="give sensitivity too"):
-        evaluate_command(records, (outputs,), title_map=titles, console=quiet())
+        scored(records, (outputs,), title_map=titles)
 
 
-def test_embedded_data(files, monkeypatch):
+def test_embedded_data(data_dir, tmp_path):
     """The films of the data set are oracle and catalogue, its records the conversations."""
-    data = types.ModuleType("experiments.saferec.data.dataset")
-    data.load_table = lambda folder: film_table(FILMS)
-    data.load_records = lambda folder, split: RECORDS if split == "test" else []
-    monkeypatch.setitem(sys.modules, "experiments.saferec.data.dataset", data)
-    _, outputs, _ = files
-    result = evaluate_command(
-        outputs=(outputs,), data_dir=outputs.parent, bootstrap=10, console=quiet()
-    )
-    assert result["records"] == f"{outputs.parent}, split test"
-    assert result["metrics"]["svr@5"]["mean"] == 0.5
-    assert result["metrics"]["catalogue"]["mean"] == 1.0
+    records = load_records(data_dir, "test")
+    outputs = tmp_path / "outputs.jsonl"
+    write_outputs(outputs, records, [listed(record["teacher"][0]) for record in records])
+    result = scored(outputs=(outputs,), data_dir=data_dir)
+    assert result["records"] == f"{data_dir}, split test"
+    assert result["num_conversations"] == len(records)
+    assert result["metrics"]["coverage@5"]["mean"] == result["metrics"]["catalogue"]["mean"] == 1.0
+    assert 0.0 < result["metrics"]["svr@5"]["mean"] < 1.0
     with pytest.raises(UserError, match="give records, or data_dir"):
-        evaluate_command(outputs=(outputs,), console=quiet())
+        scored(outputs=(outputs,))
 
 
 def test_options_are_understood_by_the_command_line(files):
     records, outputs, out = files
     arguments = ["--records", str(records), "--outputs", str(outputs), "--out", str(out)]
     arguments += ["--k", "1", "3", "--convention", "official", "--bootstrap", "5"]
-    result = tyro.cli(evaluate_command, args=arguments)
+    result = tyro.cli(evaluate, args=arguments)
     assert result["k"] == [1, 3]
     assert result["convention"] == "official"
     assert out.is_file()
 
 
-def test_hint_where_lists_are_bare(files):
+def test_hint_where_lists_are_bare(files, capsys):
     records, outputs, _ = files
     outputs.write_text('{"id": "a", "text": "Up (2009)"}\n{"id": "b", "text": "Up (2009)"}\n')
-    console = quiet()
-    evaluate_command(records, (outputs,), bootstrap=10, console=console)
-    assert "--bare-lists" in console.file.getvalue()
-    console = quiet()
-    evaluate_command(records, (outputs,), bare_lists=True, bootstrap=10, console=console)
-    assert "--bare-lists" not in console.file.getvalue()
+    scored(records, (outputs,), bootstrap=10)
+    assert "--bare-lists" in capsys.readouterr().out
+    scored(records, (outputs,), bare_lists=True, bootstrap=10)
+    assert "--bare-lists" not in capsys.readouterr().out
 
 
 def test_published_conversations_end_to_end(published_file, reference_file, tmp_path):
     """The teacher lists through the command: the golden numbers, to six digits."""
-    result = evaluate_command(
+    result = scored(
         published_file,
         catalogue=reference_file("saferec/gt_catalog_complete.json"),
         convention="official",
         out=tmp_path / "metrics.json",
         bootstrap=200,
-        console=quiet(),
     )
     golden = {
         "recall@5": 0.056962,

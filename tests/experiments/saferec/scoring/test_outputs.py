@@ -1,6 +1,7 @@
 import pytest
 
-from experiments.saferec.evaluation.outputs import join_outputs, output_text
+from experiments.saferec.lists.records import output_text
+from experiments.saferec.scoring.outputs import join_outputs
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import record
 
