@@ -9,8 +9,10 @@ import jax
 import tyro
 from rich.console import Console
 
+from experiments.common.report.report import report as write_report
+from experiments.common.report.runs import load_runs
 from experiments.common.scores.claims import hold
-from experiments.common.scores.results import assemble, write_results
+from experiments.common.scores.results import assemble, collect, write_results
 from experiments.common.scores.results_tables import print_table, print_verdicts
 from experiments.common.scores.table import Table
 from experiments.saferec.arms import ARM_NAMES, ARMS, Arm, arm_named
@@ -19,7 +21,7 @@ from experiments.saferec.data.dataset import build_dataset
 from experiments.saferec.data.new_corpora import inject_command
 from experiments.saferec.data.published_folder import build_published, describe
 from experiments.saferec.metrics import METRICS
-from experiments.saferec.page import collect_arms, write_report
+from experiments.saferec.page import SECTIONS
 from experiments.saferec.pipeline import evaluate_arm, generate, score_arm, train_arm
 from experiments.saferec.plan import print_preset_plan
 from experiments.saferec.presets import preset_named
@@ -227,14 +229,17 @@ def _show(table: Table, folder: Path, arm: Arm) -> None:
     Console().print(f"outputs and scores are in {folder}", highlight=False)
 
 
-def _conclude(runs: tuple[Path, ...], page: Path, **options) -> None:
-    results = [collect_arms(run, **options) for run in runs]
-    for run, found in zip(runs, results):
+def _conclude(folders: tuple[Path, ...], page: Path, **options) -> None:
+    arms = [(arm.name, arm.title) for arm in ARMS]
+    results = [collect(path, arms=arms, metrics=METRICS, **options) for path in folders]
+    for path, found in zip(folders, results):
         verdicts = hold(CLAIMS, found)
-        write_results(found, run / "results.json", verdicts=verdicts)
+        write_results(found, path / "results.json", verdicts=verdicts)
         print_table(found, Console())
         print_verdicts(verdicts, Console())
-    Console().print(f"report: {write_report(runs, page, results=results)}", highlight=False)
+    runs = load_runs(folders, results, arms=ARM_NAMES, claims=CLAIMS)
+    written = write_report("SafeRec", runs, SECTIONS, page)
+    Console().print(f"report: {written}", highlight=False)
 
 
 COMMANDS = {

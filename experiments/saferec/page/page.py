@@ -1,8 +1,7 @@
-"""The page of SafeRec: what is its own beside the sections that all experiments share."""
+"""What the page of SafeRec has besides the sections that all experiments share."""
 
 import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -11,27 +10,12 @@ from experiments.common.files.tfds_folder import find_config
 from experiments.common.report.browser import ShowSample, sample_browser
 from experiments.common.report.charts.svg import joined
 from experiments.common.report.comparisons import differences, quiet, split, trade_off
-from experiments.common.report.report import LAST, report
-from experiments.common.report.runs import Run, Section, load_runs
+from experiments.common.report.report import LAST
+from experiments.common.report.runs import Run, Section
 from experiments.common.report.tables import group_table
-from experiments.common.scores.results import Results
-from experiments.saferec.arms import ARM_NAMES
-from experiments.saferec.claims import CLAIMS
 from experiments.saferec.data.dataset import load_table
 from experiments.saferec.oracle.catalogue import Oracle
 from experiments.saferec.page.samples import show_group
-from gdpo_jax.errors import UserError
-
-
-def write_report(run_dirs: Sequence[Path], out: Path, *, results: Sequence[Results]) -> Path:
-    """Writes the page about the run folders, whose results are given, to `out` and returns `out`.
-
-    Raises UserError if there is no folder or a file in one cannot be read.
-    """
-    if not run_dirs:
-        raise UserError("name at least one run folder for the report")
-    runs = load_runs(run_dirs, results, arms=ARM_NAMES, claims=CLAIMS)
-    return report("SafeRec", runs, SECTIONS, out)
 
 
 def samples(runs: Sequence[Run]) -> Markup:
@@ -39,7 +23,7 @@ def samples(runs: Sequence[Run]) -> Markup:
     oracles: dict[str, Oracle | None] = {}
 
     def open_show(run: Run) -> ShowSample:
-        oracle = oracles[run.label] = find_oracle(run)
+        oracle = oracles[run.label] = _oracle(run)
         return functools.partial(show_group, oracle=oracle, convention=_convention(run))
 
     shown = sample_browser(runs, open_show)
@@ -55,7 +39,7 @@ def samples(runs: Sequence[Run]) -> Markup:
     return shown and joined([about, missing if bare else "", shown])
 
 
-def find_oracle(run: Run) -> Oracle | None:
+def _oracle(run: Run) -> Oracle | None:
     """The oracle that the run was trained with: of its data, under its convention and options.
 
     None if its data are not there any more. Folders of before options were stored have the usual
@@ -86,4 +70,4 @@ SECTIONS: Mapping[str, Section] = {
     "Samples": samples,
 }
 
-__all__ = ["SECTIONS", "find_oracle", "write_report"]
+__all__ = ["SECTIONS"]
