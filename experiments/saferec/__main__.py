@@ -18,7 +18,7 @@ from experiments.saferec.data.dataset import build_dataset, require_config
 from experiments.saferec.data.new_corpora import inject_command
 from experiments.saferec.data.published_folder import build_published, describe
 from experiments.saferec.metrics import METRICS, score_texts
-from experiments.saferec.page.page import SECTIONS
+from experiments.saferec.page import SECTIONS
 from experiments.saferec.presets import PRESETS
 from experiments.saferec.scoring.command import evaluate
 from experiments.saferec.scoring.references import scoring_settings

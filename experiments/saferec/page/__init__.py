@@ -1,1 +1,5 @@
-"""What the page of SafeRec has beside the sections that all experiments share."""
+"""SafeRec's own sections of the page about its runs."""
+
+from experiments.saferec.page.page import SECTIONS
+
+__all__ = ["SECTIONS"]

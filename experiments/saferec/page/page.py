@@ -1,4 +1,4 @@
-"""The page of SafeRec: what is its own beside the sections that all experiments share."""
+"""What the page of SafeRec has besides the sections that all experiments share."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ def samples(runs: Sequence[Run]) -> Markup:
     oracles: dict[str, Oracle | None] = {}
 
     def open_show(run: Run) -> ShowSample:
-        oracle = oracles[run.label] = find_oracle(run)
+        oracle = oracles[run.label] = _oracle(run)
         return functools.partial(show_group, oracle=oracle, convention=_convention(run))
 
     shown = sample_browser(runs, open_show)
@@ -39,7 +39,7 @@ def samples(runs: Sequence[Run]) -> Markup:
     return shown and joined([about, missing if bare else "", shown])
 
 
-def find_oracle(run: Run) -> Oracle | None:
+def _oracle(run: Run) -> Oracle | None:
     """The oracle that the run was trained with: of its data, under its convention and options.
 
     None if its data are not there any more. Folders of before options were stored have the usual
@@ -70,4 +70,4 @@ SECTIONS: Mapping[str, Section] = {
     "Samples": samples,
 }
 
-__all__ = ["SECTIONS", "find_oracle"]
+__all__ = ["SECTIONS"]

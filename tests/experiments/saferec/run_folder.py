@@ -4,9 +4,15 @@ import json
 import math
 from pathlib import Path
 
+from experiments.common.report.report import report
+from experiments.common.report.runs import load_runs
+from experiments.common.scores.results import collect
 from experiments.common.scores.summaries import summarize, write_json
-from experiments.saferec.metrics import score_texts
+from experiments.saferec.arms import ARMS as ARMS_OF_SAFEREC
+from experiments.saferec.claims import CLAIMS
+from experiments.saferec.metrics import METRICS, score_texts
 from experiments.saferec.oracle.catalogue import Catalogue, film_oracle
+from experiments.saferec.page.page import SECTIONS as OWN_SECTIONS
 from tests.experiments.saferec.films import listed
 
 ARMS = (("sft", False, 10), ("safe-sft", True, 8), ("safe-gdpo", True, 10))
@@ -23,6 +29,14 @@ SECTIONS = (
     "Samples",
 )
 EVIL = '<img src=x onerror=alert(1)> {{nav}} & "quoted" </script>'
+
+
+def write_pages(runs, out, *, bootstrap=100):
+    """Writes the page about these run folders, as the command line does; returns `out`."""
+    arms = [(arm.name, arm.title) for arm in ARMS_OF_SAFEREC if not arm.base]
+    results = [collect(run, arms=arms, metrics=METRICS, bootstrap=bootstrap) for run in runs]
+    found = load_runs(runs, results, arms=[name for name, _ in arms], claims=CLAIMS)
+    return report("SafeRec", found, OWN_SECTIONS, out)
 
 
 def chosen(record, films, oracle, *, safe, length):

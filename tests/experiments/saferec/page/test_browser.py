@@ -6,9 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from experiments.common.scores.results import collect
-from experiments.saferec.page.page import write_report
-from tests.experiments.saferec.run_folder import SECTIONS, write_run
+from tests.experiments.saferec.run_folder import SECTIONS, write_pages, write_run
 
 pytestmark = pytest.mark.slow
 
@@ -22,8 +20,7 @@ def report(tmp_path_factory, conversations, invented_films, data_dir):
     second = write_run(folder / "mini-sequence", records, invented_films, level="sequence")
     for run in (first, second):
         (run / "data").symlink_to(data_dir)
-    results = [collect(run, bootstrap=200) for run in (first, second)]
-    return write_report([first, second], folder / "report.html", results=results)
+    return write_pages([first, second], folder / "report.html", bootstrap=200)
 
 
 def pixels(locator) -> np.ndarray:

@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 
 from experiments.common.runs.samples import read_samples
-from experiments.common.scores.results import collect
 from experiments.saferec.oracle.catalogue import film_oracle
 from experiments.saferec.oracle.conventions import OFFICIAL
 from experiments.saferec.page.marks import group_z_scores, mark_items
-from experiments.saferec.page.page import write_report
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import FILMS, GORE, listed, record
-from tests.experiments.saferec.run_folder import EVIL, SECTIONS, write_run
+from tests.experiments.saferec.run_folder import EVIL, SECTIONS, write_pages, write_run
 
 
 @pytest.fixture
@@ -29,8 +27,7 @@ def page(run, data_dir):
 
 def written(*runs):
     """The text of the page about these runs."""
-    results = [collect(run, bootstrap=100) for run in runs]
-    return write_report(runs, runs[0] / "report.html", results=results).read_text()
+    return write_pages(runs, runs[0] / "report.html").read_text()
 
 
 def test_the_page_has_its_parts(page):
@@ -41,7 +38,7 @@ def test_the_page_has_its_parts(page):
     assert "<title>SafeRec: mini</title>" in page
     assert "3 arms, 2 seeds, 40 test items" in page
     assert "Means over 2 seeds, ± their standard deviation" in page
-    assert "95% intervals from 100 bootstrap resamples of 40 conversations" in page
+    assert "95% intervals from 100 bootstrap resamples of 40 items" in page
     assert "against SFT without safety, Holm-corrected per metric over 2 comparisons" in page
     assert sum(page.count(f'<li class="{state}">') for state in ("holds", "fails", "open")) == 5
     assert "Safe-SFT cuts SVR@10 against SFT: <b>holds</b>" in page
@@ -123,14 +120,12 @@ def test_an_arm_without_curves_or_samples_still_has_a_page(tmp_path, conversatio
 def test_mistakes_are_one_error_and_keep_the_old_page(tmp_path, conversations, invented_films):
     out = tmp_path / "report.html"
     out.write_text("old")
-    with pytest.raises(UserError, match="name at least one run folder"):
-        write_report([], out, results=[])
     run = write_run(tmp_path / "mini", conversations["test"][:5], invented_films)
     path = run / "seed-0" / "safe-gdpo" / "samples.jsonl"
     first, rest = path.read_text().split("\n", 1)
     path.write_text(f"{first[:-40]}\n{rest}")
     with pytest.raises(UserError, match=r"samples\.jsonl, line 1 is damaged"):
-        write_report([run], out, results=[collect(run, bootstrap=100)])
+        write_pages([run], out)
     assert out.read_text() == "old"
 
 
