@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments.saferec.__main__ import main
+from experiments.common.runs.folder import open_workspace
+from experiments.saferec.__main__ import EXPERIMENT, main
 from experiments.saferec.data.dataset import build_dataset, load_records, load_table
 from experiments.saferec.data.targets import base_examples, safe_target
 from experiments.saferec.embedded.conversations import generate_conversations
@@ -23,7 +24,7 @@ from experiments.saferec.oracle.games import (
 )
 from experiments.saferec.oracle.table import catalogue_of, film_table
 from experiments.saferec.oracle.traits import TRAITS
-from experiments.saferec.presets import preset_named
+from experiments.saferec.presets import PRESETS
 from experiments.saferec.rewards import Safety
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import GORE, answer, film, listed, record
@@ -187,12 +188,12 @@ def test_evaluate_scores_games(games_dir, tmp_path, capsys):
 
 
 def test_conversations_about_games_fit_the_presets(games_dir, tmp_path):
-    preset = preset_named("smoke")
-    space = open_workspace(tmp_path / "run", preset, data_dir=games_dir)
+    preset = PRESETS["smoke"]
+    space = open_workspace(EXPERIMENT, tmp_path / "run", preset, data_dir=games_dir)
     oracle = load_table(games_dir).oracle()
     for sample in load_records(games_dir, "train")[:400]:
         prompt = sample["prompt"][0]["content"]
-        assert len(space.tokenizer.encode(prompt)) <= preset.rl.prompt_buckets[-1]
+        assert len(space.tokenizer.encode(prompt)) <= preset.stages["rl"].run.prompt_buckets[-1]
         target = safe_target(sample, oracle, list_length=preset.list_length)
         assert len(space.tokenizer.encode(target)) < preset.max_new_tokens
     assert not (tmp_path / "run" / "data").exists()
