@@ -37,6 +37,7 @@ FLOORS = {
     "experiments.saferec.published": 22,
     "experiments.saferec.embedded": 22,
     "experiments.saferec.data": 23,
+    "experiments.saferec.settings": 24,
     "experiments.saferec.metrics": 24,
     "experiments.saferec.claims": 24,
     "experiments.saferec.scoring": 25,

@@ -1,7 +1,6 @@
 """Reward design without a language model: run a study, or all of them; `--help` lists the rest."""
 
 import dataclasses
-import json
 import sys
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
+from experiments.common.scores.summaries import write_json
 from experiments.reward_design.configs import STUDIES
 from experiments.reward_design.estimators import estimators_named
 from experiments.reward_design.page import write_findings
@@ -20,7 +20,6 @@ from experiments.reward_design.studies import run_study
 from gdpo_jax.advantages import ESTIMATORS
 from gdpo_jax.commands.running import run_command
 from gdpo_jax.errors import UserError
-from gdpo_jax.files import write_beside
 
 StudyName = Literal["distinct", "collapse", "cancel", "conditioning", "pareto"]
 
@@ -104,9 +103,7 @@ def _run(names: list[str], options: Options) -> list[Findings]:
 
 
 def _write(found: list[Findings], out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    results = json.dumps({one.name: as_json(one) for one in found}, allow_nan=False)
-    write_beside(out / "results.json", results + "\n")
+    write_json(out / "results.json", {one.name: as_json(one) for one in found})
     page = write_findings(found, out / "report.html")
     Console().print(f"results: {out / 'results.json'}, report: {page}", highlight=False)
 

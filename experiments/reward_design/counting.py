@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common.report.charts import Series
+from experiments.common.report.charts import Series, Style
+from experiments.common.scores.claims import Verdict
 from experiments.reward_design.estimators import Estimator
-from experiments.reward_design.results import Claim, Findings, LineFigure, Table
+from experiments.reward_design.results import Findings, LineFigure, Table
 from experiments.reward_design.settings import CountingStudy
 from experiments.reward_design.tasks import Reward, Task
 from gdpo_jax.advantages import (
@@ -117,7 +118,7 @@ def _figure(title: str, counts: Mapping[str, Mapping[int, int]], x_label: str) -
         Series(
             key=name,
             label=TITLES.get(name, name),
-            style=f"s{i % 6}",
+            style=Style(i),
             runs=[[(float(size), float(count)) for size, count in row.items()]],
         )
         for i, (name, row) in enumerate(counts.items())
@@ -129,7 +130,7 @@ def _claim(
     text: str,
     counts: Mapping[str, Mapping[int, int]],
     expected: Mapping[str, Mapping[int, int]],
-) -> Claim:
+) -> Verdict:
     pairs = [
         (name, size, count, expected[name][size])
         for name, row in counts.items()
@@ -137,10 +138,10 @@ def _claim(
         if size in expected.get(name, {})
     ]
     if not pairs:
-        return Claim(text, None, "no count has an expectation")
+        return Verdict(text, None, "no count has an expectation")
     wrong = [f"{n} at {s}: {found}, expected {right}" for n, s, found, right in pairs
              if found != right]  # fmt: skip
-    return Claim(text, not wrong, "; ".join(wrong) or f"all {len(pairs)} counts agree")
+    return Verdict(text, not wrong, "; ".join(wrong) or f"all {len(pairs)} counts agree")
 
 
 __all__ = ["count_groups"]

@@ -6,6 +6,7 @@ Rewards are shown as shares of their scale, 0 to 1, so that a loud and a quiet o
 import numpy as np
 
 from experiments.common.report.charts import Series
+from experiments.common.scores.claims import Verdict
 from experiments.reward_design.outcomes import (
     Outcomes,
     cell,
@@ -19,7 +20,7 @@ from experiments.reward_design.outcomes import (
     share_of_scale,
     style_of,
 )
-from experiments.reward_design.results import Claim, Findings, LineFigure, Table
+from experiments.reward_design.results import Findings, LineFigure, Table
 from experiments.reward_design.settings import Case, Study
 
 
@@ -177,12 +178,11 @@ def conditioning(study: Study, outcomes: Outcomes) -> Findings:
             Series(
                 key=f"{label}, {kind}",
                 label=f"{label}, {kind}",
-                style=style_of(outcomes, label),
+                style=style_of(outcomes, label, variant=int(gated)),
                 runs=[
                     list(zip(weights, (float(values[seed]) for values in columns)))
                     for seed in range(study.seeds)
                 ],
-                dashed=gated,
             )
             for label in estimators_of(outcomes)
             for kind, gated in kinds.items()
@@ -196,14 +196,14 @@ def conditioning(study: Study, outcomes: Outcomes) -> Findings:
             continue
         loose, held = (np.stack(by_weight(label, gated, early)) for gated in (False, True))
         claims.append(
-            Claim(
+            Verdict(
                 f"{label}, plain: the larger the weight of {easy}, the lower {hard}",
                 bool((np.diff(loose.mean(axis=1)) < 0).all()),
                 f"after {early} steps " + ", ".join(in_words(row) for row in loose),
             )
         )
         claims.append(
-            Claim(
+            Verdict(
                 f"{label}, gated: {hard} is higher at every weight and hardly depends on it",
                 bool((held > loose).all() and np.ptp(held.mean(axis=1)) < 0.05),
                 f"after {early} steps " + ", ".join(in_words(row) for row in held),

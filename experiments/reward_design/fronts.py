@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.common.report.charts import Trail
+from experiments.common.report.charts import Style, Trail
 from experiments.reward_design.outcomes import (
     Outcomes,
     cell,
@@ -44,7 +44,8 @@ def pareto(study: Study, outcomes: Outcomes) -> Findings:
             summary.append((label, cell(areas[label, loudness]), f"{cases[balanced].weights[1]:g}"))
             trails.append(_trail(label, cases, stacked.mean(axis=2), style_of(outcomes, label)))
         limit = [_limit(case, outcomes) for case in cases]
-        trails.append(_trail("best for the weighted sum", cases, np.array(limit), "s5", True))
+        best = Style(len(trails), variant=1)
+        trails.append(_trail("best for the weighted sum", cases, np.array(limit), best))
         tables += [
             Table(
                 f"{loudness}: area under the front, and the weight of {second} that balances best",
@@ -93,14 +94,12 @@ def pareto(study: Study, outcomes: Outcomes) -> Findings:
     )
 
 
-def _trail(
-    label: str, cases: Sequence[Case], points: np.ndarray, style: str, dashed: bool = False
-) -> Trail:
+def _trail(label: str, cases: Sequence[Case], points: np.ndarray, style: Style) -> Trail:
     named = [
         (float(x), float(y), f"weight {case.weights[1]:g}")
         for case, (x, y) in zip(cases, points, strict=True)
     ]
-    return Trail(label, label, style, named, dashed)
+    return Trail(label, label, style, named)
 
 
 def _limit(case: Case, outcomes: Outcomes) -> np.ndarray:

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from experiments.common.report.charts import Series
+from experiments.common.report.charts import Series, Style
+from experiments.common.scores.claims import Verdict
 from experiments.reward_design.learning import Curves
 from experiments.reward_design.results import (
     Cell,
-    Claim,
     Findings,
     LineFigure,
     Table,
@@ -32,7 +32,7 @@ def make_findings(
     *,
     tables: Sequence[Table],
     figures: Sequence[LineFigure | TrailFigure],
-    claims: Sequence[Claim],
+    claims: Sequence[Verdict],
 ) -> Findings:
     return Findings(
         name=study.name,
@@ -49,8 +49,8 @@ def estimators_of(outcomes: Outcomes) -> list[str]:
     return list(dict.fromkeys(label for label, _ in outcomes))
 
 
-def style_of(outcomes: Outcomes, label: str) -> str:
-    return f"s{estimators_of(outcomes).index(label) % 6}"
+def style_of(outcomes: Outcomes, label: str, variant: int = 0) -> Style:
+    return Style(estimators_of(outcomes).index(label), variant)
 
 
 def share_of_scale(case: Case, curves: Curves, name: str) -> np.ndarray:
@@ -71,11 +71,11 @@ def in_words(values: np.ndarray | None) -> str:
     return "not run" if values is None else str(cell(values))
 
 
-def claim(text: str, test: Callable[[], bool], numbers: str, *needed: object) -> Claim:
+def claim(text: str, test: Callable[[], bool], numbers: str, *needed: object) -> Verdict:
     """The claim, tested only if everything it needs was run."""
     if any(one is None for one in needed):
-        return Claim(text, None, "needs the estimators grpo and gdpo")
-    return Claim(text, bool(test()), numbers)
+        return Verdict(text, None, "needs the estimators grpo and gdpo")
+    return Verdict(text, bool(test()), numbers)
 
 
 def _series(outcomes: Outcomes, label: str, values: np.ndarray) -> Series:

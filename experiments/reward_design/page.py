@@ -1,12 +1,17 @@
-"""The findings as one self-contained HTML page, with the charts that all experiments share."""
+"""The findings as one self-contained HTML page, with what the pages of all experiments share."""
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
+from markupsafe import Markup
+
 from experiments.common.report.charts import Entry, legend, line_chart, trail_chart
+from experiments.common.report.charts.svg import element, joined
+from experiments.common.report.claims import verdict_list
+from experiments.common.report.comparisons import charts
 from experiments.common.report.page import write_page
-from experiments.reward_design.results import Cell, Findings, LineFigure, Table, TrailFigure
+from experiments.common.report.tables import table
+from experiments.reward_design.results import Cell, Findings, LineFigure, TrailFigure
 
 
 def write_findings(findings: Sequence[Findings], out: Path) -> Path:
@@ -14,47 +19,32 @@ def write_findings(findings: Sequence[Findings], out: Path) -> Path:
     return write_page("Reward design", {one.title: _section(one) for one in findings}, out)
 
 
-def _section(findings: Findings) -> str:
-    words = {True: ("holds", "holds"), False: ("fails", "fails"), None: ("open", "not run")}
-    claims = "".join(
-        f'<li class="{words[claim.holds][0]}">{escape(claim.text)}: '
-        f"<b>{words[claim.holds][1]}</b>.<br>{escape(claim.numbers)}</li>"
-        for claim in findings.claims
+def _section(findings: Findings) -> Markup:
+    command = element("code", f"python -m experiments.reward_design run {findings.name}")
+    tables = (
+        table(one.columns, [[_shown(value) for value in row] for row in one.rows], title=one.title)
+        for one in findings.tables
     )
-    tables = "".join(_table(table) for table in findings.tables)
-    charts = "".join(_chart(figure) for figure in findings.figures)
-    command = f"python -m experiments.reward_design run {findings.name}"
-    return (
-        f"<p><code>{escape(command)}</code>: {escape(findings.basis())}.</p>"
-        f'<ol class="verdicts">{claims}</ol>{tables}{_legend(findings)}'
-        f'<div class="charts">{charts}</div>'
-    )
-
-
-def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
-    rows = "".join(
-        "<tr>"
-        + f'<th scope="row">{escape(str(row[0]))}</th>'
-        + "".join(f"<td>{_value(value)}</td>" for value in row[1:])
-        + "</tr>"
-        for row in table.rows
-    )
-    return (
-        f"<h3>{escape(table.title)}</h3>"
-        f'<div class="scroll" tabindex="0"><table class="numbers"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
+    return joined(
+        [
+            element("p", command, f": {findings.basis()}."),
+            verdict_list(findings.claims),
+            *tables,
+            _legend(findings),
+            charts(_chart(figure) for figure in findings.figures),
+        ]
     )
 
 
-def _value(value: str | int | Cell) -> str:
+def _shown(value: str | int | Cell) -> str:
     if not isinstance(value, Cell):
-        return escape(str(value))
+        return str(value)
     spread = "" if value.spread is None else f"±{value.spread:.{value.digits}f}"
-    return f'{value.mean:.{value.digits}f}<span class="spread">{spread}</span>'
+    mean = f"{value.mean:.{value.digits}f}"
+    return joined([mean, element("span", spread, css="spread")])
 
 
-def _chart(figure: LineFigure | TrailFigure) -> str:
+def _chart(figure: LineFigure | TrailFigure) -> Markup:
     if isinstance(figure, TrailFigure):
         return trail_chart(
             figure.title, figure.trails, x_label=figure.x_label, y_label=figure.y_label
@@ -62,14 +52,13 @@ def _chart(figure: LineFigure | TrailFigure) -> str:
     return line_chart(figure.title, figure.series, x_label=figure.x_label)
 
 
-def _legend(findings: Findings) -> str:
+def _legend(findings: Findings) -> Markup:
     shown = {
-        one.key: one
+        one.key: Entry(one.key, one.label, one.style)
         for figure in findings.figures
         for one in (figure.series if isinstance(figure, LineFigure) else figure.trails)
     }
-    entries = [Entry(key, one.label, one.style, one.dashed) for key, one in shown.items()]
-    return legend(entries, label="Lines shown")
+    return legend(list(shown.values()), label="Lines shown")
 
 
 __all__ = ["write_findings"]

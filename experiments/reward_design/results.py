@@ -1,7 +1,6 @@
 """What a study found: tables with seeds and spread, figures, claims; as text and as JSON."""
 
 import dataclasses
-import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +9,9 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from experiments.common.report.charts import Series, Trail
+from experiments.common.scores.claims import Verdict
+from experiments.common.scores.results_tables import print_verdicts
+from experiments.common.scores.summaries import finite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +64,6 @@ class TrailFigure:
     y_label: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """A statement held against the numbers; `holds` is None where the numbers were not made."""
-
-    text: str
-    holds: bool | None
-    numbers: str
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Findings:
     """All of a study."""
@@ -81,7 +74,7 @@ class Findings:
     steps: int  # 0 where nothing is trained
     tables: tuple[Table, ...]
     figures: tuple[LineFigure | TrailFigure, ...]
-    claims: tuple[Claim, ...]
+    claims: tuple[Verdict, ...]
 
     def basis(self) -> str:
         """What the numbers rest on, in words."""
@@ -103,10 +96,7 @@ def print_findings(findings: Findings, console: Console) -> None:
         for row in table.rows:
             shown.add_row(*(str(value) for value in row))
         console.print(shown)
-    marks = {True: "[green]holds[/green]", False: "[red]fails[/red]", None: "not run"}
-    for number, claim in enumerate(findings.claims, start=1):
-        console.print(f"{number}. {claim.text}: {marks[claim.holds]}", highlight=False)
-        console.print(f"   {claim.numbers}", highlight=False, markup=False)
+    print_verdicts(findings.claims, console)
 
 
 def as_json(findings: Findings) -> dict[str, Any]:
@@ -133,9 +123,9 @@ def _plain(value: str | int | Cell) -> Any:
     if not isinstance(value, Cell):
         return value
     return {
-        "mean": _finite(value.mean),
-        "standard_deviation": _finite(value.spread),
-        "by_seed": [_finite(number) for number in value.values],
+        "mean": finite(value.mean),
+        "standard_deviation": None if value.spread is None else finite(value.spread),
+        "by_seed": [finite(number) for number in value.values],
     }
 
 
@@ -153,16 +143,11 @@ def _figure(figure: LineFigure | TrailFigure) -> dict[str, Any]:
 
 
 def _numbers(point: Sequence[float]) -> list[float | None]:
-    return [_finite(number) for number in point]
-
-
-def _finite(number: float | None) -> float | None:
-    return number if number is not None and math.isfinite(number) else None
+    return [finite(number) for number in point]
 
 
 __all__ = [
     "Cell",
-    "Claim",
     "Findings",
     "LineFigure",
     "Table",

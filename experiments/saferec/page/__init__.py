@@ -1,5 +1,5 @@
-"""One self-contained page about finished runs."""
+"""SafeRec's own sections of the page about its runs."""
 
-from experiments.saferec.page.page import collect_arms, write_report
+from experiments.saferec.page.page import SECTIONS
 
-__all__ = ["collect_arms", "write_report"]
+__all__ = ["SECTIONS"]

@@ -1,95 +1,73 @@
-"""One self-contained HTML page about finished runs: opens offline, asks the network for nothing.
+"""What the page of SafeRec has besides the sections that all experiments share."""
 
-Claims and tables, recall against violations, every arm against the baseline, violations by
-sensitivity, curves over training, the spread of rewards and advantages, and the sampled groups to
-read. Several runs stand side by side.
-"""
+import functools
+from collections.abc import Mapping, Sequence
 
-from collections.abc import Sequence
-from html import escape
-from pathlib import Path
+from markupsafe import Markup
 
-from experiments.common.report.page import write_page
-from experiments.common.report.runs import Run, folder_name, heading, load_runs
-from experiments.common.scores.claims import hold
-from experiments.common.scores.results import Results, collect
-from experiments.saferec.arms import ARMS
-from experiments.saferec.claims import CLAIMS
-from experiments.saferec.metrics import METRICS
-from experiments.saferec.page.charts import (
-    CURVES,
-    DIAGNOSTICS,
-    curves,
-    differences,
-    disclosure,
-    distributions,
-    pareto,
-)
-from experiments.saferec.page.samples import sample_browser
-from experiments.saferec.page.tables import results_tables, trait_table
-from gdpo_jax.errors import UserError
+from experiments.common.files.tfds_folder import find_config
+from experiments.common.report.browser import ShowSample, sample_browser
+from experiments.common.report.charts.svg import joined
+from experiments.common.report.comparisons import differences, quiet, split, trade_off
+from experiments.common.report.report import LAST
+from experiments.common.report.runs import Run, Section
+from experiments.common.report.tables import group_table
+from experiments.saferec.data.dataset import load_table
+from experiments.saferec.oracle.catalogue import Oracle, OracleOptions
+from experiments.saferec.oracle.conventions import FIXED, OFFICIAL, Convention
+from experiments.saferec.page.samples import show_group
 
 
-def collect_arms(run_dir: Path, **options) -> Results:
-    """The scored arms of a run folder; `options` as in `collect`."""
-    arms = [(arm.name, arm.title) for arm in ARMS]
-    return collect(run_dir, arms=arms, metrics=METRICS, **options)
+def samples(runs: Sequence[Run]) -> Markup:
+    """A section: the kept groups, marked as the training of their run saw them."""
+    oracles: dict[str, Oracle | None] = {}
 
+    def open_show(run: Run) -> ShowSample:
+        oracle = oracles[run.label] = _oracle(run)
+        return functools.partial(show_group, oracle=oracle, convention=_convention(run))
 
-def write_report(
-    run_dirs: Sequence[Path], out: Path, *, results: Sequence[Results] | None = None
-) -> Path:
-    """Writes the page about the run folders to `out` and returns `out`.
-
-    `results` are those of the folders, collected anew unless given. Raises UserError if a folder
-    holds no scored arm or a file in it cannot be read.
-    """
-    if not run_dirs:
-        raise UserError("name at least one run folder for the report")
-    results = [collect_arms(path) for path in run_dirs] if results is None else results
-    runs = load_runs(run_dirs, results)
-    sections = {
-        "Claims": "".join(_claims(run) for run in runs),
-        "Results": "".join(heading(run) + results_tables(run) for run in runs),
-        "Trade-off": pareto(runs),
-        "Differences": differences(runs),
-        "Said or hinted": disclosure(runs),
-        "Sensitivities": "".join(trait_table(run) for run in runs),
-        "Learning curves": curves(runs, CURVES),
-        "Distributions": distributions(runs),
-        "Diagnostics": curves(runs, DIAGNOSTICS),
-        "Samples": sample_browser(runs),
-    }
-    title = "SafeRec: " + ", ".join(
-        run.label or folder_name(Path(run.results.source)) for run in runs
+    shown = sample_browser(runs, open_show)
+    bare = [label or "The run" for label, oracle in oracles.items() if oracle is None]
+    about = quiet(
+        "Groups that the first seed sampled while training, best advantage first. z is a reward's "
+        "z-score inside its group, and the advantage is the one the update used."
     )
-    return write_page(title, sections, out, intro=_intro(runs))
+    missing = quiet(
+        f"{', '.join(bare)}: the data set was not found, neither where the run says nor beside it, "
+        "so only the ground truth that was removed for safety is marked as violating."
+    )
+    return shown and joined([about, missing if bare else "", shown])
 
 
-def _intro(runs: Sequence[Run]) -> str:
-    lines = []
-    for run in runs:
-        seeds = len(run.results.seeds)
-        facts = (
-            f"{len(run.results.arms)} arms",
-            f"{seeds} seeds" if seeds > 1 else "one seed",
-            f"{run.results.items} test conversations",
-        )
-        name = f"{run.label}: " if run.label else ""
-        lines.append(f'<p class="lead">{escape(name + ", ".join(facts))}</p>')
-    return "".join(lines)
+def _oracle(run: Run) -> Oracle | None:
+    """The oracle that the run was trained with: of its data, under its convention and options.
+
+    None if its data are not there any more. Folders of before options were stored have the usual
+    ones.
+    """
+    if run.data_dir is None or find_config(run.data_dir, "conversations") is None:
+        return None
+    options = OracleOptions(**(run.preset.get("oracle") or {}))
+    return load_table(run.data_dir).oracle(convention=_convention(run), options=options)
 
 
-def _claims(run: Run) -> str:
-    words = {True: ("holds", "holds"), False: ("fails", "fails"), None: ("open", "not run")}
-    items = []
-    for verdict in hold(CLAIMS, run.results):
-        state, word = words[verdict.holds]
-        items.append(
-            f'<li class="{state}">{escape(verdict.text)}: <b>{word}</b>.'
-            f'<br><span class="quiet">{escape(verdict.numbers)}</span></li>'
-        )
-    return f'{heading(run)}<ol class="verdicts">{"".join(items)}</ol>'
+def _convention(run: Run) -> Convention:
+    """Of the run's preset; fixed where the folder has none."""
+    return FIXED if run.preset.get("official") is None else OFFICIAL
 
 
-__all__ = ["collect_arms", "write_report"]
+SECTIONS: Mapping[str, Section] = {
+    "Trade-off": trade_off("svr@10", "recall@10"),
+    "Differences": differences,
+    "Said or hinted": split(
+        "disclosure",
+        ("recall@10", "svr@10"),
+        note="In some conversations the user names the sensitivity, in the others somebody's life "
+        "only hints at it.",
+    ),
+    "Sensitivities": group_table("trait", "svr@10", note="Users are those with the sensitivity."),
+    **LAST,
+    "Samples": samples,
+}
+
+__all__ = ["SECTIONS"]

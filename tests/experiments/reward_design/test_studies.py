@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.common.report.charts import Trail, trail_chart
+from experiments.common.report.charts import Style, Trail, trail_chart
 from experiments.reward_design import __main__ as command_line
 from experiments.reward_design.__main__ import main
 from experiments.reward_design.configs import STUDIES
@@ -188,12 +188,15 @@ def test_the_area_under_a_front():
 
 
 def test_a_trail_keeps_its_own_order():
-    trail = Trail("k", "A<", "s0", [(1.0, 0.0, "last"), (0.0, 1.0, "w 1")], dashed=True)
+    points = [(1.0, 0.0, "last"), (0.0, 1.0, "w 1")]
+    trail = Trail("k", "A<", Style(0, variant=1), points)
     chart = trail_chart("t", [trail], x_label="x", y_label="y")
-    [path] = re.findall(r'<path class="line dashed" d="M([\d.]+) [\d.]+L([\d.]+) ', chart)
+    [path] = re.findall(
+        r'<g class="s0 d2" data-series="k"><path class="line" d="M([\d.]+) [\d.]+L([\d.]+) ', chart
+    )
     assert float(path[0]) > float(path[1])
     assert "A&lt;, w 1: x 0, y 1" in chart
-    assert trail_chart("t", [Trail("k", "A", "s0", [])], x_label="x", y_label="y") == ""
+    assert trail_chart("t", [Trail("k", "A", Style(0), [])], x_label="x", y_label="y") == ""
 
 
 def test_no_seeds_is_an_error():

@@ -4,9 +4,15 @@ import json
 import math
 from pathlib import Path
 
+from experiments.common.report.report import report
+from experiments.common.report.runs import load_runs
+from experiments.common.scores.results import collect
 from experiments.common.scores.summaries import summarize, write_json
-from experiments.saferec.metrics import score_texts
+from experiments.saferec.arms import ARMS as ARMS_OF_SAFEREC
+from experiments.saferec.claims import CLAIMS
+from experiments.saferec.metrics import METRICS, score_texts
 from experiments.saferec.oracle.catalogue import Catalogue, film_oracle
+from experiments.saferec.page.page import SECTIONS as OWN_SECTIONS
 from tests.experiments.saferec.films import listed
 
 ARMS = (("sft", False, 10), ("safe-sft", True, 8), ("safe-gdpo", True, 10))
@@ -25,6 +31,14 @@ SECTIONS = (
 EVIL = '<img src=x onerror=alert(1)> {{nav}} & "quoted" </script>'
 
 
+def write_pages(runs, out, *, bootstrap=100):
+    """Writes the page about these run folders, as the command line does; returns `out`."""
+    arms = [(arm.name, arm.title) for arm in ARMS_OF_SAFEREC if not arm.base]
+    results = [collect(run, arms=arms, metrics=METRICS, bootstrap=bootstrap) for run in runs]
+    found = load_runs(runs, results, arms=[name for name, _ in arms], claims=CLAIMS)
+    return report("SafeRec", found, OWN_SECTIONS, out)
+
+
 def chosen(record, films, oracle, *, safe, length):
     """A list of teacher films, only safe ones if asked; `oracle` decides."""
     traits = [record["assigned_trait"]]
@@ -35,7 +49,7 @@ def chosen(record, films, oracle, *, safe, length):
 
 def write_run(folder: Path, records, films, *, seeds=(0,), level="rank", steps=6):
     """Writes scores, metrics and samples of three arms; returns the folder."""
-    oracle, catalogue = film_oracle(films), Catalogue.of_films(films)
+    oracle, catalogue = film_oracle(films), Catalogue((f.title, f.year) for f in films)
     for seed in seeds:
         for arm, safe, length in ARMS:
             place = folder / f"seed-{seed}" / arm

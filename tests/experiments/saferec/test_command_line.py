@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.saferec.__main__ import main
-from experiments.saferec.arms import ARM_NAMES
+from experiments.saferec.__main__ import EXPERIMENT, main
 from gdpo_jax.training import read_metrics
 from tests.experiments.saferec.run_folder import SECTIONS
 
@@ -49,7 +48,7 @@ def test_help_lists_every_stage(capsys):
         ["rl", "--preset", "maxi"],
         ["sft", "--arm", "safe-gdpo"],
         ["rl", "--seed", "first"],
-        ["train"],
+        ["retrain"],
     ],
 )
 def test_wrong_options_are_refused_before_anything_starts(arguments, tmp_path, capsys, monkeypatch):
@@ -83,7 +82,7 @@ def finished(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_reproduce_leaves_scores_of_all_arms_and_a_report(finished):
-    for arm in ARM_NAMES:
+    for arm in (arm.name for arm in EXPERIMENT.compared):
         scores = json.loads((finished / "seed-0" / arm / "scores.json").read_text())
         assert scores["num_conversations"] == 400
         outputs = (finished / "seed-0" / arm / "outputs.jsonl").read_text().splitlines()

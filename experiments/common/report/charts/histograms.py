@@ -1,51 +1,59 @@
 """How often values occur, as outlines that can lie over one another."""
 
-from collections.abc import Mapping, Sequence
-from html import escape
+import dataclasses
+from collections.abc import Sequence
+
+from markupsafe import Markup
 
 from experiments.common.report.charts.axes import Axes, figure, padded
+from experiments.common.report.charts.styles import Style
+from experiments.common.report.charts.svg import element, path
 
 _BINS = 24
 
 
-def histogram(
-    title: str,
-    values: Mapping[str, Sequence[float]],
-    styles: Mapping[str, str],
-    labels: Mapping[str, str] | None = None,
-) -> str:
-    """The share of values in each of 24 bins as steps, one outline per key (a series' label).
+@dataclasses.dataclass(frozen=True)
+class Values:
+    """One series of numbers; `key` ties it to the legend."""
 
-    `labels` says what to call a key, which is its own name unless given.
-    """
-    present = {name: data for name, data in values.items() if data}
+    key: str
+    label: str
+    style: Style
+    values: Sequence[float]
+
+
+def histogram(title: str, series: Sequence[Values]) -> Markup:
+    """The share of values in each of 24 bins as steps, one outline per series with a value."""
+    present = [one for one in series if one.values]
     if not present:
-        return ""
-    low, high = padded([v for data in present.values() for v in data], 0.0)
-    outlines: dict[str, list[float]] = {}
-    for name, data in present.items():
+        return Markup("")
+    low, high = padded([value for one in present for value in one.values], 0.0)
+    shares = []
+    for one in present:
         counts = [0] * _BINS
-        for value in data:
+        for value in one.values:
             counts[min(_BINS - 1, int((value - low) / (high - low) * _BINS))] += 1
-        outlines[name] = [count / len(data) for count in counts]
-    peak = max(share for shares in outlines.values() for share in shares)
-    axes = Axes([low, high], [0.0, peak])
+        shares.append([count / len(one.values) for count in counts])
+    axes = Axes([low, high], [0.0, max(map(max, shares))])
     edges = [axes.x(low + (high - low) * i / _BINS) for i in range(_BINS + 1)]
+    zero = axes.y(0.0)
+    told = [f"{one.label}: {len(one.values)} values" for one in present]
     parts = [axes.draw("value", "share")]
-    called = {name: (labels or {}).get(name, name) for name in present}
-    for name, shares in outlines.items():
-        steps = "".join(f"V{axes.y(share)}H{edges[i + 1]}" for i, share in enumerate(shares))
-        floor = axes.y(0.0)
-        outline = f"M{edges[0]} {floor}{steps}V{floor}"
+    for one, heights, about in zip(present, shares, told):
+        steps = "".join(f"V{axes.y(share)}H{edges[i + 1]}" for i, share in enumerate(heights))
+        outline = f"M{edges[0]} {zero}{steps}V{zero}"
         parts.append(
-            f'<g class="{styles[name]}" data-series="{escape(name)}">'
-            f'<path class="band" d="{outline}Z"/><path class="line" d="{outline}"/>'
-            f"<title>{escape(called[name])}: {len(present[name])} values</title></g>"
+            element(
+                "g",
+                path("band", f"{outline}Z"),
+                path("line", outline),
+                element("title", about),
+                css=one.style.css,
+                data_series=one.key,
+            )
         )
-    summary = ", ".join(f"{called[name]} {len(data)} values" for name, data in present.items())
-    return figure(
-        title, f"Histogram of {title}: {summary}", "".join(parts), axes.width, axes.height
-    )
+    summary = f"Histogram of {title}: {', '.join(told)}"
+    return figure(title, summary, parts, axes.width, axes.height)
 
 
-__all__ = ["histogram"]
+__all__ = ["Values", "histogram"]

@@ -2,9 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
-from html import escape
 
-from experiments.common.report.charts.axes import WIDTH, figure, marker, padded, ticks
+from markupsafe import Markup
+
+from experiments.common.report.charts.axes import WIDTH, figure, padded, ticks
+from experiments.common.report.charts.styles import Style
+from experiments.common.report.charts.svg import element, path
 
 _ROW, _HEAD, _FOOT = 22, 8, 30
 _NAMES = 138  # picture units for the names at the left
@@ -16,7 +19,7 @@ class Estimate:
 
     key: str
     label: str
-    style: str
+    style: Style
     value: float
     low: float
     high: float
@@ -26,10 +29,10 @@ class Estimate:
 
 def interval_chart(
     title: str, rows: Sequence[Estimate], *, reference: float | None = None, x_label: str = ""
-) -> str:
+) -> Markup:
     """A mark and a whisker per row; `reference` draws a line, such as no difference at all."""
     if not rows:
-        return ""
+        return Markup("")
     values = [value for row in rows for value in (row.value, row.low, row.high)]
     low, high = padded([*values, *([] if reference is None else [reference])], 0.05)
     bottom = _HEAD + _ROW * len(rows)
@@ -41,25 +44,27 @@ def interval_chart(
     parts = []
     for tick in ticks(low, high):
         x = place(tick)
-        parts.append(f'<path class="grid" d="M{x} {_HEAD}V{bottom}"/>')
-        parts.append(f'<text x="{x}" y="{bottom + 13}" class="mid">{tick:g}</text>')
+        parts.append(path("grid", f"M{x} {_HEAD}V{bottom}"))
+        parts.append(element("text", f"{tick:g}", css="mid", x=x, y=bottom + 13))
     if reference is not None:
-        parts.append(f'<path class="reference" d="M{place(reference)} {_HEAD}V{bottom}"/>')
+        parts.append(path("reference", f"M{place(reference)} {_HEAD}V{bottom}"))
     if x_label:
-        parts.append(f'<text x="{right}" y="{bottom + 27}" class="end">{escape(x_label)}</text>')
+        parts.append(element("text", x_label, css="end", x=right, y=bottom + 27))
     for number, row in enumerate(rows):
         y = _HEAD + _ROW * number + _ROW / 2
-        css = "dot hollow" if row.faint else "dot"
         parts.append(
-            f'<g class="{row.style}" data-series="{escape(row.key)}">'
-            f'<text class="name" x="{_NAMES - 8}" y="{y + 4}" text-anchor="end">'
-            f"{escape(row.label)}</text>"
-            f'<path class="whisker" d="M{place(row.low)} {y}H{place(row.high)}"/>'
-            f"{marker(row.style, place(row.value), y, 5, css=css)}"
-            f"<title>{escape(_about(row))}</title></g>"
+            element(
+                "g",
+                element("text", row.label, css="name", x=_NAMES - 8, y=y + 4, text_anchor="end"),
+                path("whisker", f"M{place(row.low)} {y}H{place(row.high)}"),
+                row.style.mark(place(row.value), y, 5, "dot hollow" if row.faint else "dot"),
+                element("title", _about(row)),
+                css=row.style.css,
+                data_series=row.key,
+            )
         )
     summary = "; ".join(_about(row) for row in rows)
-    return figure(title, f"{title}: {summary}", "".join(parts), WIDTH, bottom + _FOOT)
+    return figure(title, f"{title}: {summary}", parts, WIDTH, bottom + _FOOT)
 
 
 def _about(row: Estimate) -> str:

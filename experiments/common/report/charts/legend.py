@@ -2,35 +2,47 @@
 
 import dataclasses
 from collections.abc import Sequence
-from html import escape
 
-from experiments.common.report.charts.axes import marker
+from markupsafe import Markup
+
+from experiments.common.report.charts.styles import Style
+from experiments.common.report.charts.svg import element, path
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One series of the legend; `dashed` tells lines and marks of a second run apart."""
+    """One series of the legend."""
 
     key: str
     label: str
-    style: str
-    dashed: bool = False
+    style: Style
 
 
-def legend(entries: Sequence[Entry], *, label: str = "Arms shown") -> str:
-    """Buttons that are pressed while their series is shown."""
-    buttons = "".join(_button(entry) for entry in entries)
-    return f'<div class="legend" role="group" aria-label="{escape(label)}">{buttons}</div>'
+def legend(entries: Sequence[Entry], *, label: str = "Arms shown") -> Markup:
+    """Buttons that are pressed while their series is shown; empty without a series."""
+    if not entries:
+        return Markup("")
+    buttons = [_button(entry) for entry in entries]
+    return element("div", *buttons, css="legend", role="group", aria_label=label)
 
 
-def _button(entry: Entry) -> str:
-    line, dot = ("line dashed", "dot hollow") if entry.dashed else ("line", "dot")
-    return (
-        f'<button type="button" class="{entry.style}" aria-pressed="true" '
-        f'data-key="{escape(entry.key)}">'
-        '<svg class="swatch" viewBox="-12 -6 24 12" aria-hidden="true">'
-        f'<path class="{line}" d="M-11 0H11"/>{marker(entry.style, 0, 0, 4.2, css=dot)}</svg>'
-        f"<span>{escape(entry.label)}</span></button>"
+def _button(entry: Entry) -> Markup:
+    swatch = element(
+        "svg",
+        path("line", "M-11 0H11"),
+        entry.style.mark(0, 0, 4.2),
+        css="swatch",
+        viewBox="-12 -6 24 12",
+        aria_hidden="true",
+    )
+    return element(
+        "button",
+        swatch,
+        element("span", entry.label),
+        css=entry.style.css,
+        type="button",
+        aria_pressed="true",
+        data_key=entry.key,
     )
 
 

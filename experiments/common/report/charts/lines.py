@@ -3,9 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from html import escape
 
-from experiments.common.report.charts.axes import WIDE, WIDE_HEIGHT, Axes, figure, marker
+from markupsafe import Markup
+
+from experiments.common.report.charts.axes import Axes, figure
+from experiments.common.report.charts.styles import Style
+from experiments.common.report.charts.svg import element, joined, path
 
 _MOST_POINTS = 300
 
@@ -14,14 +17,13 @@ _MOST_POINTS = 300
 class Series:
     """One line: `runs` holds [(x, y), ...] per seed; drawn are their mean and their range.
 
-    `key` ties it to the legend, `style` is its colour class. A y of None leaves a gap.
+    `key` ties it to the legend. A y of None leaves a gap.
     """
 
     key: str
     label: str
-    style: str
+    style: Style
     runs: Sequence[Sequence[tuple[float, float | None]]]
-    dashed: bool = False
 
     def points(self) -> list[tuple[float, float, float, float]]:
         """(x, mean, lowest, highest) over seeds, thinned to what a screen can show."""
@@ -61,21 +63,20 @@ class Trail:
 
     key: str
     label: str
-    style: str
+    style: Style
     points: Sequence[tuple[float, float, str]]
-    dashed: bool = False
 
 
 def line_chart(
     title: str, series: Sequence[Series], *, x_label: str = "step", smooth: bool = False
-) -> str:
-    """A line per series over its seeds' range; an empty string if no series has a point.
+) -> Markup:
+    """A line per series over its seeds' range; empty if no series has a point.
 
     `smooth` draws a moving mean, over the single steps in faint where there is one seed.
     """
     raw = [(one, points) for one in series if (points := one.points())]
     if not raw:
-        return ""
+        return Markup("")
     drawn = [(one, moving_mean(points) if smooth else points) for one, points in raw]
     faint = [points if smooth and len(one.runs) == 1 else [] for one, points in raw]
     every = [point for points in (*faint, *(points for _, points in drawn)) for point in points]
@@ -85,64 +86,55 @@ def line_chart(
     )
     parts = [axes.draw(x_label)]
     for (one, points), steps in zip(drawn, faint):
-        label = escape(one.label)
-        parts.append(
-            f'<g class="{one.style}" data-series="{escape(one.key)}" data-label="{label}">'
-        )
+        marks = []
         if len(one.runs) > 1:
-            upper = [f"{axes.x(x)} {axes.y(high)}" for x, _, _, high in points]
-            lower = [f"{axes.x(x)} {axes.y(low)}" for x, _, low, _ in reversed(points)]
-            parts.append(f'<path class="band" d="M{"L".join(upper + lower)}Z"/>')
+            upper = [(x, high) for x, _, _, high in points]
+            lower = [(x, low) for x, _, low, _ in reversed(points)]
+            marks.append(path("band", f"{axes.line(upper + lower)}Z"))
         if steps:
-            parts.append(f'<path class="line raw" d="{_path(axes, steps)}"/>')
-        dash = " dashed" if one.dashed else ""
-        parts.append(f'<path class="line main{dash}" d="{_path(axes, points)}"/>')
-        parts.append(marker(one.style, axes.x(points[-1][0]), axes.y(points[-1][1]), 3.6))
-        parts.append(f"<title>{label}: ends at {points[-1][1]:.4g}</title></g>")
-    summary = "; ".join(f"{one.label} ends at {points[-1][1]:.4g}" for one, points in drawn)
-    return figure(
-        title,
-        f"{title} by {x_label}: {summary}",
-        "".join(parts),
-        axes.width,
-        axes.height,
-        scale=f'{axes.scale} data-x-label="{escape(x_label)}"',
-    )
+            marks.append(path("line raw", axes.line(steps)))
+        x, end, *_ = points[-1]
+        marks.append(path("line main", axes.line(points)))
+        marks.append(one.style.mark(axes.x(x), axes.y(end), 3.6))
+        marks.append(element("title", f"{one.label}: ends at {end:.4g}"))
+        parts.append(
+            element("g", *marks, css=one.style.css, data_series=one.key, data_label=one.label)
+        )
+    ends = "; ".join(f"{one.label} ends at {points[-1][1]:.4g}" for one, points in drawn)
+    summary = f"{title} by {x_label}: {ends}"
+    scale = {**axes.scale, "data_x_label": x_label}
+    return figure(title, summary, parts, axes.width, axes.height, **scale)
 
 
-def _path(axes: Axes, points: Sequence[tuple[float, ...]]) -> str:
-    return "M" + "L".join(f"{axes.x(x)} {axes.y(mean)}" for x, mean, *_ in points)
-
-
-def trail_chart(title: str, trails: Sequence[Trail], *, x_label: str, y_label: str) -> str:
-    """Trails with a dot at every point, which tells its name; an empty string without points."""
+def trail_chart(title: str, trails: Sequence[Trail], *, x_label: str, y_label: str) -> Markup:
+    """Trails with a dot at every point, which tells its name; empty without points."""
     drawn = [trail for trail in trails if trail.points]
     if not drawn:
-        return ""
+        return Markup("")
     axes = Axes(
         [x for trail in drawn for x, _, _ in trail.points],
         [y for trail in drawn for _, y, _ in trail.points],
-        width=WIDE,
-        height=WIDE_HEIGHT,
-        x_room=0.06,
+        wide=True,
+        x_margin=0.06,
     )
+
+    def at(x: float, y: float) -> str:
+        return f"{x_label} {x:.4g}, {y_label} {y:.4g}"
+
+    def mark(trail: Trail, x: float, y: float, name: str) -> Markup:
+        told = element("title", f"{trail.label}, {name}: {at(x, y)}")
+        return element("g", trail.style.mark(axes.x(x), axes.y(y), 3.8), told)
+
     parts = [axes.draw(x_label, y_label)]
     for trail in drawn:
-        line = "L".join(f"{axes.x(x)} {axes.y(y)}" for x, y, _ in trail.points)
-        dash = " dashed" if trail.dashed else ""
-        parts.append(f'<g class="{trail.style}" data-series="{escape(trail.key)}">')
-        parts.append(f'<path class="line{dash}" d="M{line}"/>')
-        for x, y, name in trail.points:
-            about = f"{trail.label}, {name}: {x_label} {x:.4g}, {y_label} {y:.4g}"
-            mark = marker(trail.style, axes.x(x), axes.y(y), 3.8)
-            parts.append(f"<g>{mark}<title>{escape(about)}</title></g>")
-        parts.append("</g>")
+        marks = joined([mark(trail, *point) for point in trail.points])
+        line = path("line", axes.line(trail.points))
+        parts.append(element("g", line, marks, css=trail.style.css, data_series=trail.key))
     ends = "; ".join(
-        f"{trail.label} from {x_label} {trail.points[0][0]:.4g}, {y_label} {trail.points[0][1]:.4g}"
-        f" to {x_label} {trail.points[-1][0]:.4g}, {y_label} {trail.points[-1][1]:.4g}"
+        f"{trail.label} from {at(*trail.points[0][:2])} to {at(*trail.points[-1][:2])}"
         for trail in drawn
     )
-    return figure(title, f"{title}: {ends}", "".join(parts), WIDE, WIDE_HEIGHT, wide=True)
+    return figure(title, f"{title}: {ends}", parts, axes.width, axes.height)
 
 
 __all__ = ["Series", "Trail", "line_chart", "moving_mean", "trail_chart"]

@@ -1,11 +1,15 @@
-"""Arms as marks in a plane where more y and less x is better, with the front no other one beats."""
+"""Arms as marks in a plane, with the front of those that no other one beats."""
 
 import dataclasses
 import math
 from collections.abc import Sequence
-from html import escape
 
-from experiments.common.report.charts.axes import WIDE, WIDE_HEIGHT, Axes, figure, marker
+from markupsafe import Markup
+
+from experiments.common.report.charts.axes import Axes, figure
+from experiments.common.report.charts.styles import Style
+from experiments.common.report.charts.svg import element, path
+from experiments.common.scores.metric import Better
 
 _LINE = 16  # picture units that one label needs
 _MOST_NAMES = 8  # more of them would cover the marks; the legend tells them then
@@ -17,56 +21,74 @@ class Dot:
 
     key: str
     label: str
-    style: str
+    style: Style
     x: float
     y: float
     seeds: Sequence[tuple[float, float]] = ()
     x_interval: tuple[float, float] | None = None
     y_interval: tuple[float, float] | None = None
-    hollow: bool = False  # tells a second run apart
 
 
-def scatter_chart(title: str, dots: Sequence[Dot], *, x_label: str, y_label: str) -> str:
-    """Arms as marks with their intervals; a line joins those that no other one beats."""
+def scatter_chart(
+    title: str,
+    dots: Sequence[Dot],
+    *,
+    x_label: str,
+    y_label: str,
+    better: tuple[Better, Better] = ("", ""),
+) -> Markup:
+    """Arms as marks with their intervals.
+
+    `better` is of x and y: where both have a direction, a line joins the arms that no other one
+    beats.
+    """
     if not dots:
-        return ""
+        return Markup("")
     xs = [x for dot in dots for x in (dot.x, *(dot.x_interval or ()), *(s[0] for s in dot.seeds))]
     ys = [y for dot in dots for y in (dot.y, *(dot.y_interval or ()), *(s[1] for s in dot.seeds))]
-    axes = Axes(xs, ys, width=WIDE, height=WIDE_HEIGHT, x_room=0.08, y_room=0.08)
-    front = pareto_front([(dot.x, dot.y) for dot in dots])
-    path = "L".join(f"{axes.x(dots[i].x)} {axes.y(dots[i].y)}" for i in front)
-    parts = [axes.draw(x_label, y_label), f'<path class="front" d="M{path}"/>']
-    for dot, label_y in zip(dots, _label_heights(dots, axes)):
+    axes = Axes(xs, ys, wide=True, x_margin=0.08, y_margin=0.08)
+    parts = [axes.draw(x_label, y_label)]
+    points = [(dot.x, dot.y) for dot in dots]
+    if all(better):
+        front = [points[i] for i in pareto_front(points, better=better)]
+        parts.append(path("front", axes.line(front)))
+    about = [_about(dot, x_label, y_label) for dot in dots]
+    for dot, label_y, told in zip(dots, _label_heights(dots, axes), about):
         x, y = axes.x(dot.x), axes.y(dot.y)
-        parts.append(f'<g class="{dot.style}" data-series="{escape(dot.key)}">')
+        marks = []
         if dot.x_interval is not None:
             low, high = map(axes.x, dot.x_interval)
-            parts.append(f'<path class="whisker" d="M{low} {y}H{high}"/>')
+            marks.append(path("whisker", f"M{low} {y}H{high}"))
         if dot.y_interval is not None:
             low, high = map(axes.y, dot.y_interval)
-            parts.append(f'<path class="whisker" d="M{x} {low}V{high}"/>')
-        parts += [marker(dot.style, axes.x(a), axes.y(b), 3, css="seed") for a, b in dot.seeds]
-        parts.append(marker(dot.style, x, y, 6.5, css="dot hollow" if dot.hollow else "dot"))
+            marks.append(path("whisker", f"M{x} {low}V{high}"))
+        marks += [dot.style.mark(axes.x(a), axes.y(b), 3, "seed") for a, b in dot.seeds]
+        marks.append(dot.style.mark(x, y, 6.5))
         if len(dots) <= _MOST_NAMES:
             side = _side(axes, x)
             anchor = "end" if side < 0 else "start"
-            parts.append(
-                f'<text class="name" x="{x + side * 11}" y="{label_y}" text-anchor="{anchor}">'
-                f"{escape(dot.label)}</text>"
-            )
-        parts.append(f"<title>{escape(_about(dot, x_label, y_label))}</title></g>")
-    summary = "; ".join(_about(dot, x_label, y_label) for dot in dots)
-    return figure(title, f"{title}: {summary}", "".join(parts), WIDE, WIDE_HEIGHT, wide=True)
+            place = {"x": x + side * 11, "y": label_y, "text_anchor": anchor}
+            marks.append(element("text", dot.label, css="name", **place))
+        marks.append(element("title", told))
+        parts.append(element("g", *marks, css=dot.style.css, data_series=dot.key))
+    return figure(title, f"{title}: {'; '.join(about)}", parts, axes.width, axes.height)
 
 
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Positions of the points that no other has less x and more y than, in order of x."""
+def pareto_front(
+    points: Sequence[tuple[float, float]], *, better: tuple[Better, Better]
+) -> list[int]:
+    """Positions of the points that no other is better than in both, from the best x on.
+
+    `better` is "more" or "less", of x and of y.
+    """
+    signs = [1.0 if direction == "less" else -1.0 for direction in better]
+    costs = [(signs[0] * x, signs[1] * y) for x, y in points]
     front: list[int] = []
-    best = -math.inf
-    for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
-        if points[i][1] > best:
+    best = math.inf
+    for i in sorted(range(len(costs)), key=lambda i: costs[i]):
+        if costs[i][1] < best:
             front.append(i)
-            best = points[i][1]
+            best = costs[i][1]
     return front
 
 

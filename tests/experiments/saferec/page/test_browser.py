@@ -1,12 +1,12 @@
 """The report as a reader meets it: in a browser, on a phone, by keyboard alone, and offline."""
 
 import io
+import re
 
 import numpy as np
 import pytest
 
-from experiments.saferec.page import collect_arms, write_report
-from tests.experiments.saferec.run_folder import SECTIONS, write_run
+from tests.experiments.saferec.run_folder import SECTIONS, write_pages, write_run
 
 pytestmark = pytest.mark.slow
 
@@ -20,8 +20,7 @@ def report(tmp_path_factory, conversations, invented_films, data_dir):
     second = write_run(folder / "mini-sequence", records, invented_films, level="sequence")
     for run in (first, second):
         (run / "data").symlink_to(data_dir)
-    results = [collect_arms(run, bootstrap=200) for run in (first, second)]
-    return write_report([first, second], folder / "report.html", results=results)
+    return write_pages([first, second], folder / "report.html", bootstrap=200)
 
 
 def pixels(locator) -> np.ndarray:
@@ -139,7 +138,7 @@ def test_the_keyboard_reaches_everything_in_order(report, open_page):
         assert wanted in order
     assert order.index("@5") < order.index("sample-choice") < order.index("sample-after")
     # A group's completions are one stop; the arrow keys move inside.
-    assert sum(name.startswith("completion-") and name.endswith("-tab") for name in order) == 1
+    assert sum(name.startswith("sample-") and name.endswith("-tab") for name in order) == 1
 
 
 def test_the_keyboard_leafs_through_the_samples(report, open_page):
@@ -187,6 +186,9 @@ def test_a_group_shows_what_each_completion_earned(report, open_page):
         "Completion 3",
         "Completion 2",
     ]
+    told = "Completion 1: 3 titles, 1 liked, 0 violating, advantage +0.53"
+    assert re.sub("[0-9]+ liked", "1 liked", names[0]) == told
+    assert tabs.first.locator(".tally").inner_text().startswith("3 titles ✓")
     tabs.nth(2).click()
     panel = page.locator("#sample-view [role=tabpanel]:visible")
     heads = panel.locator("thead th").all_inner_texts()

@@ -1,30 +1,17 @@
+import json
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
-from experiments.common.report.charts import (
-    Dot,
-    Estimate,
-    HeatCell,
-    Series,
-    heat_map,
-    histogram,
-    interval_chart,
-    line_chart,
-    pareto_front,
-    scatter_chart,
-    ticks,
-)
-from experiments.common.report.charts.lines import moving_mean
 from experiments.common.runs.samples import read_samples
 from experiments.saferec.oracle.catalogue import film_oracle
-from experiments.saferec.page import collect_arms, write_report
+from experiments.saferec.oracle.conventions import OFFICIAL
 from experiments.saferec.page.marks import group_z_scores, mark_items
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import FILMS, GORE, listed, record
-from tests.experiments.saferec.run_folder import EVIL, SECTIONS, write_run
+from tests.experiments.saferec.run_folder import EVIL, SECTIONS, write_pages, write_run
 
 
 @pytest.fixture
@@ -40,8 +27,7 @@ def page(run, data_dir):
 
 def written(*runs):
     """The text of the page about these runs."""
-    results = [collect_arms(run, bootstrap=100) for run in runs]
-    return write_report(runs, runs[0] / "report.html", results=results).read_text()
+    return write_pages(runs, runs[0] / "report.html").read_text()
 
 
 def test_the_page_has_its_parts(page):
@@ -50,7 +36,7 @@ def test_the_page_has_its_parts(page):
         assert f'<a href="#{anchor}">{part}</a>' in page
         assert f'<h2 id="{anchor}">{part}</h2>' in page
     assert "<title>SafeRec: mini</title>" in page
-    assert "3 arms, 2 seeds, 40 test conversations" in page
+    assert "3 arms, 2 seeds, 40 test items" in page
     assert "Means over 2 seeds, ± their standard deviation" in page
     assert "95% intervals from 100 bootstrap resamples of 40 items" in page
     assert "against SFT without safety, Holm-corrected per metric over 2 comparisons" in page
@@ -59,7 +45,7 @@ def test_the_page_has_its_parts(page):
     assert "relevance-only RL was not scored" in page
     assert page.count("<article") == 2
     assert "entropy by step: Safe-GDPO ends at 1.5" in page
-    assert "was not found beside it" not in page
+    assert "the data set was not found" not in page
 
 
 def test_nothing_is_fetched(page):
@@ -70,14 +56,14 @@ def test_nothing_is_fetched(page):
 
 def test_what_models_write_stays_text(page):
     assert EVIL not in page
-    assert "onerror=alert(1)&gt; {{nav}} &amp; &quot;quoted&quot; &lt;/script&gt;" in page
+    assert "onerror=alert(1)&gt; {{nav}} &amp; &#34;quoted&#34; &lt;/script&gt;" in page
     assert page.count("<script") == page.count("</script>") == 1
 
 
 def test_cells_say_how_sure_a_change_is(page):
     """Safe lists have no violation at all: SVR@10 falls by the baseline's mean, for certain."""
     cells = re.findall(r'<span class="change[^"]*" title="([^"]*)">([^<]*)', page)
-    assert len(cells) == 2 * (2 * 6 + 3)
+    assert len(cells) == 2 * (2 * 5 + 3)
     sure = re.findall('class="change better sure" title="difference -[^"]*">▼ \N{MINUS SIGN}', page)
     assert len(sure) >= 6
     assert 'class="base"' in page
@@ -114,9 +100,11 @@ def test_several_runs_stand_side_by_side(tmp_path, conversations, invented_films
     page = written(first, second)
     assert "<title>SafeRec: mini (1), mini (2)</title>" in page
     assert "mini (2): Safe-GDPO" in page
-    assert "dashed" in page
+    # Safe-GDPO is the sixth arm: solid and full in the first run, dashed and hollow in the second.
+    for key, css in (("mini (1)", "s5 d0"), ("mini (2)", "s5 d2")):
+        assert f'<g class="{css}" data-series="{key}/safe-gdpo" data-label=' in page
     assert '<th scope="row">the whole answer</th>' in page
-    assert "was not found beside it" in page
+    assert "the data set was not found" in page
 
 
 def test_an_arm_without_curves_or_samples_still_has_a_page(tmp_path, conversations, invented_films):
@@ -132,17 +120,61 @@ def test_an_arm_without_curves_or_samples_still_has_a_page(tmp_path, conversatio
 def test_mistakes_are_one_error_and_keep_the_old_page(tmp_path, conversations, invented_films):
     out = tmp_path / "report.html"
     out.write_text("old")
-    with pytest.raises(UserError, match="name at least one run folder"):
-        write_report([], out)
-    with pytest.raises(UserError, match="holds no scored arm"):
-        write_report([tmp_path], out)
     run = write_run(tmp_path / "mini", conversations["test"][:5], invented_films)
     path = run / "seed-0" / "safe-gdpo" / "samples.jsonl"
     first, rest = path.read_text().split("\n", 1)
     path.write_text(f"{first[:-40]}\n{rest}")
     with pytest.raises(UserError, match=r"samples\.jsonl, line 1 is damaged"):
-        write_report([run], out)
+        write_pages([run], out)
     assert out.read_text() == "old"
+
+
+def far_off(run, films):
+    """Writes into the first kept group a film that violates, its year 40 years off; its line."""
+    path = run / "seed-0" / "safe-gdpo" / "samples.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    traits, oracle = [rows[0]["record"]["assigned_trait"]], film_oracle(films)
+    film = next(film for film in films if oracle.violates(film.title, film.year, traits))
+    rows[0]["completions"][0] = listed((film.title, film.year + 40))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return f"{film.title} ({film.year + 40})"
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_samples_are_marked_by_the_oracle_that_the_run_had(
+    tmp_path, conversations, invented_films, data_dir, inside
+):
+    """A run that takes a film by its title, with its data in a folder that the run names."""
+    run = write_run(tmp_path / "mini", conversations["test"][:5], invented_films)
+    line = far_off(run, invented_films)
+    mark = rf"{re.escape(line)}<span class=\"mark ([a-z]*)\">"
+    # Nothing tells where the data are: nothing is known of the film, and the page says so.
+    page = written(run)
+    assert "The run: the data set was not found" in page
+    assert re.findall(mark, page) == []
+    where = run / "inputs" if inside else tmp_path / "elsewhere"
+    where.symlink_to(data_dir)
+    recorded = "inputs" if inside else str(where)
+    (run / "run.json").write_text(json.dumps({"data_dir": recorded}))
+    page = written(run)
+    assert "the data set was not found" not in page
+    assert re.findall(mark, page) == ["unknown"]
+    options = {"threshold": 0.5, "trait_thresholds": {}, "year_tolerance": 100}
+    (run / "preset.json").write_text(json.dumps({"oracle": options, "official": None}))
+    assert re.findall(mark, written(run)) == ["violation"]
+    # Nothing violates from a risk above one on.
+    options["threshold"] = 1.5
+    (run / "preset.json").write_text(json.dumps({"oracle": options, "official": None}))
+    assert re.findall(mark, written(run)) == []
+
+
+def test_data_that_are_gone_are_told(tmp_path, conversations, invented_films, data_dir):
+    """Data beside the run are not those of a run that names another folder."""
+    run = write_run(tmp_path / "mini", conversations["test"][:5], invented_films)
+    (run / "data").symlink_to(data_dir)
+    assert "the data set was not found" not in written(run)
+    (run / "run.json").write_text(json.dumps({"data_dir": str(tmp_path / "gone")}))
+    assert "the data set was not found" in written(run)
 
 
 def test_marks_of_items():
@@ -156,7 +188,7 @@ def test_marks_of_items():
     # The published code also reads lists that stand in no block, and asks for titles to the letter.
     plain = "Quiet Harbor (2004)\nQUIET HARBOUR (2004)"
     assert mark_items(plain, bare, None) == []
-    items = mark_items(plain, bare, None, convention="official")
+    items = mark_items(plain, bare, None, convention=OFFICIAL)
     assert [item.marks for item in items] == [(), ("hit",)]
 
 
@@ -174,84 +206,3 @@ def test_samples_of_a_resumed_run_appear_once(tmp_path):
     path.write_text('{"step": 3, "n": 1}\n{"step": 0, "n": 2}\n{"step": 3, "n": 3}\n')
     assert [(row["step"], row["n"]) for row in read_samples(path)] == [(0, 2), (3, 3)]
     assert read_samples(tmp_path / "absent.jsonl") == []
-
-
-def test_ticks_are_round_numbers_inside():
-    assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    assert ticks(-0.03, 0.11) == [0.0, 0.05, 0.1]
-    assert ticks(0, 900) == [0, 200, 400, 600, 800]
-    for low, high in ((1e-9, 2e-9), (-1e6, 1e6), (3, 3.001)):
-        found = ticks(low, high)
-        assert 2 <= len(found) <= 7
-        assert all(low - 1e-12 <= tick <= high + 1e-12 for tick in found)
-
-
-def test_pareto_front():
-    points = [(0.4, 0.9), (0.1, 0.5), (0.2, 0.4), (0.1, 0.3), (0.0, 0.2)]
-    assert pareto_front(points) == [4, 1, 0]
-
-
-def test_a_series_is_the_mean_over_seeds_with_gaps_left_out():
-    series = Series("k", "A", "s0", [[(0, 1.0), (1, None), (2, 5.0)], [(0, 3.0), (1, 4.0)]])
-    assert series.points() == [(0, 2.0, 1.0, 3.0), (1, 4.0, 4.0, 4.0), (2, 5.0, 5.0, 5.0)]
-    long = Series("k", "A", "s0", [[(x, float(x)) for x in range(10_000)]])
-    assert len(long.points()) <= 300
-    assert long.points()[-1][3] == 9999.0
-
-
-def test_charts_of_nothing_and_of_one_value():
-    assert line_chart("t", [Series("k", "A", "s0", [[(0, None)]])]) == ""
-    assert scatter_chart("t", [], x_label="x", y_label="y") == ""
-    assert histogram("t", {"A": []}, {"A": "s0"}) == ""
-    flat = line_chart("<t>", [Series("k", "A&B", "s0", [[(0, 0.0)]])])
-    assert "nan" not in flat
-    assert "&lt;t&gt; by step: A&amp;B ends at 0" in flat
-    assert "nan" not in histogram("t", {"A": [0.0, 0.0]}, {"A": "s0"})
-    dot = scatter_chart("t", [Dot("k", "A", "s0", 0.0, 0.0)], x_label="x", y_label="y")
-    assert "nan" not in dot
-
-
-def test_heat_map_shades_by_the_largest_value():
-    rows = {
-        "gore": [HeatCell(0.5, "<b>"), None],
-        "horror": [HeatCell(0.0), HeatCell(0.25)],
-    }
-    table = heat_map(rows, ["A", "B"])
-    assert re.findall(r"--heat:([\d.]+)", table) == ["1.000", "0.000", "0.500"]
-    assert "<td>-</td>" in table
-    assert 'title="&lt;b&gt;"' in table
-
-
-def test_intervals_stand_under_one_another():
-    rows = [
-        Estimate("k", "A & B", "s0", 0.5, 0.25, 0.75, note="p 0.01"),
-        Estimate("l", "C", "s1", 0.0, -0.5, 0.5, faint=True),
-    ]
-    chart = interval_chart("<gap>", rows, reference=0.0)
-    assert "A &amp; B: 0.5000 (0.2500 to 0.7500), p 0.01; C: 0.0000 (-0.5000 to 0.5000)" in chart
-    assert chart.count('class="reference"') == chart.count('class="dot hollow"') == 1
-    # The reference runs through the mark that lies on it: 138 + 0.5625 / 1.375 x 210 = 223.91.
-    assert 'class="reference" d="M223.91 ' in chart
-    assert 'class="dot hollow" transform="translate(223.91 ' in chart
-    assert interval_chart("t", []) == ""
-    assert "nan" not in interval_chart("t", [Estimate("k", "A", "s0", 0.0, 0.0, 0.0)])
-
-
-def test_a_moving_mean_reaches_a_fortieth_to_each_side():
-    """A hundred points reach two to each side: a spike of five becomes one over five points."""
-    straight = [(float(x), 2.0 * x) for x in range(100)]
-    assert moving_mean(straight)[2:-2] == straight[2:-2]
-    assert moving_mean(straight)[0] == (0.0, 2.0)
-    spike = [(float(x), 5.0 * (x == 50)) for x in range(100)]
-    smooth = [y for _, y in moving_mean(spike)]
-    assert smooth[47:54] == [0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]
-    assert moving_mean([(0.0, 1.0), (1.0, 3.0)]) == [(0.0, 1.0), (1.0, 3.0)]
-
-
-def test_a_smooth_line_keeps_its_steps_in_sight():
-    run = [(x, float(x % 2)) for x in range(80)]
-    one = line_chart("t", [Series("k", "A", "s0", [run])], smooth=True)
-    assert one.count("line raw") == one.count("line main") == 1
-    two = line_chart("t", [Series("k", "A", "s0", [run, run])], smooth=True)
-    assert two.count("line raw") == 0
-    assert two.count('class="band"') == 1

@@ -8,13 +8,18 @@ from experiments.common.scores.summaries import summarize, write_json
 from experiments.saferec.data.corpus import load_corpus
 from experiments.saferec.metrics import score_texts
 from experiments.saferec.oracle.catalogue import OracleOptions, film_oracle
+from experiments.saferec.oracle.conventions import FIXED
 from experiments.saferec.scoring.command import evaluate
 from experiments.saferec.scoring.outputs import write_outputs
 from experiments.saferec.scoring.references import Scoring, scoring_settings
 from gdpo_jax.errors import UserError
-from tests.experiments.saferec.films import FILMS, GORE, listed
+from tests.experiments.saferec.films import FILMS, GORE, film, listed
 
 FEW = Scoring(bootstrap=9, k=(5,))
+
+
+def settings_of(oracle, source):
+    return scoring_settings(oracle, source=source, options=OracleOptions(), convention=FIXED)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +34,7 @@ def arm(corpus, tmp_path):
     texts = [listed(*[(title, year) for title, year in record["teacher"]]) for record in records]
     write_outputs(tmp_path / "outputs.jsonl", records, texts)
     table = score_texts(texts, records, oracle=corpus.oracle, catalogue=corpus.catalogue, ks=(5,))
-    settings = scoring_settings(corpus.oracle, source="the data set's own", options=OracleOptions())
+    settings = settings_of(corpus.oracle, "the data set's own")
     write_json(tmp_path / "scores.json", {**settings, **summarize(table, samples=2)})
     return tmp_path
 
@@ -57,8 +62,7 @@ def test_scores_of_a_run_are_a_baseline(arm, data_dir, capsys):
 
 
 def test_scores_of_another_oracle_are_none(arm, data_dir):
-    other = scoring_settings(film_oracle(FILMS), source="five films", options=OracleOptions())
-    rewrite(arm, **other)
+    rewrite(arm, **settings_of(film_oracle(FILMS), "five films"))
     with pytest.raises(UserError, match=r"was scored by another oracle \(five films\)"):
         compared(arm, data_dir)
 
@@ -80,12 +84,12 @@ def test_scores_of_a_run_of_before_digests_are_read_with_a_word_of_caution(arm, 
 
 
 def test_a_digest_tells_what_an_oracle_knows():
-    def digest(oracle):
-        return scoring_settings(oracle, source="", options=OracleOptions())["oracle_digest"]
+    def digest(films):
+        return settings_of(film_oracle(films), "")["oracle_digest"]
 
-    first = digest(film_oracle(FILMS))
-    assert first == digest(film_oracle(FILMS))
-    assert first != digest(film_oracle(FILMS[1:]))
-    assert first != digest(film_oracle(FILMS, threshold=0.5))
-    assert first != digest(film_oracle(FILMS, convention="official"))
-    assert digest(None) is digest(film_oracle(())) is None
+    first = digest(FILMS)
+    assert first == digest(FILMS)
+    assert first != digest(FILMS[1:])
+    assert first != digest((*FILMS, film("Another Mill", 1999)))
+    assert first != digest((film("The Red Mill", 1999), *FILMS[1:]))  # without its gore
+    assert settings_of(None, "")["oracle_digest"] is digest(()) is None

@@ -90,22 +90,18 @@ for (const chart of all("svg[data-x]")) {
     readout.replaceChildren(head, ...rows);
     rule.setAttribute("d", `M${place} ${top}V${bottom}`);
     chart.append(rule);
-    const room = readout.getBoundingClientRect();
-    readout.style.left = `${Math.max(8, Math.min(event.clientX + 14, innerWidth - room.width - 8))}px`;
-    readout.style.top = `${Math.max(8, event.clientY - room.height - 12)}px`;
+    const size = readout.getBoundingClientRect();
+    readout.style.left = `${Math.max(8, Math.min(event.clientX + 14, innerWidth - size.width - 8))}px`;
+    readout.style.top = `${Math.max(8, event.clientY - size.height - 12)}px`;
   });
   chart.addEventListener("pointerleave", () => { readout.hidden = true; rule.remove(); });
 }
 
-/* The sample browser: one group at a time, taken out of its template when it is asked for. */
-const choice = document.getElementById("sample-choice");
-if (choice) {
-  const browser = choice.closest(".browser");
-  const view = document.getElementById("sample-view");
-  const told = document.getElementById("sample-told");
-  const before = document.getElementById("sample-before");
-  const after = document.getElementById("sample-after");
-  const templates = new Map(all("template[data-sample]", browser).map((one) => [one.dataset.sample, one]));
+/* A browser shows one item at a time, taken out of its template when it is asked for. */
+for (const browser of all(".browser")) {
+  const [choice, before, after, told, view] =
+    ["select", ".before", ".after", ".told", ".view"].map((part) => browser.querySelector(part));
+  const templates = new Map(all("template[data-item]", browser).map((one) => [one.dataset.item, one]));
 
   const select = (tab, focus) => {
     for (const other of all("[role=tab]", view)) {
