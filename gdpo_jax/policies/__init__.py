@@ -1,11 +1,5 @@
 """A policy is init/apply over a tree of parameters: the decoder, its log-probs, its tokenizer."""
 
-from gdpo_jax.policies.adapter_files import (
-    AdapterFolder,
-    load_adapters,
-    open_adapters,
-    save_adapters,
-)
 from gdpo_jax.policies.chat import render_chat
 from gdpo_jax.policies.config import DecoderConfig, RopeScaling
 from gdpo_jax.policies.decoder import (
@@ -17,7 +11,19 @@ from gdpo_jax.policies.decoder import (
     with_trained_part,
 )
 from gdpo_jax.policies.families import gemma3, llama3, qwen3, qwen25, smollm2
-from gdpo_jax.policies.gguf_files import smollm2_path
+from gdpo_jax.policies.files.adapters import (
+    AdapterFolder,
+    load_adapters,
+    open_adapters,
+    save_adapters,
+)
+from gdpo_jax.policies.files.gguf import smollm2_path
+from gdpo_jax.policies.files.pretrained import (
+    Pretrained,
+    load_pretrained,
+    open_pretrained,
+    save_pretrained,
+)
 from gdpo_jax.policies.log_probs import completion_log_probs
 from gdpo_jax.policies.lora import LoraConfig, lora_apply, lora_init, lora_merge, lora_policy
 from gdpo_jax.policies.placement import (
@@ -26,12 +32,6 @@ from gdpo_jax.policies.placement import (
     gather_weights,
     pin_rows,
     split_vocabulary,
-)
-from gdpo_jax.policies.pretrained import (
-    Pretrained,
-    load_pretrained,
-    open_pretrained,
-    save_pretrained,
 )
 from gdpo_jax.policies.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
