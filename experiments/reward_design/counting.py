@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common.report.charts import Series
+from experiments.reward_design.advantage_groups import distinct_advantage_groups
 from experiments.reward_design.estimators import Estimator
 from experiments.reward_design.results import Claim, Findings, LineFigure, Table
 from experiments.reward_design.settings import CountingStudy
@@ -14,7 +15,6 @@ from experiments.reward_design.tasks import Reward, Task
 from gdpo_jax.advantages import (
     AdvantageTransform,
     compute_advantages,
-    distinct_advantage_groups,
     mo_grpo,
     reward_batch,
 )

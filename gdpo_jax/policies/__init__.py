@@ -2,14 +2,7 @@
 
 from gdpo_jax.policies.chat import render_chat
 from gdpo_jax.policies.config import DecoderConfig, RopeScaling
-from gdpo_jax.policies.decoder import (
-    Params,
-    Policy,
-    decoder_policy,
-    num_params,
-    trained_part,
-    with_trained_part,
-)
+from gdpo_jax.policies.decoder import decoder_policy
 from gdpo_jax.policies.families import gemma3, llama3, qwen3, qwen25, smollm2
 from gdpo_jax.policies.files.adapters import (
     AdapterFolder,
@@ -33,6 +26,14 @@ from gdpo_jax.policies.placement import (
     pin_rows,
     split_vocabulary,
 )
+from gdpo_jax.policies.policy import (
+    Params,
+    Placement,
+    Policy,
+    num_params,
+    trained_part,
+    with_trained_part,
+)
 from gdpo_jax.policies.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "DecoderConfig",
     "LoraConfig",
     "Params",
+    "Placement",
     "Policy",
     "Pretrained",
     "RopeScaling",

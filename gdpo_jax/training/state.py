@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Int, Key
 
 from gdpo_jax.policies import Policy, trained_part
-from gdpo_jax.policies.decoder import frozen_part, with_trained_part
+from gdpo_jax.policies.policy import frozen_part, with_trained_part
 from gdpo_jax.training.mesh import (
     DEFAULT_RULES,
     ShardingRules,
@@ -158,8 +158,8 @@ def state_shardings(
     """
     everywhere = replicated(mesh)
     params = jax.eval_shape(policy.init, jax.random.key(0))
-    of_params = shardings_for(policy.logical_axes(), params, mesh, rules)
-
+    axes = None if policy.logical_axes is None else policy.logical_axes()
+    of_params = shardings_for(axes, params, mesh, rules)
     trained = trained_part(policy, params)
 
     def slot(leaf: Any, param: Any, sharding: Any) -> Any:

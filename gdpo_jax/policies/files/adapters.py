@@ -8,7 +8,6 @@ import jax
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies.config import DecoderConfig
-from gdpo_jax.policies.decoder import Params
 from gdpo_jax.policies.files.json_fields import check_known, number, whole
 from gdpo_jax.policies.files.json_files import read_json, write_json
 from gdpo_jax.policies.files.safetensors import open_files, write_file
@@ -23,6 +22,7 @@ from gdpo_jax.policies.files.tensor_names import (
 )
 from gdpo_jax.policies.files.weights import abstract_params, load_params, stored_tensors
 from gdpo_jax.policies.lora import INPUT_AXES, LoraConfig, lora_init
+from gdpo_jax.policies.policy import Params
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 READ = ("r", "lora_alpha", "target_modules", "base_model_name_or_path")

@@ -11,7 +11,6 @@ import numpy as np
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies.config import DecoderConfig
-from gdpo_jax.policies.decoder import Params
 from gdpo_jax.policies.files.adapters import CONFIG as ADAPTER_CONFIG
 from gdpo_jax.policies.files.gguf import gguf_config, gguf_source, gguf_tokenizer
 from gdpo_jax.policies.files.gguf_header import read_gguf
@@ -40,6 +39,7 @@ from gdpo_jax.policies.files.weights import (
     load_params,
     stored_tensors,
 )
+from gdpo_jax.policies.policy import Params
 from gdpo_jax.policies.tokenizer import Tokenizer
 
 CONFIG, GENERATION = "config.json", "generation_config.json"

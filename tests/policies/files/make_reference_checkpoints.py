@@ -1,4 +1,4 @@
-"""Writes reference/ beside this file: tiny checkpoints of every family with transformers' own logits.
+"""Writes reference/ beside this file: tiny checkpoints of every family with logits of transformers.
 
     python tests/policies/files/make_reference_checkpoints.py
 
