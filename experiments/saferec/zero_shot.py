@@ -17,7 +17,7 @@ from experiments.saferec.evaluation.outputs import write_outputs
 from experiments.saferec.evaluation.scoring import evaluate_command
 from experiments.saferec.oracle.catalogue import OracleOptions
 from experiments.saferec.published.readers import read_records
-from gdpo_jax.answers import answer, prompt_room, sampler_config
+from gdpo_jax.answers import answer, longest_prompt, sampler_config
 from gdpo_jax.models import open_model
 from gdpo_jax.prompts import encode_prompt
 from gdpo_jax.training import MeshConfig
@@ -116,7 +116,7 @@ def answer_records(
             messages = _reminded(record["prompt"], decoding.reminder)
             prompts[text] = encode_prompt(opened.tokenizer, messages)
     sampler = sampler_config(opened, max_new_tokens=decoding.max_new_tokens, temperature=0.0)
-    room, step = prompt_room(opened, sampler), decoding.bucket
+    room, step = longest_prompt(opened, sampler), decoding.bucket
     # By length, so that short prompts are not padded to the longest.
     order = sorted(prompts, key=lambda text: len(prompts[text]))
     texts = answer(

@@ -24,13 +24,13 @@ from gdpo_jax.policies.vocabulary import pick_by_gather, pick_by_sum
 class ShardingRules:
     """Logical axis of a parameter -> mesh axis; None keeps the axis whole on every device."""
 
-    vocab: str | None = "tensor"
-    embed: str | None = "fsdp"
-    heads: str | None = "tensor"
-    kv_heads: str | None = "tensor"
-    head_dim: str | None = None
-    mlp: str | None = "tensor"
-    layers: str | None = None
+    vocab: str | None = "tensor"  # rows of the embedding, columns of the head
+    embed: str | None = "fsdp"  # hidden size, an axis of almost every matrix
+    heads: str | None = "tensor"  # query heads
+    kv_heads: str | None = "tensor"  # key and value heads
+    head_dim: str | None = None  # size of a head
+    mlp: str | None = "tensor"  # inner size of the feed-forward
+    layers: str | None = None  # the axis on which layers are stacked
 
     @property
     def cutting(self) -> tuple[str, ...]:

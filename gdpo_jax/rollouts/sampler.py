@@ -19,7 +19,7 @@ from gdpo_jax.policies.attention import (
     remembering,
     within,
 )
-from gdpo_jax.rollouts.checks import check_room, check_sampler_ids
+from gdpo_jax.rollouts.checks import check_positions, check_sampler_ids
 from gdpo_jax.rollouts.choosing import choose_token
 from gdpo_jax.rollouts.compaction import (
     Results,
@@ -57,7 +57,7 @@ def sample(
     batch, size = prompts.shape
     length = config.max_new_tokens
     check_sampler_ids(policy, config)
-    check_room(policy, [size], length)
+    check_positions(policy, [size], length)
     if num_samples < 1:
         raise UserError(f"num_samples must be at least 1, got {num_samples}")
     if batch % pieces:

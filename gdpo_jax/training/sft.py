@@ -1,6 +1,6 @@
 """Supervised fine-tuning: the token mean of the negative log-likelihood of given completions.
 
-First the step, then the loop over it: a straight line from records to a trained state.
+First the step, then the loop over it, from records to a trained state.
 """
 
 import functools

@@ -52,7 +52,7 @@ def create_state(
     params: Any = None,
     advantage_state: Any = (),
 ) -> TrainState:
-    """A fresh state, every array born with the sharding it keeps; optimizer slots follow
+    """A fresh state, every array made with the sharding it keeps; optimizer slots follow
     trained parameters.
 
     `params` starts from given parameters, otherwise from `policy.init`. What is trained of them is
