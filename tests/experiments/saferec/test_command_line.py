@@ -199,7 +199,7 @@ def test_a_supervised_arm_runs_alone(finished, tmp_path):
         *("sft", "--arm", "sft", "--preset", "smoke", "--data-dir", str(finished / "data")),
         *("--run-dir", str(tmp_path / "run")),
     )
-    assert "of 400 items" in done.stdout
+    assert "seed 0, SFT without safety: answered and scored" in done.stdout
     assert (tmp_path / "run" / "seed-0" / "sft" / "scores.json").is_file()
     assert not (tmp_path / "run" / "seed-0" / "safe-sft").exists()
 
