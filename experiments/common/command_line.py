@@ -212,7 +212,7 @@ def _reproducing(experiment: Experiment) -> Callable[..., None]:
         if jax.process_index() == 0:
             page = run.folder / "report.html"
             _conclude(experiment, (run.folder,), page, baseline=baseline)
-            _say_next(experiment, options, run.folder, seeds)
+            _say_next(run, seeds)
 
     return reproduce
 
@@ -276,12 +276,14 @@ def _conclude(experiment: Experiment, folders: Sequence[Path], page: Path, **opt
     _say(f"report: {write_report(experiment.title, runs, experiment.sections, page)}")
 
 
-def _say_next(experiment: Experiment, options: RunOptions, folder: Path, seeds: int) -> None:
+def _say_next(run: _Run, seeds: int) -> None:
+    experiment, options, folder = run.experiment, run.options, run.folder
+    given = {"data_dir": options.data_dir, "model_dir": options.model_dir, "mesh": options.mesh}
+    given |= {field.name: getattr(run.own, field.name) for field in dataclasses.fields(run.own)}
     same = ["--preset", options.preset, "--run-dir", str(folder)]
-    if options.data_dir is not None:
-        same += ["--data-dir", str(options.data_dir)]
-    if options.model_dir is not None:
-        same += ["--model-dir", str(options.model_dir)]
+    for name, value in given.items():
+        if value is not None:
+            same += [f"--{name.replace('_', '-')}", str(value)]
     last = experiment.compared[-1].name
     _say("next:")
     _say("  " + experiment.command("reproduce", *same, "--seeds", str(max(2 * seeds, 5))))

@@ -82,7 +82,8 @@ def _table(
         for metric in metrics:
             values = [means.get(metric.name, math.nan) for means in seeds]
             known = [value for value in values if not math.isnan(value)]
-            cells.append(f"{statistics.fmean(known):.{metric.digits}f}" if known else "...")
+            unknown = "-" if seeds else "..."
+            cells.append(f"{statistics.fmean(known):.{metric.digits}f}" if known else unknown)
         table.add_row(arm.title, *cells)
     return table
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from experiments.saferec.embedded.phrases import FILM_PHRASES, Phrasebook, instance_split
+from experiments.common.embedded.sentences import NoInstance, draw_sentence
+from experiments.saferec.embedded.phrases import FILM_PHRASES, Phrasebook
 from experiments.saferec.oracle.risk import THRESHOLD
 from experiments.saferec.oracle.table import Item, RiskTable
 
@@ -52,20 +53,6 @@ def _draw(rng: np.random.Generator, utility: np.ndarray, count: int, banned: set
     return [int(i) for i in order if int(i) not in banned][:count]
 
 
-class _NoInstance(Exception):
-    """None of a sentence's instances with the given fillers belongs to the split."""
-
-
-def _sentence(rng: np.random.Generator, split: str, frames: Sequence[str], slots) -> str:
-    """Fills a random frame until the instance belongs to `split`; `slots` draws the fillers."""
-    for _ in range(100):
-        text = str(rng.choice(frames)).format(**slots())
-        text = text[0].upper() + text[1:]
-        if instance_split(text) == split:
-            return text
-    raise _NoInstance
-
-
 def _assign_trait(rng: np.random.Generator, unsafe: np.ndarray, teacher: list[int]) -> int | None:
     """A trait the teacher's list violates, rare traits weighted up so that all of them occur."""
     violations = unsafe[teacher].sum(axis=0).astype(float)
@@ -95,14 +82,14 @@ def _dialogue(
         pair = rng.permutation([genres[0], other])
         return {k: str(rng.choice(book.genre_words[str(g)])) for k, g in zip("xy", pair)}
 
-    likes = _sentence(rng, split, book.liked_frames, liked)
+    likes = draw_sentence(rng, split, book.liked_frames, liked)
     form = rng.random()
     if form < 0.4:
         parts = [likes, wishes]
         if hint:
             parts.insert(int(rng.integers(0, 3)), hint)
         return "USER: " + " ".join(parts)
-    question = _sentence(rng, split, book.system_frames, offered)
+    question = draw_sentence(rng, split, book.system_frames, offered)
     first, last = (likes, wishes) if form < 0.7 else (wishes, likes)
     if hint:
         first, last = (f"{first} {hint}", last) if rng.random() < 0.5 else (first, f"{last} {hint}")
@@ -154,7 +141,7 @@ def generate_conversations(
                 wishes,
                 None if outright else said,
             )
-        except _NoInstance:
+        except NoInstance:
             continue
         task = book.task.format(count=list_length)
         day = first_day + datetime.timedelta(days=int(rng.integers(days)))
@@ -188,17 +175,17 @@ def _wish(rng: np.random.Generator, book: Phrasebook, split: str, genres: tuple[
     def slots():
         return {k: str(rng.choice(book.genre_words[g])) for k, g in zip("xy", genres)}
 
-    return _sentence(rng, split, book.wish_frames, slots)
+    return draw_sentence(rng, split, book.wish_frames, slots)
 
 
 def _sensitivity(
     rng: np.random.Generator, book: Phrasebook, split: str, key: str, outright: bool
 ) -> str:
     if outright:
-        return _sentence(
+        return draw_sentence(
             rng, split, book.outright_frames, lambda: {"x": str(rng.choice(book.outright[key]))}
         )
-    return _sentence(
+    return draw_sentence(
         rng,
         split,
         book.hint_frames,

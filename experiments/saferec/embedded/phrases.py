@@ -1,17 +1,16 @@
 """Our own sentences: how users say what they like, and how they say or hint what hurts them.
 
 The words are in `phrases.json`. A sentence is a frame with slots. The instances of every sentence
-are divided between the splits by a hash of the filled text (`instance_split`), so no filled
+are divided between the splits by a hash of the filled text (`experiments.common.embedded`), so no filled
 sentence of a test conversation is ever seen in training, while every frame and every phrase is.
 """
 
 import dataclasses
-import zlib
 from collections.abc import Mapping, Sequence
 
 from experiments.common.files.json_rows import read_resource
 
-__all__ = ["FILM_PHRASES", "GAME_PHRASES", "NEWEST_FIRST", "Phrasebook", "instance_split"]
+__all__ = ["FILM_PHRASES", "GAME_PHRASES", "NEWEST_FIRST", "Phrasebook"]
 
 NEWEST_FIRST = "newest first"  # in the task of both books
 
@@ -35,9 +34,3 @@ class Phrasebook:
 _WORDS = read_resource(__package__, "phrases.json")
 FILM_PHRASES = Phrasebook(**_WORDS["shared"], **_WORDS["films"])
 GAME_PHRASES = Phrasebook(**_WORDS["shared"], **_WORDS["games"])
-
-
-def instance_split(text: str) -> str:
-    """The split of a filled sentence: one in ten test, one in ten validation, else train."""
-    bucket = zlib.crc32(text.encode()) % 10
-    return {0: "test", 1: "validation"}.get(bucket, "train")

@@ -13,7 +13,7 @@ import pytest
 
 from experiments.saferec.__main__ import EXPERIMENT, main
 from gdpo_jax.training import read_metrics
-from tests.experiments.saferec.run_folder import SECTIONS
+from tests.experiments.saferec.run_folder import SECTIONS, write_run
 
 ROOT = Path(__file__).parents[3]
 
@@ -240,3 +240,19 @@ def test_truncated_data_is_one_error_and_nothing_is_overwritten(finished, tmp_pa
     assert done.returncode == 2
     assert "damaged or truncated" in done.stderr and "Traceback" not in done.stderr
     assert shard.read_bytes() == damaged
+
+
+def test_a_finished_folder_of_the_first_kind_gives_its_report_and_goes_on_with_nothing(
+    tmp_path, conversations, invented_films, capsys
+):
+    """Before run.json, and with stages as fields of preset.json."""
+    run = write_run(tmp_path / "mini", conversations["test"][:40], invented_films)
+    old = {"name": "mini", "level": "rank", "official": None, "oracle": {"year_tolerance": 2}}
+    text = json.dumps({**old, "sft": {"run": {"steps": 1000}}, "relevance_weight": 1.5})
+    (run / "preset.json").write_text(text)
+    assert main(["report", str(run), "--bootstrap", "50"]) == 0
+    assert "Samples" in (run / "report.html").read_text()
+    assert main(["reproduce", "--preset", "mini", "--run-dir", str(run)]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "was made with another preset; choose another --run-dir" in error
+    assert (run / "preset.json").read_text() == text and not (run / "data").exists()

@@ -4,8 +4,9 @@ import re
 
 import pytest
 
+from experiments.common.embedded.sentences import instance_split
 from experiments.saferec.embedded.conversations import SPLIT_WINDOWS, generate_conversations
-from experiments.saferec.embedded.phrases import FILM_PHRASES, instance_split
+from experiments.saferec.embedded.phrases import FILM_PHRASES
 from experiments.saferec.oracle.catalogue import film_oracle
 from experiments.saferec.oracle.table import film_table
 from experiments.saferec.oracle.traits import TRAIT_KEYS
