@@ -74,7 +74,8 @@ def invent_lists(films: list[Film], count: int, draw: random.Random):
 def one_by_one(lists, records, oracle: Oracle, catalogue: Catalogue) -> dict[str, float]:
     """The same means, asked and summed one recommendation at a time, no title remembered."""
     key = match_key.__wrapped__
-    oracle = dataclasses.replace(oracle, normalize=key)
+    plain = dataclasses.replace(oracle.convention, lookup_key=key)
+    oracle = dataclasses.replace(oracle, convention=plain)
     sums: dict[str, list[float]] = {}
     for items, record in zip(lists, records, strict=True):
         traits = active_traits(record)
@@ -124,7 +125,7 @@ def main() -> None:
     match_key.cache_clear()
 
     start = time.process_time()
-    oracle, catalogue = film_oracle(films), Catalogue.of_films(films)
+    oracle, catalogue = film_oracle(films), Catalogue((f.title, f.year) for f in films)
     build = time.process_time() - start
     score_lists(lists, records, oracle=oracle, catalogue=catalogue)
     seconds = time.process_time() - start

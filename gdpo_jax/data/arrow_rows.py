@@ -1,4 +1,4 @@
-"""Rows of Arrow and Parquet files, by pyarrow alone (extra `official`)."""
+"""Rows of Arrow and Parquet files, by pyarrow alone."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ def read_arrow(folder: Path) -> list[Row]:
 
     Raises:
         UserError: a folder of several splits (naming them), a missing or damaged file, one outside
-            of the folder, a selection of rows that was not saved, or no pyarrow.
+            of the folder, or a selection of rows that was not saved.
     """
     state = read_state(folder)
     state_file = folder / "state.json"
@@ -68,10 +68,8 @@ def _stream_rows(path: Path) -> Iterator[Row]:
 
 
 def _rows(path: Path, kind: str, open_batches: Callable[[Any, Path], Iterable[Any]]) -> Iterator:
-    try:
-        import pyarrow as pa
-    except ImportError:
-        raise UserError(f"reading {path} needs pyarrow: pip install 'gdpo-jax[official]'") from None
+    import pyarrow as pa
+
     if not path.is_file():
         raise UserError(f"there is no file {path}")
     try:

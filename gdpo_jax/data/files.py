@@ -22,8 +22,7 @@ def read_records(path: str | os.PathLike[str], *, split: str | None = None) -> l
 
     By the name of the file: `.jsonl` and `.ndjson` (an object a line), `.json` (a list of objects,
     or an object a line), each also compressed (`.gz`), and `.parquet`. A folder is one that Hugging
-    Face's `save_to_disk` wrote; if it holds several splits, `split` names one. Parquet and folders
-    need pyarrow (extra `official`).
+    Face's `save_to_disk` wrote; if it holds several splits, `split` names one.
 
     Raises:
         UserError: a missing, empty or damaged file, one of another kind, a line or row that is no

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import jax
+import optax
 from rich.console import Console
 from rich.table import Table
 
@@ -24,10 +25,17 @@ from gdpo_jax.training.dry_run import (
     sampler_memory,
     sft_step_memory,
 )
-from gdpo_jax.training.mesh import AXES, check_batch
+from gdpo_jax.training.mesh import AXES, batch_shards, check_batch
 from gdpo_jax.training.optimizers import OptimizerConfig, make_optimizer
 
-__all__ = ["PlannedStep", "plan_devices", "plan_optimization", "plan_sft", "print_plan"]
+__all__ = [
+    "PlannedStep",
+    "plan_answers",
+    "plan_devices",
+    "plan_optimization",
+    "plan_sft",
+    "print_plan",
+]
 
 GIB = 2**30
 
@@ -126,6 +134,33 @@ def plan_optimization(
         PlannedStep("policy step", shapes, updated, reference),
         PlannedStep("sampler", rows, sampled, reference),
     ]
+
+
+def plan_answers(
+    policy: Policy,
+    sampler: SamplerConfig,
+    *,
+    batch_size: int,
+    prompt_length: int,
+    mesh: jax.sharding.Mesh,
+) -> PlannedStep:
+    """Memory of `gdpo_jax.answers.answer`, without an optimizer; errors as in `plan_sft`.
+
+    batch_size: prompts decoded together, rounded up to the mesh as there.
+    """
+    unit = batch_shards(mesh)
+    rows = -(-batch_size // unit) * unit
+    memory = sampler_memory(
+        policy,
+        optax.identity(),
+        sampler,
+        prompts=rows,
+        num_samples=1,
+        prompt_length=prompt_length,
+        mesh=mesh,
+    )
+    shapes = f"{rows} prompts of {prompt_length}, one answer of {sampler.max_new_tokens} each"
+    return PlannedStep("answers", shapes, memory)
 
 
 def print_plan(

@@ -23,7 +23,7 @@ class Progress:
         steps: int,
         columns: Sequence[tuple[str, str]],
         console: Console | None = None,
-        line_seconds: float = 5.0,
+        line_seconds: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._title, self._steps, self._columns = title, steps, columns

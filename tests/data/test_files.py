@@ -99,7 +99,9 @@ def test_missing_fields_name_row_and_field():
 
 @pytest.fixture
 def arrow():
-    return pytest.importorskip("pyarrow")
+    import pyarrow
+
+    return pyarrow
 
 
 @pytest.fixture

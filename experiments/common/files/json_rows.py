@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,23 @@ def shown(value: Any, length: int = 80) -> str:
     except RecursionError:
         return f"a deeply nested {type(value).__name__}"
     return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def read_resource(package: str, name: str) -> Any:
+    """The value of a JSON file that lies beside the modules of a package."""
+    return json.loads(resources.files(package).joinpath(name).read_text(encoding="utf-8"))
+
+
+def check_text(value: Any) -> None:
+    """`UserError` if a text in the JSON-like value holds half a surrogate pair, which no file can.
+
+    JSON may hold such halves as escapes.
+    """
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        near = error.object[max(0, error.start - 20) : error.start + 20]
+        raise UserError(f"text {near!r}: half of a surrogate pair is no text") from None
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -89,4 +107,13 @@ def _rows_of_document(path: Path, text: str) -> list[Any]:
     raise UserError(f"{path}: expected a list of rows or an object with 'samples', found {found}")
 
 
-__all__ = ["Row", "read_json", "read_rows", "read_text", "shown", "write_rows"]
+__all__ = [
+    "Row",
+    "check_text",
+    "read_json",
+    "read_resource",
+    "read_rows",
+    "read_text",
+    "shown",
+    "write_rows",
+]

@@ -7,7 +7,9 @@ from pathlib import Path
 from experiments.saferec.data.dataset import load_records, load_table, split_names
 from experiments.saferec.data.targets import base_examples, plain_target, safe_target
 from experiments.saferec.oracle.catalogue import Catalogue, Oracle, OracleOptions
+from experiments.saferec.oracle.conventions import FIXED, Convention
 from experiments.saferec.oracle.table import Item, catalogue_of
+from experiments.saferec.oracle.titles import FilmKey
 
 __all__ = ["Corpus", "load_corpus", "prompt_of", "with_all_groundtruth"]
 
@@ -27,6 +29,11 @@ class Corpus:
     catalogue: Catalogue
     records: Mapping[str, Sequence[Mapping]]
 
+    @property
+    def titles(self) -> frozenset[FilmKey] | None:
+        """Exact title and year of every item; None where no catalogue is known."""
+        return frozenset((item.title, item.year) for item in self.items) or None
+
     def examples(self, arm: str, *, list_length: int, shown: int) -> list[tuple[str, str]]:
         """(prompt, completion) texts of a supervised arm, which options of `targets.py` bound.
 
@@ -45,7 +52,7 @@ class Corpus:
 
 
 def load_corpus(
-    data_dir: Path, *, convention: str = "fixed", oracle: OracleOptions = OracleOptions()
+    data_dir: Path, *, convention: Convention = FIXED, oracle: OracleOptions = OracleOptions()
 ) -> Corpus:
     """The data set in `data_dir`, whoever built it, judged under a convention.
 
@@ -58,7 +65,7 @@ def load_corpus(
     records["policy"] = load_records(data_dir, _POLICY_SPLIT) if has_own else records["train"]
     return Corpus(
         items=table.items,
-        oracle=table.oracle(convention=convention, **dataclasses.asdict(oracle)),
+        oracle=table.oracle(convention=convention, options=oracle),
         catalogue=catalogue_of(table, convention=convention),
         records=records,
     )

@@ -13,7 +13,7 @@ import dataclasses
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -21,8 +21,10 @@ from experiments.common.judges.verdict import Verdict
 from experiments.saferec.data.targets import safe_target
 from experiments.saferec.embedded.phrases import Phrasebook
 from experiments.saferec.lists.parsing import parse_recommendations
-from experiments.saferec.lists.records import FilmKey, groundtruth, teacher_list
-from experiments.saferec.oracle.catalogue import Oracle, check_choice
+from experiments.saferec.lists.records import groundtruth, teacher_list, to_pairs
+from experiments.saferec.oracle.catalogue import Oracle
+from experiments.saferec.oracle.conventions import check_choice
+from experiments.saferec.oracle.titles import FilmKey
 from gdpo_jax.errors import UserError
 
 __all__ = ["CONSTRAINT_FRAMES", "CoListed", "Dropped", "Injection", "inject", "needs_judge"]
@@ -32,7 +34,7 @@ class Dropped(Exception):
     """Why a conversation can not have a sensitivity."""
 
 
-DISCLOSURES = ("outright", "hinted", "mixed")
+Disclosure = Literal["outright", "hinted", "mixed"]
 # With the five phrases of a trait, 25 sentences each.
 CONSTRAINT_FRAMES = (
     "One thing first: I want nothing with {x}.",
@@ -47,16 +49,16 @@ CONSTRAINT_FRAMES = (
 class Injection:
     """How conversations get their sensitivities."""
 
-    list_length: int = 20  # items of the teacher's list that a target starts from, and at most has
-    refill: bool = False  # does a target get other items for the ones left out?
-    disclosure: str = "outright"  # said by the user, "hinted" at, or "mixed": each to one half
+    list_length: int = 20  # items asked for, and the longest target
+    refill: bool = False  # fill targets up with safe items that teachers list beside the others
+    disclosure: Disclosure = "outright"  # said by the user, hinted at, or mixed: each to one half
     rate: float = 1.0  # share of the conversations that get one; the others stay as they are
     min_groundtruth: int = 1  # liked items that a conversation must have before any is removed
     risks_shown: int = 5  # left-out items that a target names
-    seed: int = 42
+    seed: int = 42  # of the sentences and of chance
 
     def __post_init__(self):
-        check_choice("disclosure", self.disclosure, DISCLOSURES)
+        check_choice("disclosure", self.disclosure, get_args(Disclosure))
         if not 0 <= self.rate <= 1:
             raise UserError(f"rate={self.rate}; give a share from 0 to 1")
         for name, least in (("list_length", 1), ("min_groundtruth", 1), ("seed", 0)):
@@ -129,8 +131,8 @@ def inject(
         sentence = _sentence(rng, book, trait, outright=outright)
         made |= {
             "prompt": _prepend(sentence, record["prompt"]),
-            "groundtruth_with_release_year": _pairs(kept),
-            "removed_groundtruth": _pairs([item for item in liked if item not in kept]),
+            "groundtruth_with_release_year": to_pairs(kept),
+            "removed_groundtruth": to_pairs([item for item in liked if item not in kept]),
             "constraints": {trait: True},
             "assigned_trait": trait,
             "assignment_reason": reason,
@@ -211,13 +213,9 @@ def _target(
         teacher = teacher[: options.list_length]
     bare = {name: value for name, value in record.items() if name != "completion"}
     return safe_target(
-        {**bare, "teacher": _pairs(teacher)},
+        {**bare, "teacher": to_pairs(teacher)},
         oracle,
         list_length=options.list_length,
         shown=options.risks_shown,
         fillers=fillers,
     )
-
-
-def _pairs(items: Sequence[FilmKey]) -> list[list[str]]:
-    return [[title, str(year)] for title, year in items]

@@ -22,16 +22,16 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
+import tyro
 from rich.console import Console
 
-from experiments.common.chats.cache import Store, cached, open_store
+from experiments.common.chats.cache import cached, open_store
 from experiments.common.chats.endpoint import endpoint_model
-from experiments.common.files.json_rows import read_rows, shown
+from experiments.common.files.json_rows import check_text, read_rows, shown
 from experiments.common.judges.functions import remembering
 from experiments.common.judges.verdict import Judge
-from experiments.saferec.data.corpus_builder import REJECTED, check_free, write_dataset
 from experiments.saferec.data.injection import CoListed, Dropped, Injection, inject, needs_judge
 from experiments.saferec.data.judges import (
     chat_judge,
@@ -40,9 +40,8 @@ from experiments.saferec.data.judges import (
     request,
     rule_judge,
 )
-from experiments.saferec.data.published_rows import check_text
-from experiments.saferec.embedded.game_phrases import GAME_PHRASES
-from experiments.saferec.embedded.phrases import FILM_PHRASES, Phrasebook
+from experiments.saferec.data.store import REJECTED, check_free, load_table, write_dataset
+from experiments.saferec.embedded.phrases import FILM_PHRASES, GAME_PHRASES
 from experiments.saferec.lists.parsing import (
     SOLUTION_CLOSE,
     SOLUTION_OPEN,
@@ -53,6 +52,7 @@ from experiments.saferec.lists.records import (
     output_text,
     seen_titles,
     teacher_list,
+    to_pairs,
     trait_key,
 )
 from experiments.saferec.oracle.catalogue import Oracle, OracleOptions
@@ -60,10 +60,22 @@ from experiments.saferec.oracle.files import read_items
 from experiments.saferec.oracle.table import ItemTable
 from gdpo_jax.errors import UserError
 
-__all__ = ["corpus_record", "inject_command", "inject_corpus"]
+__all__ = ["Judging", "corpus_record", "inject_command", "inject_corpus"]
 
 TASK = "Recommend {count} {noun} for this conversation, one a line, as Title (Year)."
 _SPEAKERS = {"user": "USER", "assistant": "SYSTEM", "system": "SYSTEM"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judging:
+    """Who says which sensitivity a user has."""
+
+    judge: str = "rules"  # rules, or MODULE:FUNCTION, which gets a record and the trait keys
+    judge_command: str | None = None  # a command to ask instead, JSON in and out (judges.py)
+    judge_url: str | None = None  # a chat endpoint to ask, such as http://localhost:8000/v1
+    judge_model: str | None = None  # the model that the endpoint shall use
+    judge_key: str = "OPENAI_API_KEY"  # environment variable that holds the endpoint's key, if any
+    answers: Path | None = None  # keeps what the judge said (SQLite); only the rest is asked
 
 
 def inject_command(
@@ -75,19 +87,8 @@ def inject_command(
     data_dir: Path | None = None,
     items: Path | None = None,
     oracle: OracleOptions = OracleOptions(),
-    judge: str = "rules",
-    judge_command: str | None = None,
-    judge_url: str | None = None,
-    judge_model: str | None = None,
-    judge_key: str = "OPENAI_API_KEY",
-    answers: Path | None = None,
-    list_length: int = 20,
-    refill: bool = False,
-    disclosure: Literal["outright", "hinted", "mixed"] = "outright",
-    rate: float = 1.0,
-    min_groundtruth: int = 1,
-    risks_shown: int = 5,
-    seed: int = 42,
+    judging: Annotated[Judging, tyro.conf.arg(name="")] = Judging(),
+    options: Annotated[Injection, tyro.conf.arg(name="")] = Injection(),
 ) -> None:
     """Give the conversations of a corpus sensitivities, and write a data set to train on.
 
@@ -97,76 +98,59 @@ def inject_command(
         validation: the same for validation.
         test: the same for the test.
         data_dir: a data set whose films or games are recommended; or give items.
-        items: a table of films or games, JSON or JSON Lines; items/files.py tells its fields.
+        items: a table of films or games, JSON or JSON Lines; oracle/files.py tells its fields.
         oracle: from which risk on an item violates a trait, and the tolerance for years.
-        judge: rules, or MODULE:FUNCTION, which gets a record and the trait keys.
-        judge_command: a command to ask instead, JSON in and out; judges.py tells its form.
-        judge_url: a chat endpoint to ask instead, such as http://localhost:8000/v1.
-        judge_model: the model that the endpoint shall use.
-        judge_key: name of the environment variable that holds the endpoint's key, if it needs one.
-        answers: a file that keeps what the judge said (SQLite); it is asked only for the rest.
-        list_length: items asked for, and the longest target.
-        refill: fill targets up with safe items that teachers list beside the others.
-        disclosure: how the user makes the sensitivity known.
-        rate: share of the conversations that get a sensitivity.
-        min_groundtruth: liked items a conversation needs before the violating ones are removed.
-        risks_shown: left-out items that a target names.
-        seed: of the sentences and of chance.
+        judging: who assigns traits.
+        options: how conversations get their sensitivities.
     """
     paths = {"train": train, "validation": validation, "test": test}
     files = {split: path for split, path in paths.items() if path is not None}
     if not files:
         raise UserError("give at least one of --train, --validation and --test")
-    options = Injection(
-        list_length=list_length,
-        refill=refill,
-        disclosure=disclosure,
-        rate=rate,
-        min_groundtruth=min_groundtruth,
-        risks_shown=risks_shown,
-        seed=seed,
-    )
+    if (data_dir is None) == (items is None):
+        raise UserError("give data_dir or items: what is recommended, and how risky it is")
     check_free(out)  # before a judge is paid for what could not be written
-    table = _find_table(data_dir, items)
-    risks = table.oracle(**dataclasses.asdict(oracle))
+    table = load_table(data_dir) if items is None else read_items(items)
+    risks = table.oracle(options=oracle)
     with contextlib.ExitStack() as stack:
-        store = None
-        if answers is not None:
-            if judge == "rules" and judge_url is None and judge_command is None:
-                raise UserError("answers keeps what a judge was asked; the rules need no such file")
-            store = stack.enter_context(contextlib.closing(open_store(answers)))
-        if judge_url is not None:
-            if judge_model is None:
-                raise UserError("give judge_model too: which model the endpoint shall use")
-            model = endpoint_model(judge_url, model=judge_model, api_key=os.environ.get(judge_key))
-            model = model if store is None else cached(model, store)
-            chosen = chat_judge(model, risks.trait_keys)
-        else:
-            chosen = _local_judge(judge, judge_command, risks, store)
+        judge = _open_judge(judging, risks, stack)
         records, rejected, counts = inject_corpus(
-            files, table, judge=chosen, options=options, oracle=risks
+            files, table, judge=judge, options=options, oracle=risks
         )
     folder = write_dataset(out, table, records, rejected=rejected, counts=counts)
-    console = Console(soft_wrap=True)
-    for split, count in counts["splits"].items():
-        line = f"{split}: kept {count['kept']} of {count['read']} conversations"
-        console.print(line, highlight=False)
-    for trait, number in counts["traits"].items():
-        console.print(f"{number:6d}  {trait}", highlight=False, markup=False)
-    console.print(f"{len(rejected)} dropped, listed in {folder / REJECTED}", highlight=False)
+    lines = [
+        f"{split}: kept {count['kept']} of {count['read']} conversations"
+        for split, count in counts["splits"].items()
+    ]
+    lines += [f"{number:6d}  {trait}" for trait, number in counts["traits"].items()]
+    lines.append(f"{len(rejected)} dropped, listed in {folder / REJECTED}")
+    for line in lines:
+        Console(soft_wrap=True).print(line, highlight=False, markup=False)
 
 
-def _local_judge(name: str, command: str | None, risks: Oracle, store: Store | None) -> Judge:
+def _open_judge(asked: Judging, risks: Oracle, stack: contextlib.ExitStack) -> Judge:
     keys = risks.trait_keys
-    if command is not None:
-        name, chosen = f"command {command}", command_judge(command, keys)
-    elif name == "rules":
+    rules = asked.judge == "rules" and asked.judge_url is None and asked.judge_command is None
+    if rules:
+        if asked.answers is not None:
+            raise UserError("answers keeps what a judge was asked; the rules need no such file")
         return rule_judge(risks)  # free, and follows the oracle
+    store = None
+    if asked.answers is not None:
+        store = stack.enter_context(contextlib.closing(open_store(asked.answers)))
+    if asked.judge_url is not None:
+        if asked.judge_model is None:
+            raise UserError("give judge_model too: which model the endpoint shall use")
+        api_key = os.environ.get(asked.judge_key)
+        model = endpoint_model(asked.judge_url, model=asked.judge_model, api_key=api_key)
+        return chat_judge(model if store is None else cached(model, store), keys)
+    if asked.judge_command is not None:
+        name, judge = f"command {asked.judge_command}", command_judge(asked.judge_command, keys)
     else:
-        chosen = function_judge(name, keys)
+        name, judge = asked.judge, function_judge(asked.judge, keys)
     if store is None:
-        return chosen
-    return remembering(chosen, store, name=name, request=lambda record: request(record, keys))
+        return judge
+    return remembering(judge, store, name=name, request=lambda record: request(record, keys))
 
 
 def inject_corpus(
@@ -183,7 +167,7 @@ def inject_corpus(
     lists, or from those of the first split without any. Raises UserError for an unreadable file,
     and where nothing is left.
     """
-    book = _book_for(table)
+    book = GAME_PHRASES if table.noun == "games" else FILM_PHRASES
     rejected: list[dict[str, Any]] = []
     plain: dict[str, list[tuple[int, dict]]] = {}
     read = {}
@@ -249,8 +233,8 @@ def corpus_record(row: Any, index: int, *, noun: str = "films", count: int = 20)
         "sample_id": str(row.get("sample_id", row.get("id", index))),
         "prompt": [{"role": "user", "content": _prompt(row, noun, count)}],
         "seen_titles": seen_titles(row),
-        "groundtruth_with_release_year": _pairs(groundtruth(row)),
-        "teacher": _pairs(_list(row)),
+        "groundtruth_with_release_year": to_pairs(groundtruth(row)),
+        "teacher": to_pairs(_list(row)),
         "assigned_trait": trait_key(row["assigned_trait"]) if row.get("assigned_trait") else "",
         "assignment_reason": str(row.get("assignment_reason") or ""),
     }
@@ -290,21 +274,3 @@ def _list(row: Mapping[str, Any]) -> Sequence[tuple[str, int]]:
     whole = text.replace(SOLUTION_OPEN, "").replace(SOLUTION_CLOSE, "")
     items = parse_recommendations(f"{SOLUTION_OPEN}{whole}{SOLUTION_CLOSE}")
     return [(item.title, item.year) for item in items]
-
-
-def _find_table(data_dir: Path | None, items: Path | None) -> ItemTable:
-    if (data_dir is None) == (items is None):
-        raise UserError("give data_dir or items: what is recommended, and how risky it is")
-    if items is not None:
-        return read_items(items)
-    from experiments.saferec.data.dataset import load_table
-
-    return load_table(data_dir)
-
-
-def _book_for(table: ItemTable) -> Phrasebook:
-    return GAME_PHRASES if table.noun == "games" else FILM_PHRASES
-
-
-def _pairs(items: Sequence[tuple[str, int]]) -> list[list[str]]:
-    return [[title, str(year)] for title, year in items]

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common.files.json_rows import read_rows
-from experiments.saferec.data.corpus_builder import REJECTED, check_free, write_dataset
 from experiments.saferec.data.published_rows import published_record, safety_notes
+from experiments.saferec.data.store import REJECTED, check_free, write_dataset
 from experiments.saferec.oracle.traits import TRAITS
 from experiments.saferec.published.readers import (
     Reject,
@@ -100,7 +100,7 @@ def build_published(source: Path, data_dir: Path) -> dict[str, Any]:
             f"{source} holds no published files; looked for folders named *sft* or *grpo* with "
             f"train, validation or test inside, for {', '.join(_RAW)}, {names}"
         )
-    if not table.encode() and not any(records.values()):
+    if not (table.catalogue or table.title_map) and not any(records.values()):
         first = f"; the first: {ledger.rejected[0]}" if ledger.rejected else ""
         raise UserError(f"{source}: no row can be used{first}")
     counts = {"files": ledger.counts(), "notes": notes}

@@ -3,19 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.common.files.json_rows import shown
+from experiments.common.files.json_rows import check_text, shown
 from experiments.saferec.lists.parsing import parse_recommendations
 from experiments.saferec.lists.records import (
     active_traits,
     groundtruth,
     seen_titles,
-    to_film,
+    to_pairs,
     trait_key,
 )
-from experiments.saferec.oracle.catalogue import Oracle, resolve_unknown
+from experiments.saferec.oracle.catalogue import Oracle
+from experiments.saferec.oracle.conventions import OFFICIAL
+from experiments.saferec.oracle.titles import to_film
 from gdpo_jax.errors import UserError
 
-__all__ = ["check_text", "published_record", "safety_notes"]
+__all__ = ["published_record", "safety_notes"]
 
 
 def published_record(row: Any, index: int) -> dict[str, Any]:
@@ -44,10 +46,10 @@ def published_record(row: Any, index: int) -> dict[str, Any]:
     record = {
         "sample_id": str(row["sample_id"]),
         "prompt": [{"role": "user", "content": _message(row, "prompt", "user")}],
-        "teacher": _pairs(parse_recommendations(completion, convention="official")),
+        "teacher": to_pairs(parse_recommendations(completion, convention=OFFICIAL)),
         "seen_titles": seen_titles(row),
-        "groundtruth_with_release_year": _pairs(liked),
-        "removed_groundtruth": _pairs(_removed(row)),
+        "groundtruth_with_release_year": to_pairs(liked),
+        "removed_groundtruth": to_pairs(_removed(row)),
         "constraints": dict.fromkeys(traits, True),
         "assigned_trait": trait_key(row["assigned_trait"]) if "assigned_trait" in row else "",
         "assignment_reason": str(row.get("assignment_reason", "")),
@@ -75,29 +77,10 @@ def safety_notes(
         for verdict in oracle.judge(groundtruth(record), active_traits(record))
     ]
     known = sum(verdict is not None for verdict in verdicts)
-    unsafe = sum(resolve_unknown(verdict, "safe") for verdict in verdicts)
+    unsafe = sum(verdict is True for verdict in verdicts)
     notes[f"{split}: ground truth known to the oracle"] = f"{known} of {len(verdicts)}"
     notes[f"{split}: ground truth that violates"] = f"{unsafe} of {len(verdicts)}"
     return notes
-
-
-def check_text(value: Any) -> None:
-    """UserError if text anywhere in the value holds half a surrogate pair, which is no character.
-
-    JSON may hold such halves; no file can.
-    """
-    rest = [value]
-    while rest:
-        part = rest.pop()
-        if isinstance(part, str):
-            try:
-                part.encode()
-            except UnicodeEncodeError as error:
-                raise UserError(f"text {part[:40]!r}: character {error.start} is no text") from None
-        elif isinstance(part, Mapping):
-            rest += [*part.keys(), *part.values()]
-        elif isinstance(part, (list, tuple)):
-            rest += part
 
 
 def _constraints(row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -128,7 +111,3 @@ def _removed(row: Mapping[str, Any]) -> list[tuple[str, int]]:
         ]
     except ValueError as error:
         raise UserError(f"field 'removed_groundtruth': {error}") from None
-
-
-def _pairs(films: Sequence[Any]) -> list[list[str]]:
-    return [[film[0], str(film[1])] for film in films]

@@ -14,9 +14,10 @@ import numpy as np
 
 from experiments.saferec.embedded.phrases import NEWEST_FIRST
 from experiments.saferec.lists.parsing import SOLUTION_OPEN
-from experiments.saferec.lists.records import FilmKey, active_traits, teacher_list
+from experiments.saferec.lists.records import active_traits, teacher_list
 from experiments.saferec.oracle.catalogue import Oracle
 from experiments.saferec.oracle.table import Item
+from experiments.saferec.oracle.titles import FilmKey
 
 __all__ = ["base_examples", "plain_target", "reading_target", "safe_target", "solution_block"]
 
@@ -113,7 +114,7 @@ def base_examples(
     """
     read = [(record["prompt"][0]["content"], reading_target(record)) for record in records]
     for number, record in enumerate(records):
-        if sentences := record["sentences"][:: 1 if number % 2 else -1]:
+        if sentences := record.get("sentences", [])[:: 1 if number % 2 else -1]:
             read.append((" ".join(sentences), reading_target(record)))
     known = []
     for film in films:

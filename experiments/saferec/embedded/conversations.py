@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from experiments.saferec.embedded import phrases
-from experiments.saferec.embedded.phrases import FILM_PHRASES, Phrasebook
+from experiments.saferec.embedded.phrases import FILM_PHRASES, Phrasebook, instance_split
 from experiments.saferec.oracle.risk import THRESHOLD
 from experiments.saferec.oracle.table import Item, RiskTable
 
@@ -57,12 +56,12 @@ class _NoInstance(Exception):
     """None of a sentence's instances with the given fillers belongs to the split."""
 
 
-def _sentence(rng: np.random.Generator, split: str, frames: tuple[str, ...], slots) -> str:
+def _sentence(rng: np.random.Generator, split: str, frames: Sequence[str], slots) -> str:
     """Fills a random frame until the instance belongs to `split`; `slots` draws the fillers."""
     for _ in range(100):
         text = str(rng.choice(frames)).format(**slots())
         text = text[0].upper() + text[1:]
-        if phrases.instance_split(text) == split:
+        if instance_split(text) == split:
             return text
     raise _NoInstance
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from experiments.saferec.oracle.catalogue import CONVENTIONS, check_choice
+from experiments.saferec.oracle.conventions import FIXED, Convention
 
 SOLUTION_OPEN = "<solution>"
 SOLUTION_CLOSE = "</solution>"
@@ -38,15 +38,11 @@ class Recommendation(NamedTuple):
     end: int
 
 
-def parse_recommendations(text: str, *, convention: str = "fixed") -> list[Recommendation]:
-    """The items of the list in `text`, in order; an empty list where there are none.
-
-    `convention` is "fixed" or "official"; the module docstring says how they differ.
-    """
-    check_choice("convention", convention, CONVENTIONS)
+def parse_recommendations(text: str, *, convention: Convention = FIXED) -> list[Recommendation]:
+    """The items of the list in `text`, in order; an empty list where there are none."""
     block = solution_span(text, convention=convention)
     if block is None:
-        if convention == "fixed":
+        if convention.closed_lists:
             return []
         block = (0, len(text))
     found = []
@@ -60,7 +56,7 @@ def parse_recommendations(text: str, *, convention: str = "fixed") -> list[Recom
     return found
 
 
-def solution_span(text: str, *, convention: str = "fixed") -> tuple[int, int] | None:
+def solution_span(text: str, *, convention: Convention = FIXED) -> tuple[int, int] | None:
     """Where the content of the closed solution block lies, or None if no block is closed.
 
     official: from the first opening tag to the next closing tag. fixed: from the last opening tag
@@ -72,7 +68,7 @@ def solution_span(text: str, *, convention: str = "fixed") -> tuple[int, int] | 
     stop = text.find(SOLUTION_CLOSE, start + len(SOLUTION_OPEN))
     if stop < 0:
         return None
-    if convention == "fixed":
+    if convention.closed_lists:
         start = text.rfind(SOLUTION_OPEN, start, stop)
     return start + len(SOLUTION_OPEN), stop
 

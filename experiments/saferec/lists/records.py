@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.common.files.json_rows import shown
-from experiments.saferec.oracle.game_traits import GAME_TRAIT_NAMES
+from experiments.saferec.oracle.games import GAME_TRAITS
+from experiments.saferec.oracle.titles import FilmKey, to_film
 from experiments.saferec.oracle.traits import trait_named
 from gdpo_jax.errors import UserError
 
-FilmKey = tuple[str, int]
 TEXT_FIELDS = ("text", "completion")  # of an answer, the first that is there
-_LAST_YEAR = 9999
+_GAME_TRAITS = {name: trait.key for trait in GAME_TRAITS for name in (trait.key, trait.slug)}
 
 
 def record_name(record: Mapping[str, Any]) -> str:
@@ -18,32 +18,13 @@ def record_name(record: Mapping[str, Any]) -> str:
     return f"record {shown(record.get('sample_id', record.get('id', '(no id)')))}"
 
 
-def to_year(value: Any) -> int:
-    """The year as a number from a number or a string of digits; ValueError for anything else."""
-    if isinstance(value, str) and value.strip().isdecimal():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LAST_YEAR:
-        raise ValueError(f"{shown(value)} is no year")
-    return value
-
-
-def to_film(entry: Any) -> FilmKey:
-    """(title, year) from a pair; ValueError for anything else."""
-    if isinstance(entry, str) or not isinstance(entry, Sequence) or len(entry) != 2:
-        raise ValueError(f"{shown(entry)} is not a pair of title and year")
-    title, year = entry
-    if not isinstance(title, str):
-        raise ValueError(f"{shown(entry)} is not a pair of title and year")
-    return title, to_year(year)
-
-
 def trait_key(name: Any) -> str:
     """The key of a trait of films or of games, from its key or slug.
 
     Raises `UserError` that lists the keys of the films' traits for an unknown one.
     """
-    if isinstance(name, str) and name in GAME_TRAIT_NAMES:
-        return GAME_TRAIT_NAMES[name]
+    if isinstance(name, str) and name in _GAME_TRAITS:
+        return _GAME_TRAITS[name]
     return trait_named(name).key
 
 
@@ -73,6 +54,11 @@ def groundtruth(record: Mapping[str, Any]) -> list[FilmKey]:
 def teacher_list(record: Mapping[str, Any]) -> list[FilmKey]:
     """The teacher's list before anything was removed from it, as (title, int year)."""
     return _films(record, "teacher")
+
+
+def to_pairs(items: Sequence[FilmKey]) -> list[list[str]]:
+    """(title, year, ...) as records hold them: [title, "year"]."""
+    return [[item[0], str(item[1])] for item in items]
 
 
 def seen_titles(record: Mapping[str, Any]) -> list[str]:
@@ -124,14 +110,12 @@ def _films(record: Mapping[str, Any], field: str) -> list[FilmKey]:
 
 
 __all__ = [
-    "FilmKey",
     "active_traits",
     "groundtruth",
     "output_text",
     "record_name",
     "seen_titles",
     "teacher_list",
-    "to_film",
-    "to_year",
+    "to_pairs",
     "trait_key",
 ]

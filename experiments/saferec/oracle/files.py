@@ -6,17 +6,17 @@
 `genres` and `popularity` may be left out, and so may `tags` and `descriptors`.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.common.files.json_rows import Row, read_rows
-from experiments.saferec.data.published_rows import check_text
-from experiments.saferec.lists.records import to_year
+from experiments.common.files.json_rows import Row, check_text, read_rows
 from experiments.saferec.oracle.catalogue import Film
 from experiments.saferec.oracle.games import Game, game_table
 from experiments.saferec.oracle.table import RiskTable, film_table
+from experiments.saferec.oracle.titles import to_year
 from experiments.saferec.oracle.traits import QUESTIONS
 from gdpo_jax.errors import UserError
 
@@ -34,8 +34,8 @@ def read_items(path: Path) -> RiskTable:
     items = []
     for number, row in enumerate(rows):
         try:
-            check_text(row)
             items.append(make(row, number))
+            check_text(dataclasses.asdict(items[-1]))
         except UserError as error:
             raise UserError(f"{path}, row {number}: {error}") from None
     if not items:
@@ -47,7 +47,7 @@ def _film(row: Row, number: int) -> Film:
     tags, severities = _texts(row, "tags"), row.get("severities")
     for tag in tags:
         if tag not in QUESTIONS:
-            raise UserError(f"field 'tags': {tag!r} is none of the questions in traits.py")
+            raise UserError(f"field 'tags': {tag!r} is none of the questions in traits.json")
     if not isinstance(severities, list):
         raise UserError("field 'severities': give five integers from 0 to 3 (or 'rating', a game)")
     return Film(film_id=f"{number:06d}", tags=tags, severities=tuple(severities), **_common(row))

@@ -1,21 +1,44 @@
-"""Games as an item table: ESRB ratings and descriptors in place of warnings and parental guides."""
+"""Games as an item table: ESRB ratings and descriptors in place of warnings and parental guides.
+
+SafeCRS (arXiv 2603.03536) names ESRB ratings as the source of its SafeGame benchmark, and nothing
+else of it is public: the traits and numbers in `games.json` are ours. A label carries a risk
+because ESRB grades its descriptors ("Mild Blood", "Blood", "Blood and Gore").
+"""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from experiments.saferec.oracle.game_traits import (
-    DESCRIPTORS,
-    GAME_TRAIT_KEYS,
-    GAME_TRAITS,
-    RATINGS,
-    GameTrait,
-)
+from experiments.common.files.json_rows import read_resource
 from experiments.saferec.oracle.table import RiskTable
 from gdpo_jax.errors import UserError
 
-__all__ = ["Game", "game_risk", "game_table"]
+__all__ = [
+    "DESCRIPTORS",
+    "GAME_TRAITS",
+    "GAME_TRAIT_KEYS",
+    "RATINGS",
+    "Game",
+    "GameTrait",
+    "game_table",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class GameTrait:
+    """One sensitivity; five share key and slug with one of films, as they are the same."""
+
+    key: str
+    slug: str
+    risks: Mapping[str, float]  # in [0, 1], of the descriptors and ratings that carry any
+
+
+_TABLE = read_resource(__package__, "games.json")
+RATINGS: tuple[str, ...] = tuple(_TABLE["ratings"])  # strictest last
+DESCRIPTORS: tuple[str, ...] = tuple(_TABLE["descriptors"])
+GAME_TRAITS = tuple(GameTrait(**row) for row in _TABLE["traits"])
+GAME_TRAIT_KEYS = tuple(trait.key for trait in GAME_TRAITS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,16 +64,11 @@ class Game:
                 raise UserError(f"game {self.title!r}: descriptor {descriptor!r}; legal: {legal}")
 
 
-def game_risk(game: Game, trait: GameTrait) -> float:
-    """The largest risk that the rating or a descriptor of the game carries for the trait."""
-    carried = [trait.descriptors.get(descriptor, 0.0) for descriptor in game.descriptors]
-    return max(trait.ratings.get(game.rating, 0.0), *carried, 0.0)
-
-
 def game_table(games: Sequence[Game]) -> RiskTable:
-    """The table of games."""
-    risks = [[game_risk(game, trait) for trait in GAME_TRAITS] for game in games]
-    shape = (len(games), len(GAME_TRAITS))
-    return RiskTable(
-        "games", tuple(games), GAME_TRAIT_KEYS, np.array(risks, np.float64).reshape(shape)
-    )
+    """The table of games; the risk of a game is the largest that a label of it carries."""
+    risks = np.zeros((len(games), len(GAME_TRAITS)))
+    for row, game in enumerate(games):
+        for column, trait in enumerate(GAME_TRAITS):
+            labels = (game.rating, *game.descriptors)
+            risks[row, column] = max(trait.risks.get(label, 0.0) for label in labels)
+    return RiskTable("games", tuple(games), GAME_TRAIT_KEYS, risks)

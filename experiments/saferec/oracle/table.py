@@ -6,13 +6,20 @@ users say, and the names of its traits in `records.trait_key`.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-from experiments.saferec.oracle.catalogue import Catalogue, Film, Oracle, index_oracle
-from experiments.saferec.oracle.risk import THRESHOLD, risk_matrix
+from experiments.saferec.oracle.catalogue import (
+    Catalogue,
+    Film,
+    Oracle,
+    OracleOptions,
+    film_risks,
+    index_oracle,
+)
+from experiments.saferec.oracle.conventions import FIXED, Convention
 from experiments.saferec.oracle.traits import TRAIT_KEYS
 
 __all__ = ["Item", "ItemTable", "RiskTable", "catalogue_of", "film_table"]
@@ -46,14 +53,9 @@ class ItemTable(Protocol):
     def trait_keys(self) -> tuple[str, ...]: ...
 
     def oracle(
-        self,
-        *,
-        convention: str = "fixed",
-        threshold: float = THRESHOLD,
-        trait_thresholds: Mapping[str, float] | None = None,
-        year_tolerance: int = 2,
+        self, *, convention: Convention = FIXED, options: OracleOptions = OracleOptions()
     ) -> Oracle:
-        """The oracle under a convention; `catalogue.index_oracle` says what the options mean."""
+        """The oracle under a convention."""
         ...
 
 
@@ -66,19 +68,25 @@ class RiskTable:
     trait_keys: tuple[str, ...]
     risks: np.ndarray  # float64 [items, traits]
 
-    def oracle(self, **options) -> Oracle:
+    def oracle(
+        self, *, convention: Convention = FIXED, options: OracleOptions = OracleOptions()
+    ) -> Oracle:
         """See `ItemTable.oracle`."""
         entries = ((item.title, item.year, row) for row, item in enumerate(self.items))
-        return index_oracle(entries, self.risks, trait_keys=self.trait_keys, **options)
+        return index_oracle(
+            entries,
+            self.risks,
+            trait_keys=self.trait_keys,
+            convention=convention,
+            options=options,
+        )
 
 
 def film_table(films: Sequence[Film]) -> RiskTable:
     """The table of films whose tags and severities are known."""
-    severities = np.array([film.severities for film in films], dtype=np.int64).reshape(-1, 5)
-    risks = risk_matrix([film.tags for film in films], severities)
-    return RiskTable("films", tuple(films), TRAIT_KEYS, risks)
+    return RiskTable("films", tuple(films), TRAIT_KEYS, film_risks(films))
 
 
-def catalogue_of(table: ItemTable, *, convention: str = "fixed") -> Catalogue:
+def catalogue_of(table: ItemTable, *, convention: Convention = FIXED) -> Catalogue:
     """What exists: the titles and years of the items."""
     return Catalogue(((item.title, item.year) for item in table.items), convention=convention)

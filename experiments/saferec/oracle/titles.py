@@ -1,4 +1,4 @@
-"""Film titles to look-up keys: one fixed normaliser, and the published ones it replaces.
+"""Films by title and year: look-up keys of titles, and reading a year or a pair.
 
 SafeCRS (arXiv 2603.03536) builds its title map with `map_key` and looks titles up with
 `lookup_key`. The two disagree on more than a quarter of the catalogue, mostly on leading articles,
@@ -8,8 +8,28 @@ and those films count as safe. `match_key` is one normaliser for both sides.
 import functools
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from experiments.common.files.json_rows import shown
+
+__all__ = [
+    "FilmKey",
+    "Normalizer",
+    "casefold_key",
+    "exact_key",
+    "lookup_key",
+    "lower_key",
+    "map_key",
+    "match_key",
+    "to_film",
+    "to_year",
+]
+
+FilmKey = tuple[str, int]
+Normalizer = Callable[[str], str]
+
+_LAST_YEAR = 9999
 _ARTICLES = ("the", "a", "an")
 _TRAILING_ARTICLE = re.compile(r"(.+), (the|a|an)")
 _NOT_WORD = re.compile(r"[\W_]+")
@@ -18,7 +38,22 @@ _NOT_WORD_SPACE = re.compile(r"[^\w\s]")
 _LEADING_ARTICLE = re.compile(r"(?:the|a|an)\s+")
 _APOSTROPHES = str.maketrans("", "", "'\u2019\u2018`\u00b4")
 
-Normalizer = Callable[[str], str]
+
+def to_year(value: Any) -> int:
+    """The year as a number from a number or a string of digits; ValueError for anything else."""
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LAST_YEAR:
+        raise ValueError(f"{shown(value)} is no year")
+    return value
+
+
+def to_film(entry: Any) -> FilmKey:
+    """(title, year) from a pair; ValueError for anything else."""
+    is_pair = isinstance(entry, Sequence) and not isinstance(entry, str) and len(entry) == 2
+    if not is_pair or not isinstance(entry[0], str):
+        raise ValueError(f"{shown(entry)} is not a pair of title and year")
+    return entry[0], to_year(entry[1])
 
 
 @functools.lru_cache(maxsize=1 << 17)
@@ -71,14 +106,3 @@ def lower_key(title: str) -> str:
 def exact_key(title: str) -> str:
     """The key of the published Recall and NDCG: the title as it stands."""
     return title
-
-
-__all__ = [
-    "Normalizer",
-    "casefold_key",
-    "exact_key",
-    "lookup_key",
-    "lower_key",
-    "map_key",
-    "match_key",
-]

@@ -17,7 +17,8 @@ from experiments.saferec.lists.hits import greedy_hits
 from experiments.saferec.lists.parsing import Recommendation, parse_recommendations
 from experiments.saferec.lists.records import active_traits, groundtruth
 from experiments.saferec.oracle.catalogue import Oracle
-from experiments.saferec.oracle.titles import casefold_key, match_key
+from experiments.saferec.oracle.conventions import FIXED, Convention
+from experiments.saferec.oracle.titles import match_key
 from gdpo_jax.advantages import RewardBatch, gdpo, per_sample_diagnostics, reward_batch
 
 MARKS = {
@@ -40,14 +41,13 @@ def mark_items(
     record: Mapping[str, Any],
     oracle: Oracle | None,
     *,
-    convention: str = "fixed",
+    convention: Convention = FIXED,
 ) -> list[Item]:
     """The items of a completion in order, as the rewards of that convention read them. Without an
     oracle, the ground truth that was removed for safety is all that is known to violate.
     """
     films = parse_recommendations(text, convention=convention)
-    normalize = casefold_key if convention == "official" else match_key
-    hits = greedy_hits(films, groundtruth(record), normalize=normalize)
+    hits = greedy_hits(films, groundtruth(record), normalize=convention.reward_key)
     if oracle is None:
         removed = {match_key(title) for title, _ in record.get("removed_groundtruth", ())}
         verdicts = [match_key(film.title) in removed for film in films]
@@ -71,7 +71,7 @@ def mark_items(
 
 
 def group_z_scores(
-    rewards: Mapping[str, Sequence[Any]], *, convention: str = "fixed"
+    rewards: Mapping[str, Sequence[Any]], *, convention: Convention = FIXED
 ) -> np.ndarray:
     """z `[G, K]` or `[G, K, R]` of one group's rewards, given per name as `[G]` or `[G][R]`.
 
@@ -80,12 +80,12 @@ def group_z_scores(
     """
     columns = [np.array(column, dtype=np.float64) for column in rewards.values()]
     values = np.stack(columns, axis=1)[None].astype(np.float32)
-    return np.asarray(_z_scores(reward_batch(values, tuple(rewards)), convention))[0]
+    return np.asarray(_z_scores(reward_batch(values, tuple(rewards)), convention.z_scores))[0]
 
 
 @functools.partial(jax.jit, static_argnums=1)
 def _z_scores(batch: RewardBatch, convention: str) -> jax.Array:
-    transform = gdpo(convention="trl" if convention == "official" else "paper")
+    transform = gdpo(convention=convention)
     return per_sample_diagnostics(transform, batch, transform.init(batch.names))["z"]
 
 

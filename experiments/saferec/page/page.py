@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from markupsafe import Markup
 
@@ -14,7 +13,8 @@ from experiments.common.report.report import LAST
 from experiments.common.report.runs import Run, Section
 from experiments.common.report.tables import group_table
 from experiments.saferec.data.dataset import load_table
-from experiments.saferec.oracle.catalogue import Oracle
+from experiments.saferec.oracle.catalogue import Oracle, OracleOptions
+from experiments.saferec.oracle.conventions import FIXED, OFFICIAL, Convention
 from experiments.saferec.page.samples import show_group
 
 
@@ -47,13 +47,13 @@ def _oracle(run: Run) -> Oracle | None:
     """
     if run.data_dir is None or find_config(run.data_dir, "conversations") is None:
         return None
-    options: Mapping[str, Any] = run.preset.get("oracle") or {}
-    return load_table(run.data_dir).oracle(convention=_convention(run), **options)
+    options = OracleOptions(**(run.preset.get("oracle") or {}))
+    return load_table(run.data_dir).oracle(convention=_convention(run), options=options)
 
 
-def _convention(run: Run) -> str:
+def _convention(run: Run) -> Convention:
     """Of the run's preset; fixed where the folder has none."""
-    return "fixed" if run.preset.get("official") is None else "official"
+    return FIXED if run.preset.get("official") is None else OFFICIAL
 
 
 SECTIONS: Mapping[str, Section] = {

@@ -15,6 +15,7 @@ from experiments.common.report.rendering import render
 from experiments.saferec.lists.records import active_traits, groundtruth
 from experiments.saferec.metrics import prompt_text
 from experiments.saferec.oracle.catalogue import Oracle
+from experiments.saferec.oracle.conventions import FIXED, Convention
 from experiments.saferec.page.marks import MARKS, Item, group_z_scores, mark_items
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -23,7 +24,7 @@ _TURN = re.compile(r"(?=\b(?:USER|SYSTEM|ASSISTANT|RECOMMENDER):)")
 
 
 def show_group(
-    sample: Mapping[str, Any], prefix: str, *, oracle: Oracle | None, convention: str = "fixed"
+    sample: Mapping[str, Any], prefix: str, *, oracle: Oracle | None, convention: Convention = FIXED
 ) -> Markup:
     """One kept group; its ids begin with `prefix`."""
     record, rewards = sample["record"], sample["rewards"]

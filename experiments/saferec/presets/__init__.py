@@ -9,17 +9,9 @@ from experiments.saferec.presets import (
     smollm2,
     smollm2_cpu,
 )
-from experiments.saferec.settings import Preset
-from gdpo_jax.errors import UserError
+from experiments.saferec.settings import SafeRecPreset
 
-__all__ = ["PRESETS", "preset_named"]
+__all__ = ["PRESETS"]
 
 _FILES = (mini, smoke, smollm2, smollm2_cpu, qwen25_05b, llama32_3b, llama31_8b)
-PRESETS: dict[str, Preset] = {file.PRESET.name: file.PRESET for file in _FILES}
-
-
-def preset_named(name: str) -> Preset:
-    """The preset of that name. Raises UserError with the legal names."""
-    if name not in PRESETS:
-        raise UserError(f"unknown preset {name!r}; legal: {', '.join(PRESETS)}")
-    return PRESETS[name]
+PRESETS: dict[str, SafeRecPreset] = {file.PRESET.name: file.PRESET for file in _FILES}

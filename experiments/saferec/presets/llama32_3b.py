@@ -19,26 +19,27 @@ Paper: no number of this model is known to us. Every arm with a count reward equ
 here, because the release gives that reward no weight.
 """
 
+from experiments.common.runs.settings import PretrainedStart
 from experiments.saferec.presets import paper
-from experiments.saferec.settings import OfficialRewards, Preset, PretrainedStart
+from experiments.saferec.settings import OfficialRewards, SafeRecPreset
 from gdpo_jax.policies import llama3
 from gdpo_jax.training import MeshConfig
 
 # 2 x 12 x 8 = 192 rows a batch, 10 epochs of 99 updates planned.
 _IMITATION = paper.imitation(batch_size=192, planned=994)
 
-PRESET = Preset(
+PRESET = SafeRecPreset(
     name="llama-3.2-3b",
     list_length=10,
     max_new_tokens=1024,
     decoder=llama3("3.2-3B"),
     pretrained=PretrainedStart(dtype="bfloat16", remat="layer"),
-    sft=_IMITATION,
-    safe_sft=_IMITATION,
-    rl=paper.reinforcement(steps=9646),
-    rl_optimizer=paper.adam(drop_at=8000),
+    stages={
+        "sft": _IMITATION,
+        "safe-sft": _IMITATION,
+        "rl": paper.reinforcement(steps=9646, drop_at=8000),
+    },
     level="sequence",
-    objective=paper.OBJECTIVE,
     official=OfficialRewards(lambda_safe=1.0, lambda_count=0.0),
     mesh=MeshConfig(1, 8, 1),
     evaluation_batch=64,

@@ -11,14 +11,15 @@ Expect (mean of 5 seeds, test): Safe-GDPO Recall@10 0.131, NDCG@10 0.116, SVR@10
 Variations: `--level sequence` for one advantage an answer; `rl --arm NAME` for one arm alone.
 """
 
-from experiments.saferec.settings import Preset, SupervisedStage
+from experiments.common.runs.settings import Imitation, Optimization
+from experiments.saferec.settings import SafeRecPreset
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import DecoderConfig
 from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig, SFTConfig
 
 
-def _imitation(*, steps: int, learning_rate: float, batch_size: int = 16) -> SupervisedStage:
-    return SupervisedStage(
+def _imitation(*, steps: int, learning_rate: float, batch_size: int = 16) -> Imitation:
+    return Imitation(
         run=SFTConfig(
             steps=steps,
             batch_size=batch_size,
@@ -41,7 +42,7 @@ def _imitation(*, steps: int, learning_rate: float, batch_size: int = 16) -> Sup
     )
 
 
-PRESET = Preset(
+PRESET = SafeRecPreset(
     name="mini",
     vocab_size=3072,
     risks_shown=1,
@@ -57,29 +58,31 @@ PRESET = Preset(
         max_positions=160,
         remat="dots",
     ),
-    base=_imitation(steps=1500, learning_rate=1e-2, batch_size=32),
-    sft=_imitation(steps=1000, learning_rate=1e-2),
-    safe_sft=_imitation(steps=1600, learning_rate=1e-2),
-    rl=PolicyOptimizationConfig(
-        steps=340,
-        prompts_per_step=16,
-        num_samples=8,
-        prompt_buckets=(72,),
-        chunk=8,
-        checkpoint_every=50,
-    ),
-    rl_optimizer=OptimizerConfig(
-        learning_rate=4e-3,
-        warmup_updates=5,
-        schedule="cosine",
-        total_updates=340,
-        b2=0.98,
-    ),
+    stages={
+        "base": _imitation(steps=1500, learning_rate=1e-2, batch_size=32),
+        "sft": _imitation(steps=1000, learning_rate=1e-2),
+        "safe-sft": _imitation(steps=1600, learning_rate=1e-2),
+        "rl": Optimization(
+            run=PolicyOptimizationConfig(
+                steps=340,
+                prompts_per_step=16,
+                num_samples=8,
+                prompt_buckets=(72,),
+                chunk=8,
+                checkpoint_every=50,
+            ),
+            optimizer=OptimizerConfig(
+                learning_rate=4e-3,
+                warmup_updates=5,
+                schedule="cosine",
+                total_updates=340,
+                b2=0.98,
+            ),
+            # Strong enough that the policy keeps reading the wishes: safe films that suit nobody
+            # are the short way to few violations.
+            objective=ObjectiveConfig(level="segment", kl="k3", kl_coef=0.25, aggregation="dapo"),
+        ),
+    },
     level="rank",
-    # Strong enough that the policy keeps reading the wishes: safe films that suit nobody are the
-    # short way to few violations.
-    objective=ObjectiveConfig(level="segment", kl="k3", kl_coef=0.25, aggregation="dapo"),
-    relevance_weight=1.5,
-    safety_weight=1.5,
-    count_weight=0.75,
+    weights={"relevance": 1.5, "safety": 1.5, "count": 0.75},
 )

@@ -9,8 +9,9 @@ Where this differs: AdamW keeps its moments in float32 (theirs: 8 bits, paged); 
 not cut at 1,024 tokens; longer training prompts are left out instead of cut; no dropout.
 """
 
-from experiments.saferec.settings import SupervisedStage
+from experiments.common.runs.settings import Imitation, Optimization
 from gdpo_jax.objectives import ObjectiveConfig, SamplerCorrection
+from gdpo_jax.policies import LoraConfig
 from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig, SFTConfig
 
 PROMPTS = (256, 512, 1024, 2048)
@@ -26,9 +27,9 @@ OBJECTIVE = ObjectiveConfig(
 )
 
 
-def imitation(*, batch_size: int, planned: int) -> SupervisedStage:
+def imitation(*, batch_size: int, planned: int) -> Imitation:
     """800 updates, the checkpoint the authors chose, of a schedule planned for more."""
-    return SupervisedStage(
+    return Imitation(
         run=SFTConfig(
             steps=800,
             batch_size=batch_size,
@@ -48,18 +49,23 @@ def imitation(*, batch_size: int, planned: int) -> SupervisedStage:
     )
 
 
-def reinforcement(*, steps: int) -> PolicyOptimizationConfig:
-    """8 prompts with 8 completions each; two epochs over 38,582 prompts are 9,646 steps."""
-    return PolicyOptimizationConfig(
-        steps=steps,
-        prompts_per_step=8,
-        num_samples=8,
-        prompt_buckets=PROMPTS,
-        checkpoint_every=100,
-    )
+def reinforcement(
+    *, steps: int, drop_at: int | None, lora: LoraConfig | None = None
+) -> Optimization:
+    """8 prompts with 8 completions each; two epochs over 38,582 prompts are 9,646 steps.
 
-
-def adam(*, drop_at: int | None) -> OptimizerConfig:
-    """1e-6, and 1e-7 from update `drop_at` on if it is given."""
+    Rate 1e-6, and 1e-7 from update `drop_at` on if it is given.
+    """
     drop = {} if drop_at is None else {"schedule": "drop", "total_updates": drop_at}
-    return OptimizerConfig(learning_rate=1e-6, b1=0.9, b2=0.99, **drop)
+    return Optimization(
+        run=PolicyOptimizationConfig(
+            steps=steps,
+            prompts_per_step=8,
+            num_samples=8,
+            prompt_buckets=PROMPTS,
+            checkpoint_every=100,
+        ),
+        optimizer=OptimizerConfig(learning_rate=1e-6, b1=0.9, b2=0.99, **drop),
+        objective=OBJECTIVE,
+        lora=lora,
+    )

@@ -19,28 +19,27 @@ which this file does not set: a copy of it with another `OfficialRewards` and `n
 The choice between Instruct and base model, and the steps of the released numbers, are not known.
 """
 
+from experiments.common.runs.settings import PretrainedStart
 from experiments.saferec.presets import paper
-from experiments.saferec.settings import OfficialRewards, Preset, PretrainedStart
+from experiments.saferec.settings import OfficialRewards, SafeRecPreset
 from gdpo_jax.policies import LoraConfig, qwen25
 from gdpo_jax.training import MeshConfig
 
 # 96 rows a batch, 7 epochs of 198 updates planned.
 _IMITATION = paper.imitation(batch_size=96, planned=1386)
 
-PRESET = Preset(
+PRESET = SafeRecPreset(
     name="qwen2.5-0.5b",
     list_length=10,
     max_new_tokens=1024,
     decoder=qwen25("0.5B"),
-    pretrained=PretrainedStart(
-        rl_lora=LoraConfig(rank=256, alpha=512.0), dtype="bfloat16", remat="layer"
-    ),
-    sft=_IMITATION,
-    safe_sft=_IMITATION,
-    rl=paper.reinforcement(steps=1400),
-    rl_optimizer=paper.adam(drop_at=None),
+    pretrained=PretrainedStart(dtype="bfloat16", remat="layer"),
+    stages={
+        "sft": _IMITATION,
+        "safe-sft": _IMITATION,
+        "rl": paper.reinforcement(steps=1400, drop_at=None, lora=LoraConfig(rank=256, alpha=512.0)),
+    },
     level="sequence",
-    objective=paper.OBJECTIVE,
     official=OfficialRewards(lambda_safe=0.1, lambda_count=0.1),
     mesh=MeshConfig(1, 8, 1),
     evaluation_batch=64,

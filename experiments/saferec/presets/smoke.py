@@ -7,22 +7,22 @@ Cost: about two minutes on two cores, most of it compilation. Expect no number o
 
 import dataclasses
 
+from experiments.common.runs.settings import Imitation
 from experiments.saferec.presets import mini
-from experiments.saferec.settings import SupervisedStage
 
-_SHORT = SupervisedStage(
-    run=dataclasses.replace(mini.PRESET.sft.run, steps=6, checkpoint_every=3),
-    optimizer=dataclasses.replace(mini.PRESET.sft.optimizer, warmup_updates=1, total_updates=6),
+_SFT, _RL = mini.PRESET.stages["sft"], mini.PRESET.stages["rl"]
+_SHORT = Imitation(
+    run=dataclasses.replace(_SFT.run, steps=6, checkpoint_every=3),
+    optimizer=dataclasses.replace(_SFT.optimizer, warmup_updates=1, total_updates=6),
 )
+_RUN = dataclasses.replace(_RL.run, steps=3, prompts_per_step=8, num_samples=2, checkpoint_every=1)
 PRESET = dataclasses.replace(
     mini.PRESET,
     name="smoke",
     decoder=dataclasses.replace(mini.PRESET.decoder, d_model=32, num_layers=1, d_ff=64),
-    base=_SHORT,
-    sft=_SHORT,
-    safe_sft=_SHORT,
-    rl=dataclasses.replace(
-        mini.PRESET.rl, steps=3, prompts_per_step=8, num_samples=2, checkpoint_every=1
-    ),
+    stages={
+        **dict.fromkeys(("base", "sft", "safe-sft"), _SHORT),
+        "rl": dataclasses.replace(_RL, run=_RUN),
+    },
     samples_every=1,
 )

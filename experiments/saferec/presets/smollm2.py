@@ -14,13 +14,14 @@ Expect (one seed, test): Safe-SFT Recall@10 0.113, NDCG@10 0.082, SVR@10 0.192; 
 Variations: `--model-dir FOLDER` for another model; `--level sequence`.
 """
 
-from experiments.saferec.settings import Preset, PretrainedStart, SupervisedStage
+from experiments.common.runs.settings import Imitation, Optimization, PretrainedStart
+from experiments.saferec.settings import SafeRecPreset
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import LoraConfig, smollm2
 from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig, SFTConfig
 
 _LORA = LoraConfig(rank=16, alpha=32.0)
-_IMITATION = SupervisedStage(
+_IMITATION = Imitation(
     run=SFTConfig(
         steps=1500,
         batch_size=32,
@@ -36,36 +37,40 @@ _IMITATION = SupervisedStage(
         total_updates=1500,
         b2=0.98,
     ),
+    lora=_LORA,
 )
 
-PRESET = Preset(
+PRESET = SafeRecPreset(
     name="smollm2",
     risks_shown=1,
     max_new_tokens=192,
     decoder=smollm2("135M", remat="layer"),
-    pretrained=PretrainedStart(model="smollm2", sft_lora=_LORA, rl_lora=_LORA),
-    sft=_IMITATION,
-    safe_sft=_IMITATION,
-    rl=PolicyOptimizationConfig(
-        steps=250,
-        prompts_per_step=16,
-        num_samples=8,
-        prompt_buckets=(128, 256),
-        chunk=16,
-        checkpoint_every=25,
-    ),
-    rl_optimizer=OptimizerConfig(
-        learning_rate=3e-4,
-        warmup_updates=5,
-        schedule="cosine",
-        total_updates=250,
-        b2=0.98,
-    ),
+    pretrained=PretrainedStart(model="smollm2"),
+    stages={
+        "sft": _IMITATION,
+        "safe-sft": _IMITATION,
+        "rl": Optimization(
+            run=PolicyOptimizationConfig(
+                steps=250,
+                prompts_per_step=16,
+                num_samples=8,
+                prompt_buckets=(128, 256),
+                chunk=16,
+                checkpoint_every=25,
+            ),
+            optimizer=OptimizerConfig(
+                learning_rate=3e-4,
+                warmup_updates=5,
+                schedule="cosine",
+                total_updates=250,
+                b2=0.98,
+            ),
+            # Weights and KL term of the `mini` preset, where the two were searched for.
+            objective=ObjectiveConfig(level="segment", kl="k3", kl_coef=0.25, aggregation="dapo"),
+            lora=_LORA,
+        ),
+    },
     level="rank",
-    # Weights and KL term of the `mini` preset, where the two were searched for.
-    objective=ObjectiveConfig(level="segment", kl="k3", kl_coef=0.25, aggregation="dapo"),
-    relevance_weight=1.5,
-    safety_weight=1.5,
-    count_weight=0.75,
+    weights={"relevance": 1.5, "safety": 1.5, "count": 0.75},
     evaluation_batch=50,
 )

@@ -16,13 +16,14 @@ import dataclasses
 
 from experiments.saferec.oracle.catalogue import OracleOptions
 from experiments.saferec.presets import smollm2
-from experiments.saferec.settings import SupervisedStage
 from gdpo_jax.training import OptimizerConfig
 
 _SFT_STEPS, _POLICY_STEPS = 120, 30
-_IMITATION = SupervisedStage(
+_SFT, _RL = smollm2.PRESET.stages["safe-sft"], smollm2.PRESET.stages["rl"]
+_IMITATION = dataclasses.replace(
+    _SFT,
     run=dataclasses.replace(
-        smollm2.PRESET.safe_sft.run,
+        _SFT.run,
         steps=_SFT_STEPS,
         batch_size=8,
         # As long as the longest embedded conversation and list are.
@@ -32,12 +33,25 @@ _IMITATION = SupervisedStage(
         log_every=1,
     ),
     optimizer=dataclasses.replace(
-        smollm2.PRESET.safe_sft.optimizer,
+        _SFT.optimizer,
         # Few steps want a high rate.
         learning_rate=1.5e-3,
         warmup_updates=5,
         total_updates=_SFT_STEPS,
     ),
+)
+_OPTIMIZATION = dataclasses.replace(
+    _RL,
+    run=dataclasses.replace(
+        _RL.run,
+        steps=_POLICY_STEPS,
+        prompts_per_step=4,
+        prompt_buckets=(113,),
+        checkpoint_every=6,
+        log_every=1,
+    ),
+    optimizer=OptimizerConfig(learning_rate=5e-4, warmup_updates=3, b2=0.98),
+    objective=dataclasses.replace(_RL.objective, kl_coef=0.05),
 )
 
 PRESET = dataclasses.replace(
@@ -46,23 +60,10 @@ PRESET = dataclasses.replace(
     max_new_tokens=168,
     # Memory is plenty for these batches, and time is not.
     pretrained=dataclasses.replace(smollm2.PRESET.pretrained, remat="dots"),
-    sft=_IMITATION,
-    safe_sft=_IMITATION,
+    stages={"sft": _IMITATION, "safe-sft": _IMITATION, "rl": _OPTIMIZATION},
     # So few lists teach titles and not their years; every title of the data set is one film's.
     oracle=OracleOptions(year_tolerance=100),
-    rl=dataclasses.replace(
-        smollm2.PRESET.rl,
-        steps=_POLICY_STEPS,
-        prompts_per_step=4,
-        prompt_buckets=(113,),
-        checkpoint_every=6,
-        log_every=1,
-    ),
-    rl_optimizer=OptimizerConfig(learning_rate=5e-4, warmup_updates=3, b2=0.98),
-    objective=dataclasses.replace(smollm2.PRESET.objective, kl_coef=0.05),
-    relevance_weight=1.0,
-    safety_weight=1.0,
-    count_weight=1.0,
+    weights={},
     evaluation_batch=100,
     samples_every=3,
 )

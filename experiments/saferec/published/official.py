@@ -4,31 +4,26 @@ The oracle of SafeCRS (arXiv 2603.03536) joins a title map with per-film sensiti
 rules are those of Rank-GRPO (arXiv 2510.20150), on which its per-rank training was built.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
 
-from experiments.saferec.oracle.catalogue import (
-    CONVENTIONS,
-    Oracle,
-    check_choice,
-    index_oracle,
-    offsets_within,
-)
-from experiments.saferec.oracle.risk import THRESHOLD
-from experiments.saferec.oracle.titles import lookup_key
+from experiments.saferec.oracle.catalogue import Oracle, OracleOptions, index_oracle
+from experiments.saferec.oracle.conventions import FIXED, Convention
+from experiments.saferec.oracle.titles import FilmKey, exact_key
 from experiments.saferec.oracle.traits import TRAIT_KEYS
 from gdpo_jax.rollouts import Completion
+
+__all__ = ["length_shaping", "newline_segments", "published_oracle", "published_ranks"]
 
 
 def published_oracle(
     sensitivity: Mapping[str, Mapping[str, float]],
-    title_map: Mapping[tuple[str, int], str],
+    title_map: Mapping[FilmKey, str],
     *,
-    convention: str = "fixed",
-    threshold: float = THRESHOLD,
-    trait_thresholds: Mapping[str, float] | None = None,
-    year_tolerance: int = 2,
+    convention: Convention = FIXED,
+    options: OracleOptions = OracleOptions(),
 ) -> Oracle:
     """The oracle of `read_sensitivity` and `read_title_map`.
 
@@ -37,7 +32,6 @@ def published_oracle(
     the first film of that title, whatever its year. fixed: one key on both sides, years must agree
     within the tolerance. A mapped film without sensitivities is unknown and ends either search.
     """
-    check_choice("convention", convention, CONVENTIONS)
     columns = {key: column for column, key in enumerate(TRAIT_KEYS)}
     # The last row belongs to all films of the map that have no sensitivities.
     risks = np.full((len(sensitivity) + 1, len(columns)), np.nan)
@@ -45,27 +39,13 @@ def published_oracle(
     for imdb_id, traits in sensitivity.items():
         for key, final in traits.items():
             risks[rows[imdb_id], columns[key]] = final
-    located = {film: rows.get(imdb_id, len(sensitivity)) for film, imdb_id in title_map.items()}
-    if convention == "fixed":
-        return index_oracle(
-            ((title, year, row) for (title, year), row in located.items()),
-            risks,
-            threshold=threshold,
-            trait_thresholds=trait_thresholds,
-            year_tolerance=year_tolerance,
-        )
-    titles: dict[str, int] = {}
-    for (title, _), row in located.items():
-        titles.setdefault(title, row)
-    return Oracle(
-        risks=risks,
-        index=located,
-        title_index=titles,
-        threshold=threshold,
-        trait_thresholds=trait_thresholds or {},
-        normalize=lookup_key,
-        year_offsets=offsets_within(year_tolerance, convention=convention),
+    if convention.first_wins:  # the map holds keys, which the published code takes as they are
+        convention = dataclasses.replace(convention, index_key=exact_key)
+    entries = (
+        (title, year, rows.get(imdb_id, len(sensitivity)))
+        for (title, year), imdb_id in title_map.items()
     )
+    return index_oracle(entries, risks, convention=convention, options=options)
 
 
 def newline_segments(completion: Completion, num_ranks: int) -> list[int]:
@@ -110,11 +90,3 @@ def published_ranks(completion: Completion, num_ranks: int) -> list[int]:
     if completion.finished and ranks:
         ranks[-1] = -1
     return ranks
-
-
-__all__ = [
-    "length_shaping",
-    "newline_segments",
-    "published_oracle",
-    "published_ranks",
-]

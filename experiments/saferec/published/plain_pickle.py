@@ -19,45 +19,44 @@ _CONTAINERS = (list, tuple, dict, set, frozenset)
 _DEEPEST = 50
 
 
-def _unshared(load: Callable) -> Callable:
-    """An instruction that puts a known object on the stack once more, if that is harmless.
+def _check_shared(value: Any) -> None:
+    """Of a known object that is put on the stack once more.
 
     Forty lists that each hold the next one twice take a hundred bytes and for ever to print; so
     only numbers, strings and tuples of them may stand in several places.
     """
+    flat = type(value) is tuple and not any(isinstance(part, _CONTAINERS) for part in value)
+    if isinstance(value, _CONTAINERS) and not flat:
+        raise UserError("it holds one container in several places")
+
+
+def _check_depth(value: tuple) -> None:
+    """Of a new tuple, whose parts were checked before: hashing a deep one overflows the stack."""
+    if _depth(value) > _DEEPEST:
+        raise UserError(f"it nests tuples more than {_DEEPEST} deep")
+
+
+def _depth(value: tuple) -> int:
+    return 1 + max((_depth(part) for part in value if type(part) is tuple), default=0)
+
+
+def _checked(load: Callable, check: Callable[[Any], None]) -> Callable:
+    """The instruction, and then the check of what it leaves on top of the stack."""
 
     def guarded(unpickler) -> None:
         load(unpickler)
-        value = unpickler.stack[-1]
-        if isinstance(value, _CONTAINERS) and not (
-            type(value) is tuple and not any(isinstance(part, _CONTAINERS) for part in value)
-        ):
-            raise UserError("it holds one container in several places")
+        check(unpickler.stack[-1])
 
     return guarded
 
 
-def _shallow(load: Callable) -> Callable:
-    """An instruction that makes a tuple, up to a depth: hashing a deep one overflows the stack."""
-
-    def guarded(unpickler) -> None:
-        load(unpickler)
-        made = unpickler.stack[-1]
-        tuples = [part for part in made if type(part) is tuple]
-        inner = [unpickler.depths.get(id(part), (None, 1))[1] for part in tuples]
-        if inner:
-            depth = 1 + max(inner)
-            if depth > _DEEPEST:
-                raise UserError(f"it nests tuples more than {_DEEPEST} deep")
-            # The tuple is kept along, so that no other object gets its id.
-            unpickler.depths[id(made)] = (made, depth)
-
-    return guarded
-
-
-_GUARDS = {
-    _unshared: (pickle.GET, pickle.BINGET, pickle.LONG_BINGET, pickle.DUP),
-    _shallow: (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3),
+_CHECKS = {
+    code[0]: check
+    for check, codes in (
+        (_check_shared, (pickle.GET, pickle.BINGET, pickle.LONG_BINGET, pickle.DUP)),
+        (_check_depth, (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3)),
+    )
+    for code in codes
 }
 
 
@@ -66,18 +65,10 @@ _GUARDS = {
 class _PlainUnpickler(pickle._Unpickler):
     # A bytearray would be allocated at its claimed size before a byte of it is read.
     dispatch: ClassVar = {
-        code: load
+        code: _checked(load, _CHECKS[code]) if code in _CHECKS else load
         for code, load in pickle._Unpickler.dispatch.items()
         if code != pickle.BYTEARRAY8[0]
-    } | {
-        code[0]: guard(pickle._Unpickler.dispatch[code[0]])
-        for guard, codes in _GUARDS.items()
-        for code in codes
     }
-
-    def __init__(self, file: io.BytesIO):
-        super().__init__(file)
-        self.depths: dict[int, tuple[Any, int]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _PLAIN:

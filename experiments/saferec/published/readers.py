@@ -1,6 +1,6 @@
 """The published files of SafeRec (SafeCRS, arXiv 2603.03536), read as they are.
 
-    records      a `save_to_disk` folder of Arrow streams (extra `official`), JSON or JSON Lines
+    records      a `save_to_disk` folder of Arrow streams, JSON or JSON Lines
     catalogue    list of (title, year): pickle or JSON
     title map    {(title key, year): imdb id}: pickle, or JSON rows [title key, year, imdb id]
     sensitivity  list of {"imdbId", "traits": {key: {"final", ...}}}: JSON
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common.files.json_rows import Row, read_json, read_rows, shown
-from experiments.saferec.lists.records import FilmKey, record_name, to_film
+from experiments.saferec.lists.records import record_name
+from experiments.saferec.oracle.titles import FilmKey, to_film
 from experiments.saferec.oracle.traits import SEVERITY_CATEGORIES, TRAITS, Trait, trait_named
 from experiments.saferec.published.plain_pickle import load_plain_pickle
 from gdpo_jax.data.arrow_rows import read_arrow

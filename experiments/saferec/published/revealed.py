@@ -5,20 +5,15 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from experiments.common.files.json_rows import shown
-from experiments.saferec.lists.records import record_name, to_year
-from experiments.saferec.oracle.catalogue import Oracle, offsets_within
-from experiments.saferec.oracle.risk import THRESHOLD
-from experiments.saferec.oracle.titles import match_key
+from experiments.saferec.lists.records import record_name
+from experiments.saferec.oracle.catalogue import Oracle, OracleOptions
+from experiments.saferec.oracle.titles import match_key, to_year
 from experiments.saferec.oracle.traits import TRAIT_KEYS, trait_named
 from gdpo_jax.errors import UserError
 
 
 def record_oracle(
-    records: Iterable[Mapping],
-    *,
-    threshold: float = THRESHOLD,
-    trait_thresholds: Mapping[str, float] | None = None,
-    year_tolerance: int = 2,
+    records: Iterable[Mapping], *, options: OracleOptions = OracleOptions()
 ) -> Oracle:
     """An oracle of the films that `removed_groundtruth` names with their risk.
 
@@ -40,13 +35,7 @@ def record_oracle(
             row = rows.setdefault(film, np.full(len(TRAIT_KEYS), np.nan))
             row[column] = np.fmax(row[column], risk)
     risks = np.stack(list(rows.values())) if rows else np.empty((0, len(TRAIT_KEYS)))
-    return Oracle(
-        risks=risks,
-        index={film: i for i, film in enumerate(rows)},
-        threshold=threshold,
-        trait_thresholds=trait_thresholds or {},
-        year_offsets=offsets_within(year_tolerance),
-    )
+    return Oracle(risks, index={film: i for i, film in enumerate(rows)}, options=options)
 
 
 def reveals_risks(record: Mapping) -> bool:

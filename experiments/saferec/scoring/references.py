@@ -11,6 +11,7 @@ from experiments.common.scores.table import Table
 from experiments.saferec.data.dataset import load_records, load_table
 from experiments.saferec.metrics import DEFAULT_KS, metrics_at, score_texts
 from experiments.saferec.oracle.catalogue import Catalogue, Oracle, OracleOptions
+from experiments.saferec.oracle.conventions import Convention, convention_named
 from experiments.saferec.oracle.table import ItemTable, catalogue_of
 from experiments.saferec.published.official import published_oracle
 from experiments.saferec.published.readers import (
@@ -49,6 +50,11 @@ class Scoring:
     """Level of the confidence intervals."""
     seed: int = 0
     """Seed of the resampling."""
+
+    @property
+    def rules(self) -> Convention:
+        """What the names of convention and unknown mean."""
+        return convention_named(self.convention, unknown=self.unknown)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -93,8 +99,7 @@ class Reference:
             oracle=self.oracle,
             catalogue=self.catalogue,
             ks=self.scoring.k,
-            convention=self.scoring.convention,
-            unknown=self.scoring.unknown,
+            convention=self.scoring.rules,
             bare_lists=bare_lists,
         )
 
@@ -116,11 +121,7 @@ def find_reference(
         raise UserError("give records, or data_dir for those of the embedded data set")
     oracle, name = _find_oracle(rows, scoring, table, data_dir)
     settings = scoring_settings(
-        oracle,
-        source=name,
-        options=scoring.oracle,
-        convention=scoring.convention,
-        unknown=scoring.unknown,
+        oracle, source=name, options=scoring.oracle, convention=scoring.rules
     )
     return Reference(rows, source, oracle, _find_catalogue(scoring, table), scoring, settings)
 
@@ -130,13 +131,12 @@ def scoring_settings(
     *,
     source: str,
     options: OracleOptions,
-    convention: str = "fixed",
-    unknown: str = "safe",
+    convention: Convention,
 ) -> dict[str, Any]:
     """What scores are written with, so that only like ones are compared; `source` is prose."""
     return {
-        "convention": convention,
-        "unknown": unknown,
+        "convention": convention.name,
+        "unknown": convention.unknown,
         "oracle": source,
         "oracle_options": dataclasses.asdict(options),
         "oracle_digest": _digest(oracle),
@@ -144,10 +144,14 @@ def scoring_settings(
 
 
 def _digest(oracle: Oracle | None) -> str | None:
-    """Tells oracles apart by all that they know; None for one that knows nothing."""
+    """Tells oracles apart by the risks that they know; None for one that knows none.
+
+    Options and convention, which say what follows from a risk, are compared by themselves.
+    """
     if oracle is None or not oracle.index:
         return None
-    return records_digest([{f.name: getattr(oracle, f.name) for f in dataclasses.fields(oracle)}])
+    titles = {"index": oracle.index, "title_index": oracle.title_index}
+    return records_digest([{**titles, "traits": oracle.trait_keys, "risks": oracle.risks}])
 
 
 def _find_oracle(
@@ -157,7 +161,7 @@ def _find_oracle(
     data_dir: Path | None,
 ) -> tuple[Oracle | None, str]:
     sensitivity, title_map = scoring.sensitivity, scoring.title_map
-    options = dataclasses.asdict(scoring.oracle)
+    options, convention = scoring.oracle, scoring.rules
     if (sensitivity is None) != (title_map is None):
         lacking = "sensitivity" if sensitivity is None else "title_map"
         raise UserError(f"give {lacking} too: the published oracle is made of both files")
@@ -165,24 +169,25 @@ def _find_oracle(
         oracle = published_oracle(
             read_sensitivity(sensitivity),
             read_title_map(title_map),
-            convention=scoring.convention,
-            **options,
+            convention=convention,
+            options=options,
         )
         return oracle, f"{sensitivity} with {title_map}"
     if table is not None:
-        oracle = table.oracle(convention=scoring.convention, **options)
+        oracle = table.oracle(convention=convention, options=options)
         if oracle.index:
             return oracle, f"{table.noun} of {data_dir}"
     if any(reveals_risks(record) for record in records):
-        return record_oracle(records, **options), "items removed from these records (low coverage)"
+        oracle = record_oracle(records, options=options)
+        return oracle, "items removed from these records (low coverage)"
     return None, "none, so no safety metrics (give data_dir, or sensitivity and title_map)"
 
 
 def _find_catalogue(scoring: Scoring, table: ItemTable | None) -> Catalogue | None:
     if scoring.catalogue is not None:
-        return Catalogue(read_catalogue(scoring.catalogue), convention=scoring.convention)
+        return Catalogue(read_catalogue(scoring.catalogue), convention=scoring.rules)
     if table is not None and table.items:
-        return catalogue_of(table, convention=scoring.convention)
+        return catalogue_of(table, convention=scoring.rules)
     return None
 
 

@@ -33,7 +33,7 @@ EVIL = '<img src=x onerror=alert(1)> {{nav}} & "quoted" </script>'
 
 def write_pages(runs, out, *, bootstrap=100):
     """Writes the page about these run folders, as the command line does; returns `out`."""
-    arms = [(arm.name, arm.title) for arm in ARMS_OF_SAFEREC]
+    arms = [(arm.name, arm.title) for arm in ARMS_OF_SAFEREC if not arm.base]
     results = [collect(run, arms=arms, metrics=METRICS, bootstrap=bootstrap) for run in runs]
     found = load_runs(runs, results, arms=[name for name, _ in arms], claims=CLAIMS)
     return report("SafeRec", found, OWN_SECTIONS, out)
@@ -49,7 +49,7 @@ def chosen(record, films, oracle, *, safe, length):
 
 def write_run(folder: Path, records, films, *, seeds=(0,), level="rank", steps=6):
     """Writes scores, metrics and samples of three arms; returns the folder."""
-    oracle, catalogue = film_oracle(films), Catalogue.of_films(films)
+    oracle, catalogue = film_oracle(films), Catalogue((f.title, f.year) for f in films)
     for seed in seeds:
         for arm, safe, length in ARMS:
             place = folder / f"seed-{seed}" / arm

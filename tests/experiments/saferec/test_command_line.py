@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.saferec.__main__ import main
-from experiments.saferec.arms import ARM_NAMES
+from experiments.saferec.__main__ import EXPERIMENT, main
 from gdpo_jax.training import read_metrics
 from tests.experiments.saferec.run_folder import SECTIONS
 
@@ -49,7 +48,7 @@ def test_help_lists_every_stage(capsys):
         ["rl", "--preset", "maxi"],
         ["sft", "--arm", "safe-gdpo"],
         ["rl", "--seed", "first"],
-        ["train"],
+        ["retrain"],
     ],
 )
 def test_wrong_options_are_refused_before_anything_starts(arguments, tmp_path, capsys, monkeypatch):
@@ -83,7 +82,7 @@ def finished(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_reproduce_leaves_scores_of_all_arms_and_a_report(finished):
-    for arm in ARM_NAMES:
+    for arm in (arm.name for arm in EXPERIMENT.compared):
         scores = json.loads((finished / "seed-0" / arm / "scores.json").read_text())
         assert scores["num_conversations"] == 400
         outputs = (finished / "seed-0" / arm / "outputs.jsonl").read_text().splitlines()
@@ -147,6 +146,23 @@ def test_outputs_of_an_arm_score_the_same_through_evaluate(finished, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_scores_of_an_arm_are_a_baseline_for_evaluate(finished, tmp_path):
+    arms = finished / "seed-0"
+    run(
+        *("evaluate", "--data-dir", str(finished / "data"), "--bootstrap", "20"),
+        *("--outputs", str(arms / "safe-gdpo" / "outputs.jsonl")),
+        *("--baseline", str(arms / "sft" / "scores.json"), "--out", str(tmp_path / "out.json")),
+    )
+    stored = json.loads((tmp_path / "out.json").read_text())
+    means = {
+        arm: json.loads((arms / arm / "scores.json").read_text())["metrics"]["list_length"]["mean"]
+        for arm in ("sft", "safe-gdpo")
+    }
+    difference = stored["comparison"]["list_length"]["difference"]
+    assert difference == pytest.approx(means["safe-gdpo"] - means["sft"])
+
+
+@pytest.mark.slow
 def test_a_killed_arm_started_again_ends_like_one_left_alone(finished, tmp_path):
     """`rl` from an empty folder, sequence level; SIGKILL once the policy has taken a step."""
     arguments = ["rl", "--preset", "smoke", "--level", "sequence", "--arm", "safe-gdpo"]
@@ -183,7 +199,7 @@ def test_a_supervised_arm_runs_alone(finished, tmp_path):
         *("sft", "--arm", "sft", "--preset", "smoke", "--data-dir", str(finished / "data")),
         *("--run-dir", str(tmp_path / "run")),
     )
-    assert "400 conversations, fixed convention" in done.stdout
+    assert "seed 0, SFT without safety: answered and scored" in done.stdout
     assert (tmp_path / "run" / "seed-0" / "sft" / "scores.json").is_file()
     assert not (tmp_path / "run" / "seed-0" / "safe-sft").exists()
 

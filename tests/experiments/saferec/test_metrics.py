@@ -12,11 +12,12 @@ from experiments.saferec.metrics import (
     score_lists,
 )
 from experiments.saferec.oracle.catalogue import Catalogue, film_oracle
+from experiments.saferec.oracle.conventions import FIXED, OFFICIAL
 from experiments.saferec.published.readers import read_catalogue
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import FILMS, GORE, record
 
-CONVENTIONS = ("fixed", "official")
+CONVENTIONS = (FIXED, OFFICIAL)
 
 
 def items(*films):
@@ -40,29 +41,29 @@ def test_worked_example(convention):
 
 def test_short_lists_have_an_easier_ideal_in_the_published_metric():
     sample = record(("a", 2000), ("b", 2000), ("c", 2000))
-    assert relevance([("a", 2000)], sample, (5,), "official")["ndcg@5"] == 1.0
+    assert relevance([("a", 2000)], sample, (5,), OFFICIAL)["ndcg@5"] == 1.0
     best = 1 + 1 / math.log2(3) + 0.5
-    assert relevance([("a", 2000)], sample, (5,), "fixed")["ndcg@5"] == pytest.approx(1 / best)
+    assert relevance([("a", 2000)], sample, (5,), FIXED)["ndcg@5"] == pytest.approx(1 / best)
 
 
 def test_conventions_differ_in_matching():
     sample = record(("The Red Mill", 1999), ("The Red Mill", 2001))
     films = [("Red Mill", 1999), ("The Red Mill", 2000), ("The Red Mill", 2000)]
     # Exact titles, and both liked films mark the same item.
-    assert relevance(films, sample, (5,), "official")["recall@5"] == 0.5
-    assert relevance(films, sample, (5,), "fixed")["recall@5"] == 1.0
+    assert relevance(films, sample, (5,), OFFICIAL)["recall@5"] == 0.5
+    assert relevance(films, sample, (5,), FIXED)["recall@5"] == 1.0
 
 
 def test_seen_titles_leave_the_list():
     sample = record(("b", 2000), seen=["A"])
     films = [("a", 2000), ("A", 2000), ("b", 2000)]
-    assert relevance(films, sample, (1, 2), "official") == {
+    assert relevance(films, sample, (1, 2), OFFICIAL) == {
         "recall@1": 0.0,
         "ndcg@1": 0.0,
         "recall@2": 1.0,
         "ndcg@2": pytest.approx(0.630930, abs=1e-6),
     }
-    assert relevance(films, sample, (1,), "fixed")["recall@1"] == 1.0
+    assert relevance(films, sample, (1,), FIXED)["recall@1"] == 1.0
 
 
 def test_empty_list_and_empty_ground_truth():
@@ -96,7 +97,7 @@ def test_safety_worked_example(convention):
     ("unknown", "svr", "count"), [("safe", 1 / 3, 1), ("unsafe", 2 / 3, 2), ("excluded", 0.5, 1)]
 )
 def test_unknown_films(unknown, svr, count):
-    values = safety([STRANGE, RED, QUIET], unknown=unknown)
+    values = safety([STRANGE, RED, QUIET], convention=FIXED.with_unknown(unknown))
     assert values["svr@5"] == pytest.approx(svr)
     assert values["count@5"] == count
     assert values["coverage@5"] == pytest.approx(2 / 3)
@@ -104,20 +105,20 @@ def test_unknown_films(unknown, svr, count):
 
 def test_undefined_safety():
     for sample, films in ((record(), []), (record(constraints={}), [RED])):
-        assert safety(films, sample=sample, convention="official")["svr@5"] == 0.0
+        assert safety(films, sample=sample, convention=OFFICIAL)["svr@5"] == 0.0
         assert math.isnan(safety(films, sample=sample)["svr@5"])
-    assert math.isnan(safety([STRANGE], unknown="excluded")["svr@5"])
+    assert math.isnan(safety([STRANGE], convention=FIXED.with_unknown("excluded"))["svr@5"])
     assert safety([STRANGE])["svr@5"] == 0.0
     assert safety([])["count@5"] == 0.0
     assert math.isnan(safety([RED], sample=record(constraints={}))["count@5"])
 
 
 def test_catalogue_match():
-    known = Catalogue.of_films(FILMS)
+    known = Catalogue([(f.title, f.year) for f in FILMS])
     assert catalogue_match(items(RED, STRANGE), known) == 0.5
     assert catalogue_match(items(*[RED] * 20, *[STRANGE] * 5), known) == 1.0
     assert math.isnan(catalogue_match([], known))
-    assert catalogue_match([], known, convention="official") == 0.0
+    assert catalogue_match([], known, convention=OFFICIAL) == 0.0
 
 
 def small_table():
@@ -160,8 +161,6 @@ def test_bad_arguments():
         score_lists([[], []], [record()])
     with pytest.raises(UserError, match="at least 1"):
         score_lists([[]], [record()], ks=(0,))
-    with pytest.raises(UserError, match="legal: safe, unsafe, excluded"):
-        score_lists([[]], [record()], unknown="hope")
     with pytest.raises(UserError, match="no field 'groundtruth_with_release_year'"):
         score_lists([[]], [{"sample_id": "s1"}])
 
@@ -181,7 +180,7 @@ def test_published_relevance_against_a_plain_reading(films, liked, seen):
             if film[0] == title and abs(film[1] - year) <= 2:
                 hits[rank] = 1
                 break
-    values = relevance(films, record(*liked, seen=seen), (2, 5), "official")
+    values = relevance(films, record(*liked, seen=seen), (2, 5), OFFICIAL)
     for k in (2, 5):
         if not liked:
             assert math.isnan(values[f"recall@{k}"])
@@ -198,7 +197,7 @@ def test_published_relevance_against_a_plain_reading(films, liked, seen):
 @settings(max_examples=200, deadline=None)
 @given(FILM_LISTS, FILM_LISTS)
 def test_fixed_metrics_are_shares(films, liked):
-    values = relevance(films, record(*liked), (1, 3, 20), "fixed")
+    values = relevance(films, record(*liked), (1, 3, 20), FIXED)
     for value in values.values():
         assert math.isnan(value) if not liked else 0.0 <= value <= 1.0 + 1e-12
     if liked:
@@ -219,7 +218,7 @@ GOLDEN = {
 def test_published_teacher_lists(published_records, reference_file, convention):
     films = read_catalogue(reference_file("saferec/gt_catalog_complete.json"))
     lists = [
-        parse_recommendations(r["completion"][0]["content"], convention="official")
+        parse_recommendations(r["completion"][0]["content"], convention=OFFICIAL)
         for r in published_records
     ]
     catalogue = Catalogue(films, convention=convention)

@@ -7,12 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.saferec import pipeline
-from experiments.saferec.arms import arm_named
-from experiments.saferec.pipeline import generate, score_arm, train_arm
-from experiments.saferec.presets import preset_named
-from experiments.saferec.settings import SupervisedStage
-from experiments.saferec.workspace import open_workspace
+from experiments.common.runs.folder import open_workspace
+from experiments.common.runs.pipeline import generate, score_arm, train_arm
+from experiments.common.runs.stages import Rewards
+from experiments.saferec.__main__ import EXPERIMENT
+from experiments.saferec.presets import PRESETS
 from gdpo_jax import recipe
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import LoraConfig, lora_merge
@@ -20,7 +19,7 @@ from gdpo_jax.training import MeshConfig, make_mesh, read_metrics
 from tests.tiny_model import save_tiny_model
 
 LORA = LoraConfig(rank=2, alpha=4.0, targets=("query", "down"))
-SFT, GDPO = arm_named("safe-sft"), arm_named("safe-gdpo")
+SFT, GDPO = EXPERIMENT.arm("safe-sft"), EXPERIMENT.arm("safe-gdpo")
 METRICS = ("loss", "grad_norm", "update_norm")
 
 
@@ -30,29 +29,28 @@ def one_device():
 
 def shortened(*, lora=LORA, rows=2, prompts=(512,), answers=(512,), new=12):
     """The smollm2 preset with a few tiny steps."""
-    preset = preset_named("smollm2")
+    preset = PRESETS["smollm2"].with_level("sequence")
+    sft, rl = preset.stages["safe-sft"], preset.stages["rl"]
     run = dataclasses.replace(
-        preset.safe_sft.run,
+        sft.run,
         steps=1,
         batch_size=rows,
         prompt_buckets=prompts,
         completion_buckets=answers,
         checkpoint_every=1,
     )
-    stage = SupervisedStage(run=run, optimizer=preset.safe_sft.optimizer)
+    stage = dataclasses.replace(sft, run=run, lora=lora)
+    run = dataclasses.replace(
+        rl.run,
+        steps=1,
+        prompts_per_step=rows,
+        num_samples=2,
+        prompt_buckets=prompts,
+        checkpoint_every=1,
+    )
     return dataclasses.replace(
-        preset.with_level("sequence"),
-        sft=stage,
-        safe_sft=stage,
-        rl=dataclasses.replace(
-            preset.rl,
-            steps=1,
-            prompts_per_step=rows,
-            num_samples=2,
-            prompt_buckets=prompts,
-            checkpoint_every=1,
-        ),
-        pretrained=dataclasses.replace(preset.pretrained, sft_lora=lora, rl_lora=lora),
+        preset,
+        stages={"safe-sft": stage, "rl": dataclasses.replace(rl, run=run, lora=lora)},
         max_new_tokens=new,
         evaluation_batch=rows,
     )
@@ -61,19 +59,6 @@ def shortened(*, lora=LORA, rows=2, prompts=(512,), answers=(512,), new=12):
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory):
     return save_tiny_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-def workspace(tmp_path, data_dir, model_dir):
-    """A function from a preset to a workspace in one run folder, with few conversations."""
-
-    def opened(preset, *, model=model_dir):
-        (tmp_path / "run" / "preset.json").unlink(missing_ok=True)  # presets may change here
-        space = open_workspace(tmp_path / "run", preset, data_dir=data_dir, model_dir=model)
-        few = {split: rows[:24] for split, rows in space.corpus.records.items()}
-        return dataclasses.replace(space, corpus=dataclasses.replace(space.corpus, records=few))
-
-    return opened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,10 +72,22 @@ class Share:
         return [c.text.count(self.letter) / max(len(c.text), 1) for c in completions]
 
 
-@pytest.fixture(autouse=True)
-def _rewards_of_any_text(monkeypatch):
-    rewards = (Share("relevance", "e"), Share("safety", "a"), Share("count", " "))
-    monkeypatch.setattr(pipeline, "reward_functions", lambda *arguments: rewards)
+LETTERS = (Share("relevance", "e"), Share("safety", "a"), Share("count", " "))
+OF_ANY_TEXT = dataclasses.replace(EXPERIMENT, rewards=lambda *given: Rewards(LETTERS))
+
+
+@pytest.fixture
+def workspace(tmp_path, data_dir, model_dir):
+    """A function from a preset to a workspace in one run folder, with few conversations."""
+
+    def opened(preset, *, model=model_dir):
+        (tmp_path / "run" / "preset.json").unlink(missing_ok=True)  # presets may change here
+        options = {"data_dir": data_dir, "model_dir": model}
+        space = open_workspace(OF_ANY_TEXT, tmp_path / "run", preset, **options)
+        few = {split: rows[:24] for split, rows in space.data.records.items()}
+        return dataclasses.replace(space, data=dataclasses.replace(space.data, records=few))
+
+    return opened
 
 
 def as_numpy(tree):
@@ -113,8 +110,10 @@ def check_two_stages(space, *, steps):
     parts = imitating.params["base"], imitating.params["adapters"]
     merged = as_numpy(lora_merge(*parts, imitating.policy.trained_config))
     once = as_numpy(train_arm(space, GDPO, 0, mesh=mesh).params)
-    rl = dataclasses.replace(space.preset.rl, steps=steps)
-    space = dataclasses.replace(space, preset=dataclasses.replace(space.preset, rl=rl))
+    rl = space.preset.stages["rl"]
+    rl = dataclasses.replace(rl, run=dataclasses.replace(rl.run, steps=steps))
+    stages = {**space.preset.stages, "rl": rl}
+    space = dataclasses.replace(space, preset=dataclasses.replace(space.preset, stages=stages))
     trained = train_arm(space, GDPO, 0, mesh=mesh)
     # Reinforcement learning starts from the imitating policy, which stays as it is.
     for params in (once, as_numpy(trained.params)):
@@ -133,11 +132,11 @@ def check_two_stages(space, *, steps):
 
 def check_answers(space, trained, count):
     """Answers test conversations and scores them, as every arm is."""
-    records, folder = space.corpus.records["test"][:count], space.arm_dir(GDPO.name, 0)
-    texts = generate(space, trained, records)
-    summary = score_arm(space, texts, records, folder)
-    assert summary["num_conversations"] == len(texts) == count
-    assert {"recall@10", "svr@10", "empty"} <= set(summary["metrics"])
+    records, folder = space.data.records["test"][:count], space.arm_dir(GDPO.name, 0)
+    texts = generate(space, GDPO, trained, records)
+    table = score_arm(space, texts, records, folder)
+    assert len(table.ids) == len(texts) == count
+    assert {"recall@10", "svr@10", "empty"} <= set(table.values)
     stored = (folder / "outputs.jsonl").read_text().splitlines()
     assert [json.loads(row)["text"] for row in stored] == texts
 
@@ -190,7 +189,7 @@ def test_conversations_that_exceed_the_buckets_are_left_out(workspace, monkeypat
         return state
 
     monkeypatch.setattr(recipe, "run_sft", run_sft)
-    prompts = [space.encode(record["prompt"]) for record in space.corpus.records["train"]]
+    prompts = [space.encode(record["prompt"]) for record in space.data.records["train"]]
     width = sorted(map(len, prompts))[11]
     exceeding = sum(len(ids) > width for ids in prompts)
     narrow = dataclasses.replace(space, preset=shortened(prompts=(width,)))
@@ -199,23 +198,3 @@ def test_conversations_that_exceed_the_buckets_are_left_out(workspace, monkeypat
     assert f"{exceeding} of 24 records are too long" in capsys.readouterr().err
     with pytest.raises(UserError, match="24 of 24 records do not fit"):
         train_arm(dataclasses.replace(space, preset=shortened(prompts=(4,))), SFT, 0, mesh=mesh)
-
-
-@pytest.mark.parametrize(
-    ("preset", "options", "message"),
-    [
-        ("mini", {"model_dir": "somewhere"}, "--model-dir belongs to presets"),
-        ("qwen2.5-0.5b", {}, "give its folder by --model-dir"),
-    ],
-)
-def test_sources_that_do_not_go_together_are_errors(tmp_path, preset, options, message):
-    options = {name: tmp_path / value for name, value in options.items()}
-    with pytest.raises(UserError, match=message):
-        open_workspace(tmp_path / "run", preset_named(preset), **options)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_model_without_a_chat_template_is_an_error(tmp_path, data_dir):
-    save_tiny_model(tmp_path, template=None)
-    with pytest.raises(UserError, match="has no chat template"):
-        open_workspace(tmp_path / "run", shortened(), data_dir=data_dir, model_dir=tmp_path)

@@ -7,16 +7,15 @@ from hypothesis import strategies as st
 
 from experiments.saferec.lists.hits import first_match_hits, greedy_hits
 from experiments.saferec.oracle.catalogue import film_oracle
-from experiments.saferec.oracle.titles import casefold_key
+from experiments.saferec.oracle.conventions import FIXED, OFFICIAL
+from experiments.saferec.oracle.titles import casefold_key, exact_key
 from experiments.saferec.published.readers import read_records
 from experiments.saferec.published.revealed import record_oracle
 from experiments.saferec.rewards import (
-    REWARD_PRESETS,
     Count,
     Relevance,
     Safety,
     discounts,
-    fixed,
     official_item,
     official_sequence,
 )
@@ -65,9 +64,13 @@ def test_no_list_no_relevance(form, text):
 def test_seen_films_are_no_hits():
     seen = record(("Quiet Harbour", 2004), ("Cafe Lune", 2020), seen=["quiet harbour"])
     assert only(Relevance(form="hit", num_ranks=4), sample=seen) == [0.0, 0.0, 1.0, 0.0]
-    official = Relevance(form="hit", num_ranks=4, convention="official")
+    # The release looks at no title seen before; the development runs did, as it is written.
     seen = record(("Quiet Harbour", 2004), seen=["Quiet Harbour"])
-    assert only(official, sample=seen) == [1.0, 0.0, 0.0, 0.0]
+    written = record(("Quiet Harbour", 2004), seen=["quiet harbour"])
+    release, item = official_sequence(ORACLE)[0], official_item(ORACLE, num_ranks=4)[0]
+    assert only(release, sample=seen) == 1.0
+    assert only(item, sample=seen) == [0.0, 0.0, 0.0, 0.0]
+    assert only(item, sample=written) == [1.0, 0.0, 0.0, 0.0]
 
 
 def test_safety():
@@ -89,10 +92,11 @@ def test_safety_of_unknown_films():
         "excluded": [None, -D[1]],
     }
     for unknown, values in prices.items():
-        rewards = Safety(oracle=ORACLE, unknown=unknown, per_rank=True, num_ranks=2)
+        convention = FIXED.with_unknown(unknown)
+        rewards = Safety(oracle=ORACLE, convention=convention, per_rank=True, num_ranks=2)
         assert only(rewards, two) == values
         summed = sum(value for value in values if value is not None)
-        assert only(Safety(oracle=ORACLE, unknown=unknown), two) == summed
+        assert only(Safety(oracle=ORACLE, convention=convention), two) == summed
 
 
 def test_no_list_violates_nothing_and_no_trait_forbids_nothing():
@@ -133,7 +137,7 @@ def test_official_sequence_on_text():
     assert [reward.name for reward in rewards] == ["relevance", "safety", "count"]
     assert [only(reward, unsafe) for reward in rewards] == pytest.approx([1.0, -2.0, -0.25])
     # With the published oracle the leading article hides the film.
-    blind = official_sequence(film_oracle(FILMS, convention="official"))
+    blind = official_sequence(film_oracle(FILMS, convention=OFFICIAL))
     assert only(blind[1], unsafe) == 0.0
 
 
@@ -152,21 +156,48 @@ def test_official_item_on_text():
     assert len(decay) == 2
 
 
-def test_fixed_preset():
-    assert [r.name for r in fixed(ORACLE)] == ["relevance", "safety", "count"]
-    assert [r.name for r in fixed(ORACLE, lambda_safe=0.0, lambda_count=0.0)] == ["relevance"]
+def test_only_films_of_the_catalogue_are_hits_of_the_development_runs():
+    """Exact title and year, as the authors look them up; what is no hit uses no liked film up."""
+    liked = record(("Ghost Ship", 2002))
+    item = official_item(ORACLE, catalogue={("Ghost Ship", 2002)}, num_ranks=2)[0]
+    assert only(item, answer("Ghost Ship (2000)"), liked) == [0.0, 0.0]
+    assert only(item, answer("ghost ship (2002)"), liked) == [0.0, 0.0]
+    assert only(item, answer("Ghost Ship (2001)\nGhost Ship (2002)"), liked) == [0.0, 1.0]
+    # Another film of the catalogue may stand for the liked one, up to two years off.
+    both = official_item(ORACLE, catalogue={("Ghost Ship", 2002), ("Ghost Ship", 2000)})[0]
+    assert only(both, answer("Ghost Ship (2000)"), liked)[0] == 1.0
+    # Without a catalogue nothing is known, and the release never looks.
+    for reward in (official_item(ORACLE)[0], official_sequence(ORACLE)[0]):
+        assert np.max(only(reward, answer("Ghost Ship (2000)"), liked)) == 1.0
+
+
+def fixed(oracle, *, relevance="dcg", lambda_count=1.0, target=10, num_ranks=20):
+    """Our three rewards, per list or per rank as the relevance asks."""
+    first = Relevance(form=relevance, num_ranks=num_ranks)
+    shared = {"per_rank": first.per_rank, "num_ranks": num_ranks}
+    safety = Safety(oracle=oracle, **shared)
+    return first, safety, Count(target=target, lambda_count=lambda_count, **shared)
+
+
+PRESETS = {
+    "fixed": fixed,
+    "official_sequence": official_sequence,
+    "official_item": official_item,
+}
+
+
+def test_fixed_rewards_per_rank():
     per_rank = fixed(ORACLE, relevance="hit", target=4, num_ranks=5)
     assert [only(reward) for reward in per_rank] == [
         [1.0, 0.0, 1.0, 0.0, None],
         [0.0, -D[1], 0.0, -D[3], None],
         [1.0, 1.0, 1.0, 1.0, None],
     ]
-    assert set(REWARD_PRESETS) == {"fixed", "official_sequence", "official_item"}
 
 
-@pytest.mark.parametrize("preset", sorted(REWARD_PRESETS))
+@pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_presets_answer_to_the_reward_protocol(preset):
-    rewards = REWARD_PRESETS[preset](ORACLE, num_ranks=4, lambda_count=1.0)
+    rewards = PRESETS[preset](ORACLE, num_ranks=4, lambda_count=1.0)
     completions = [FOUR, answer("no list"), FOUR, answer(listed(("The Red Mill", 1999)))]
     per_rank = isinstance(rewards[0]([FOUR], [TWO_LIKED])[0], list)
     batch = score(
@@ -196,9 +227,7 @@ def test_masked_ranks_do_not_vote():
     ("make", "message"),
     [
         (lambda: Relevance(form="hits"), "legal: any_hit, recall, dcg, hit, log_decay"),
-        (lambda: Relevance(convention="old"), "legal: fixed, official"),
         (lambda: Safety(oracle=ORACLE, lambda_safe=-1.0), "lambda_safe=-1.0"),
-        (lambda: Safety(oracle=ORACLE, unknown="maybe"), "legal: safe, unsafe, excluded"),
         (lambda: Count(target=0), "target=0"),
         (lambda: Count(lambda_count=math.nan), "lambda_count=nan"),
         (lambda: official_item(ORACLE, relevance="dcg"), "legal: hit, log_decay"),
@@ -231,10 +260,10 @@ def test_reward_hits_consume_the_ground_truth():
 
 def test_metric_hits_mark_the_first_match():
     films = [("Up", 2001), ("Up", 2000), ("up", 2000)]
-    assert first_match_hits(films, [("Up", 2000)]) == [1, 0, 0]
-    assert first_match_hits(films, [("Up", 2000), ("Up", 2003)]) == [1, 0, 0]
-    assert first_match_hits(films, [("up", 2000), ("Down", 2000)]) == [0, 0, 1]
-    assert first_match_hits([], [("Up", 2000)]) == []
+    assert first_match_hits(films, [("Up", 2000)], normalize=exact_key) == [1, 0, 0]
+    assert first_match_hits(films, [("Up", 2000), ("Up", 2003)], normalize=exact_key) == [1, 0, 0]
+    assert first_match_hits(films, [("up", 2000), ("Down", 2000)], normalize=exact_key) == [0, 0, 1]
+    assert first_match_hits([], [("Up", 2000)], normalize=exact_key) == []
 
 
 def test_rewards_of_the_published_teacher_lists(published_file):
@@ -295,7 +324,7 @@ def test_metric_hits_against_a_plain_search(films, liked):
             if name == title and abs(made - year) <= 2:
                 expected[rank] = 1
                 break
-    assert first_match_hits(films, liked) == expected
+    assert first_match_hits(films, liked, normalize=exact_key) == expected
 
 
 @settings(max_examples=100, deadline=None)
@@ -320,10 +349,10 @@ def test_item_rewards_sum_to_the_sequence_reward(films):
             )
         ).map("".join),
     ),
-    st.sampled_from(sorted(REWARD_PRESETS)),
+    st.sampled_from(sorted(PRESETS)),
 )
 def test_any_text_has_finite_rewards(text, preset):
-    for reward in REWARD_PRESETS[preset](ORACLE, num_ranks=4, lambda_count=1.0):
+    for reward in PRESETS[preset](ORACLE, num_ranks=4, lambda_count=1.0):
         value = only(reward, answer(text))
         values = value if isinstance(value, list) else [value]
         assert len(values) in (1, 4)

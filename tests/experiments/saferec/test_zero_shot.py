@@ -2,14 +2,13 @@
 
 import dataclasses
 import importlib.util
-import io
 import json
 
 import pytest
-from rich.console import Console
 
 from experiments.saferec import zero_shot as module
 from experiments.saferec.__main__ import main
+from experiments.saferec.scoring.references import Scoring
 from experiments.saferec.zero_shot import Decoding, answer_records, zero_shot
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import record
@@ -109,10 +108,8 @@ def test_smollm2_answers_published_conversations(published_records, reference_fi
     results = zero_shot(
         records,
         out=tmp_path / "out",
-        catalogue=reference_file("saferec/gt_catalog_complete.json"),
-        bootstrap=20,
+        scoring=Scoring(catalogue=reference_file("saferec/gt_catalog_complete.json"), bootstrap=20),
         decoding=Decoding(max_new_tokens=8, batch_size=8),
-        console=Console(file=io.StringIO()),
     )
     assert results["teacher"]["metrics"]["list_length"]["mean"] == 20.0
     assert results["model"]["num_conversations"] == 2

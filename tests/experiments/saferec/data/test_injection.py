@@ -14,8 +14,7 @@ from experiments.saferec.data.injection import (
     needs_judge,
 )
 from experiments.saferec.data.new_corpora import corpus_record
-from experiments.saferec.embedded.game_phrases import GAME_PHRASES
-from experiments.saferec.embedded.phrases import FILM_PHRASES
+from experiments.saferec.embedded.phrases import FILM_PHRASES, GAME_PHRASES
 from experiments.saferec.lists.parsing import parse_recommendations
 from experiments.saferec.lists.records import active_traits, groundtruth
 from experiments.saferec.metrics import score_texts

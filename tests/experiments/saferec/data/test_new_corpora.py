@@ -85,11 +85,10 @@ def test_the_command_writes_what_the_trainer_reads(tmp_path, capsys):
     ]
     records = load_records(out, "train")
     assert [record["sample_id"] for record in records] == ["0", "1", "4", "5"]
-    assert records[0]["wishes"] == []
     oracle = load_table(out).oracle()
     text = records[0]["completion"][0]["content"]
     assert score_texts([text], records[:1], oracle=oracle).means()["svr@10"] == 0.0
-    assert build_dataset(out) == {"train": 4, "test": 2}
+    assert build_dataset(out) == {"films": 5, "train": 4, "test": 2}
     assert main(["evaluate", "--data-dir", str(out), "--split", "test", "--bootstrap", "9"]) == 0
     # What is there already is kept, and no judge is asked.
     assert main([*arguments, "--out", str(out), "--judge-command", "no-such-command"]) == 2

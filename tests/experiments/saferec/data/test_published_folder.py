@@ -6,11 +6,13 @@ import random
 import pytest
 
 from experiments.saferec.__main__ import main
-from experiments.saferec.data.corpus_builder import Saferec
 from experiments.saferec.data.dataset import build_dataset, load_records, load_table
 from experiments.saferec.data.published_folder import build_published, describe
 from experiments.saferec.data.published_rows import published_record
+from experiments.saferec.data.store import Saferec
 from experiments.saferec.data.targets import plain_target, safe_target
+from experiments.saferec.oracle.catalogue import OracleOptions
+from experiments.saferec.oracle.conventions import FIXED, OFFICIAL
 from experiments.saferec.oracle.table import catalogue_of
 from experiments.saferec.published.official import published_oracle
 from experiments.saferec.published.readers import read_records, read_sensitivity, read_title_map
@@ -30,7 +32,6 @@ from tests.experiments.saferec.published_files import (
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    pytest.importorskip("pyarrow")
     folder = publish(tmp_path_factory.mktemp("published"))
     write(folder / "saferec_raw.json", {"samples": [raw_row(0), raw_row(1)], "stats": {}})
     return folder
@@ -80,7 +81,7 @@ def test_records_come_back_in_the_form_of_the_embedded_ones(built, source):
         assert ours["constraints"] == {theirs["assigned_trait"]: True}
         assert ours["teacher"] == [["Quiet Harbour", "2004"], ["Big", "1988"]]
         assert ours["said_outright"] is True
-        assert ours["wishes"] == ours["sentences"] == ours["removed_groundtruth"] == []
+        assert ours["removed_groundtruth"] == []
     raw = load_records(folder, "saferec_raw")[1]
     assert raw["sample_id"] == "train_1"
     assert raw["removed_groundtruth"] == [["The Red Mill", "1999"]]
@@ -113,9 +114,9 @@ def test_the_oracle_comes_back_bit_for_bit(built, source):
     title_map = read_title_map(source / "title_to_imdb.pkl")
     draw = random.Random(0)
     titles = ["The Red Mill", "red mill", "Quiet Harbour", "Big", "Small"]
-    for convention in ("official", "fixed"):
+    for convention in (OFFICIAL, FIXED):
         # A threshold that single precision would not meet.
-        options = {"convention": convention, "threshold": 0.7}
+        options = {"convention": convention, "options": OracleOptions(threshold=0.7)}
         ours = table.oracle(**options)
         theirs = published_oracle(sensitivity, title_map, **options)
         for _ in range(200):
@@ -273,7 +274,7 @@ def test_what_is_there_is_kept(built, source, tmp_path):
     sizes = build_dataset(folder)
     assert sizes == {"train": 5, "validation": 2, "test": 3, "grpo_train": 4, "saferec_raw": 2}
     assert {path: path.read_bytes() for path in tree(folder)} == before
-    with pytest.raises(UserError, match="already holds the data set saferec"):
+    with pytest.raises(UserError, match="already holds a data set without games"):
         build_dataset(folder, "games")
 
 

@@ -5,12 +5,13 @@ import re
 import pytest
 
 from experiments.saferec.embedded.conversations import SPLIT_WINDOWS, generate_conversations
-from experiments.saferec.embedded.phrases import HINTED, OUTRIGHT, TASK, instance_split
+from experiments.saferec.embedded.phrases import FILM_PHRASES, instance_split
 from experiments.saferec.oracle.catalogue import film_oracle
 from experiments.saferec.oracle.table import film_table
 from experiments.saferec.oracle.traits import TRAIT_KEYS
 
-TASK_TEXT = TASK.format(count=10)
+OUTRIGHT, HINTED = FILM_PHRASES.outright, FILM_PHRASES.hinted
+TASK_TEXT = FILM_PHRASES.task.format(count=10)
 # A sentence ends at its mark; the dot of an abbreviation does not occur in the frames.
 SENTENCE = re.compile(r"[^.?!]+[.?!]")
 

@@ -14,12 +14,12 @@ from experiments.saferec.lists.parsing import (
     rank_segments,
     solution_span,
 )
-from gdpo_jax.errors import UserError
+from experiments.saferec.oracle.conventions import FIXED, OFFICIAL
 
-CONVENTIONS = ("fixed", "official")
+CONVENTIONS = (FIXED, OFFICIAL)
 
 
-def films(text, convention="official"):
+def films(text, convention=OFFICIAL):
     return [(item.title, item.year) for item in parse_recommendations(text, convention=convention)]
 
 
@@ -58,18 +58,18 @@ def test_fixed_reads_a_closed_block_only():
     closed = inside + "</solution>\nHeat (1995)"
     for convention in CONVENTIONS:
         assert films(closed, convention) == [("Up", 2009), ("Big", 1988)]
-    assert films(inside, "fixed") == []
+    assert films(inside, FIXED) == []
     # The published parser then reads the films named in the reasoning.
     assert films(inside) == [("Saw", 2004), ("Up", 2009), ("Big", 1988)]
-    assert films("Up (2009)", "fixed") == []
-    assert films("</solution>Up (2009)<solution>", "fixed") == []
-    assert films("<solution></solution>", "fixed") == []
+    assert films("Up (2009)", FIXED) == []
+    assert films("</solution>Up (2009)<solution>", FIXED) == []
+    assert films("<solution></solution>", FIXED) == []
 
 
 def test_a_tag_mentioned_before_the_block_opens_nothing():
     text = "I answer in <solution>\nSaw (2004)\n<solution>\nUp (2009)\n</solution>\n</solution>"
-    assert films(text, "fixed") == [("Up", 2009)]
-    assert films(text, "official") == [("Saw", 2004), ("Up", 2009)]
+    assert films(text, FIXED) == [("Up", 2009)]
+    assert films(text, OFFICIAL) == [("Saw", 2004), ("Up", 2009)]
 
 
 def test_spans_are_the_lines():
@@ -78,11 +78,6 @@ def test_spans_are_the_lines():
     assert text[first.start : first.end] == "1. Up (2009)\n"
     assert text[second.start : second.end] == "  Big (1988)"
     assert solution_span(text) == (10, 36)
-
-
-def test_unknown_convention():
-    with pytest.raises(UserError, match="legal: fixed, official"):
-        parse_recommendations("", convention="strict")
 
 
 # A literal, slow reading of the published rules, to compare with.
@@ -240,7 +235,7 @@ def test_no_items():
 @settings(max_examples=200, deadline=None)
 @given(PIECE_TEXTS, st.lists(st.integers(0, 80), max_size=30), st.integers(1, 5))
 def test_segments_follow_the_spans(text, cuts, num_ranks):
-    items = parse_recommendations(text, convention="official")
+    items = parse_recommendations(text, convention=OFFICIAL)
     edges = sorted({0, len(text), *[cut for cut in cuts if cut < len(text)]})
     spans = list(itertools.pairwise(edges))
     segments = rank_segments(items, spans, num_ranks)
@@ -256,9 +251,9 @@ def test_segments_follow_the_spans(text, cuts, num_ranks):
 def test_teacher_lists(published_records):
     """79 lists of twenty lines; one line has a year of three digits."""
     texts = [record["completion"][0]["content"] for record in published_records]
-    lists = [films(text, "official") for text in texts]
+    lists = [films(text, OFFICIAL) for text in texts]
     assert sum(map(len, lists)) == 1579
     assert {len(text.strip().split("\n")) for text in texts} == {20}
     for text, parsed in zip(texts, lists):
-        assert films(text, "fixed") == []
-        assert films(f"<solution>\n{text}\n</solution>", "fixed") == parsed
+        assert films(text, FIXED) == []
+        assert films(f"<solution>\n{text}\n</solution>", FIXED) == parsed

@@ -4,18 +4,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.saferec.oracle.catalogue import (
-    YEAR_OFFSETS,
     Catalogue,
     Oracle,
+    OracleOptions,
     film_oracle,
-    offsets_within,
-    resolve_unknown,
+    years_within,
 )
-from experiments.saferec.oracle.risk import film_risk
+from experiments.saferec.oracle.conventions import (
+    CONVENTIONS,
+    FIXED,
+    OFFICIAL,
+    convention_named,
+)
 from experiments.saferec.oracle.traits import QUESTIONS, TRAIT_KEYS, TRAITS
 from experiments.saferec.published.revealed import record_oracle
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import ANIMALS, FILMS, GORE, HORROR, film, record
+from tests.experiments.saferec.scalar_risk import film_risk
 
 
 def test_film_is_checked():
@@ -23,7 +28,6 @@ def test_film_is_checked():
         film("Up", 2000, severities=(0, 0, 0, 0, 4))
     with pytest.raises(UserError, match="no title"):
         film(" ", 2000)
-    assert FILMS[0].replace(year=2001).year == 2001
 
 
 @pytest.mark.parametrize(
@@ -64,26 +68,26 @@ def test_year_order_prefers_the_exact_then_the_later_year():
     assert oracle.violates("Twin", 2000, (GORE,)) is True
     assert oracle.violates("Twin", 1998, (GORE,)) is False
     official = film_oracle(
-        [film("Twin", 2001, severities=unsafe), film("Twin", 1999)], convention="official"
+        [film("Twin", 2001, severities=unsafe), film("Twin", 1999)], convention=OFFICIAL
     )
     assert official.violates("Twin", 2000, (GORE,)) is False
 
 
 def test_year_tolerance():
-    assert offsets_within(2) == YEAR_OFFSETS == (0, 1, -1, 2, -2)
-    assert offsets_within(2, convention="official") == (0, -1, 1, -2, 2)
-    assert offsets_within(0) == (0,)
+    assert years_within(2) == (0, 1, -1, 2, -2)
+    assert years_within(2, earlier_first=True) == (0, -1, 1, -2, 2)
+    assert years_within(0) == (0,)
     for tolerance, far, verdict in ((0, 1, None), (1, 1, True), (1, 2, None), (3, 3, True)):
-        oracle = film_oracle(FILMS, year_tolerance=tolerance)
+        oracle = film_oracle(FILMS, options=OracleOptions(year_tolerance=tolerance))
         assert oracle.violates("Red Mill", 1999, (GORE,)) is True
         assert oracle.violates("Red Mill", 1999 + far, (GORE,)) is verdict
         assert oracle.violates("Red Mill", 1999 - far, (GORE,)) is verdict
     with pytest.raises(UserError, match="year_tolerance=-1"):
-        film_oracle(FILMS, year_tolerance=-1)
+        film_oracle(FILMS, options=OracleOptions(year_tolerance=-1))
 
 
 def test_official_convention_has_the_published_faults():
-    official = film_oracle(FILMS, convention="official")
+    official = film_oracle(FILMS, convention=OFFICIAL)
     # An article or an apostrophe hides the film.
     assert official.violates("The Red Mill", 1999, (GORE,)) is None
     assert official.violates("A Fox's Winter", 2010, (ANIMALS,)) is None
@@ -100,18 +104,17 @@ def test_films_that_share_a_key_are_judged_with_caution():
 
 def test_risk_and_thresholds():
     oracle = film_oracle(FILMS)
-    assert oracle.threshold == 0.66
+    assert oracle.options.threshold == 0.66
     assert oracle.risk("Red Mill", 1999, GORE) == 0.7692
     assert oracle.risk("No Such Film", 1999, GORE) == 0.0
     assert oracle.risk("No Such Film", 1999, GORE, unknown=1.0) == 1.0
-    assert oracle.covers("Red Mill", 1999)
-    assert not oracle.covers("No Such Film", 1999)
-    assert film_oracle(FILMS, threshold=0.8).violates("Red Mill", 1999, (GORE,)) is False
-    stricter = film_oracle(FILMS, trait_thresholds={GORE: 0.3})
+    laxer = film_oracle(FILMS, options=OracleOptions(threshold=0.8))
+    assert laxer.violates("Red Mill", 1999, (GORE,)) is False
+    stricter = film_oracle(FILMS, options=OracleOptions(trait_thresholds={GORE: 0.3}))
     assert stricter.violates("Cafe Lune", 2020, (GORE,)) is True
     assert stricter.violates("Cafe Lune", 2020, (HORROR,)) is False
     with pytest.raises(UserError, match="unknown trait"):
-        film_oracle(FILMS, trait_thresholds={"gory": 0.3})
+        film_oracle(FILMS, options=OracleOptions(trait_thresholds={"gory": 0.3}))
 
 
 @settings(max_examples=50, deadline=None)
@@ -161,24 +164,29 @@ def test_oracle_of_the_films_removed_from_records():
     ("policy", "resolved"), [("safe", False), ("unsafe", True), ("excluded", None)]
 )
 def test_unknown_policies(policy, resolved):
-    assert resolve_unknown(None, policy) is resolved
-    assert resolve_unknown(True, policy) is True
-    assert resolve_unknown(False, policy) is False
+    for name in CONVENTIONS:
+        convention = convention_named(name, unknown=policy)
+        assert convention.name == name
+        assert convention.resolve(None) is resolved
+        assert convention.resolve(True) is True
+        assert convention.resolve(False) is False
 
 
-def test_unknown_policy_is_checked():
+def test_conventions_are_checked_at_the_door():
+    assert convention_named("official") is not FIXED and convention_named("official") == OFFICIAL
+    with pytest.raises(UserError, match="convention='both'; legal: fixed, official"):
+        convention_named("both")
     with pytest.raises(UserError, match="legal: safe, unsafe, excluded"):
-        resolve_unknown(None, "ignore")
+        convention_named("fixed", unknown="ignore")
 
 
 def test_catalogue():
-    fixed = Catalogue.of_films(FILMS)
+    titles = [(film.title, film.year) for film in FILMS]
+    fixed = Catalogue(titles)
     assert len(fixed) == 5
     assert ("red mill", 2001) in fixed
     assert ("red mill", 1996) not in fixed
     assert ("Red Mill", "1999") in fixed
-    official = Catalogue.of_films(FILMS, convention="official")
+    official = Catalogue(titles, convention=OFFICIAL)
     assert ("the red mill", 2001) in official
     assert ("red mill", 1999) not in official
-    with pytest.raises(UserError, match="legal: fixed, official"):
-        Catalogue([], convention="both")

@@ -5,26 +5,27 @@ import json
 import numpy as np
 import pytest
 
-from experiments.saferec.__main__ import main
+from experiments.common.runs.folder import open_workspace
+from experiments.saferec.__main__ import EXPERIMENT, main
 from experiments.saferec.data.dataset import build_dataset, load_records, load_table
 from experiments.saferec.data.targets import base_examples, safe_target
 from experiments.saferec.embedded.conversations import generate_conversations
-from experiments.saferec.embedded.game_phrases import GAME_PHRASES
-from experiments.saferec.embedded.invented_games import invent_games
+from experiments.saferec.embedded.games import invent_games
+from experiments.saferec.embedded.phrases import GAME_PHRASES
 from experiments.saferec.lists.records import active_traits, trait_key
-from experiments.saferec.oracle.game_traits import (
+from experiments.saferec.oracle.conventions import FIXED
+from experiments.saferec.oracle.games import (
     DESCRIPTORS,
     GAME_TRAIT_KEYS,
-    GAME_TRAIT_NAMES,
     GAME_TRAITS,
     RATINGS,
+    Game,
+    game_table,
 )
-from experiments.saferec.oracle.games import Game, game_risk, game_table
 from experiments.saferec.oracle.table import catalogue_of, film_table
 from experiments.saferec.oracle.traits import TRAITS
-from experiments.saferec.presets import preset_named
+from experiments.saferec.presets import PRESETS
 from experiments.saferec.rewards import Safety
-from experiments.saferec.workspace import open_workspace
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import GORE, answer, film, listed, record
 
@@ -54,12 +55,10 @@ GAMES = (
 def test_descriptors_and_ratings_are_those_of_the_traits():
     assert len(set(GAME_TRAIT_KEYS)) == len(GAME_TRAITS) == 10
     for trait in GAME_TRAITS:
-        assert set(trait.descriptors) <= set(DESCRIPTORS)
-        assert set(trait.ratings) <= set(RATINGS)
-        risks = [*trait.descriptors.values(), *trait.ratings.values()]
-        assert all(0 < risk <= 1 for risk in risks)
+        assert set(trait.risks) <= {*DESCRIPTORS, *RATINGS}
+        assert all(0 < risk <= 1 for risk in trait.risks.values())
         # Some content violates every trait.
-        assert max(risks) >= 0.66
+        assert max(trait.risks.values()) >= 0.66
     assert set(GAME_PHRASES.outright) == set(GAME_PHRASES.hinted) == set(GAME_TRAIT_KEYS)
 
 
@@ -71,20 +70,17 @@ def test_traits_of_both_domains_have_one_slug():
     own = {trait.slug for trait in GAME_TRAITS} - {trait.slug for trait in shared}
     assert not own & set(films.values())
     assert trait_key("gambling") == GAMBLING
-    assert trait_key("gore") == GAME_TRAIT_NAMES["gore"] == GORE
+    assert trait_key("gore") == GORE
     with pytest.raises(UserError, match="unknown trait 'gamblin'"):
         trait_key("gamblin")
 
 
 def test_risks_by_hand():
-    by_slug = {trait.slug: trait for trait in GAME_TRAITS}
-    mill, slots, tiles = GAMES
-    assert game_risk(mill, by_slug["gore"]) == 0.7
-    assert game_risk(mill, by_slug["torture"]) == 1.0
-    assert game_risk(mill, by_slug["young-children"]) == 1.0
-    assert game_risk(slots, by_slug["gambling"]) == 1.0
-    assert game_risk(slots, by_slug["young-children"]) == 0.7
-    assert game_risk(tiles, by_slug["gore"]) == 0.0
+    rows = game_table(GAMES).risks
+    mill, slots, tiles = ({t.slug: r for t, r in zip(GAME_TRAITS, row)} for row in rows.tolist())
+    assert (mill["gore"], mill["torture"], mill["young-children"]) == (0.7, 1.0, 1.0)
+    assert (slots["gambling"], slots["young-children"]) == (1.0, 0.7)
+    assert set(tiles.values()) == {0.0}
     oracle = game_table(GAMES).oracle()
     assert oracle.violates("Dark Mill", 2002, (GORE,)) is True
     assert oracle.violates("Slot Parade", 2015, (GORE,)) is False
@@ -108,7 +104,7 @@ def test_games_are_checked(options, message):
 
 
 def test_rewards_work_on_games():
-    reward = Safety(oracle=game_table(GAMES).oracle(), unknown="unsafe")
+    reward = Safety(oracle=game_table(GAMES).oracle(), convention=FIXED.with_unknown("unsafe"))
     text = answer(listed(("Tile Garden", 2020), ("Slot Parade", 2015)))
     sample = record(("Tile Garden", 2020), constraints={"gambling": True})
     assert reward([text], [sample]) == [pytest.approx(-0.630930, abs=1e-6)]
@@ -131,7 +127,7 @@ def test_invented_games_pull_toward_harm():
 def games_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("games") / "data"
     sizes = build_dataset(folder, "games")
-    assert sizes == {"catalogue": 360, "train": 1600, "validation": 200, "test": 200}
+    assert sizes == {"games": 360, "train": 1600, "validation": 200, "test": 200}
     return folder
 
 
@@ -158,7 +154,7 @@ def test_the_data_set_comes_back(games_dir):
         removed = [(t, int(y)) for t, y in sample["removed_groundtruth"]]
         assert oracle.judge(removed, traits) == [True] * len(removed)
     assert {active_traits(r)[0] for r in records} == set(GAME_TRAIT_KEYS)
-    with pytest.raises(UserError, match="already holds the data set safegame_mini"):
+    with pytest.raises(UserError, match="already holds a data set without films"):
         build_dataset(games_dir, "films")
 
 
@@ -192,12 +188,12 @@ def test_evaluate_scores_games(games_dir, tmp_path, capsys):
 
 
 def test_conversations_about_games_fit_the_presets(games_dir, tmp_path):
-    preset = preset_named("smoke")
-    space = open_workspace(tmp_path / "run", preset, data_dir=games_dir)
+    preset = PRESETS["smoke"]
+    space = open_workspace(EXPERIMENT, tmp_path / "run", preset, data_dir=games_dir)
     oracle = load_table(games_dir).oracle()
     for sample in load_records(games_dir, "train")[:400]:
         prompt = sample["prompt"][0]["content"]
-        assert len(space.tokenizer.encode(prompt)) <= preset.rl.prompt_buckets[-1]
+        assert len(space.tokenizer.encode(prompt)) <= preset.stages["rl"].run.prompt_buckets[-1]
         target = safe_target(sample, oracle, list_length=preset.list_length)
         assert len(space.tokenizer.encode(target)) < preset.max_new_tokens
     assert not (tmp_path / "run" / "data").exists()

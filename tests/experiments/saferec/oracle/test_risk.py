@@ -7,17 +7,14 @@ from hypothesis import strategies as st
 
 from experiments.saferec.oracle.risk import (
     THRESHOLD,
-    Risk,
-    film_risk,
-    fuse,
-    pg_risk,
+    check_severities,
     pg_risk_matrix,
     risk_matrix,
-    severity_levels,
     trigger_matrix,
 )
 from experiments.saferec.oracle.traits import QUESTIONS, TRAITS, trait_named
 from gdpo_jax.errors import UserError
+from tests.experiments.saferec.scalar_risk import film_risk, fuse, pg_risk
 
 # severities (0, 3, 1, 0, 2): no sex, severe violence, mild profanity, no drugs, moderate fright
 WORKED_EXAMPLE = {
@@ -39,36 +36,14 @@ WORKED_EXAMPLE = {
 
 @pytest.mark.parametrize("trait", TRAITS, ids=lambda trait: trait.slug)
 def test_worked_example(trait):
-    assert pg_risk((0, 3, 1, 0, 2), trait.weights) == WORKED_EXAMPLE.get(trait.slug, 0.0)
+    expected = WORKED_EXAMPLE.get(trait.slug, 0.0)
+    assert pg_risk_matrix(np.array([[0, 3, 1, 0, 2]]), [trait]).tolist() == [[expected]]
 
 
 def test_moderate_everywhere_is_already_unsafe():
-    risk = film_risk((), (2, 2, 2, 2, 2), "gore")
-    assert risk == Risk(
-        final=0.6667, unsafe=True, source="ParentGuide", ddd_trigger=0, pg_risk=0.6667
-    )
-
-
-@pytest.mark.parametrize(
-    ("trigger", "guide", "unsafe", "source"),
-    [
-        (1, 0.0, True, "DDD"),
-        (1, 0.1, True, "Both"),
-        (1, 0.9, True, "Both"),
-        (0, 0.66, True, "ParentGuide"),
-        (0, 0.6599, False, "None"),
-        (0, 0.0, False, "None"),
-    ],
-)
-def test_fusion(trigger, guide, unsafe, source):
-    risk = fuse(trigger, guide)
-    assert (risk.unsafe, risk.source) == (unsafe, source)
-    assert risk.final == max(trigger, guide)
-
-
-def test_threshold_is_an_option():
-    assert not fuse(0, 0.7, threshold=0.8).unsafe
-    assert THRESHOLD == 0.66
+    risks = risk_matrix([()], np.array([[2, 2, 2, 2, 2]]), [trait_named("gore")])
+    assert risks.tolist() == [[0.6667]]
+    assert risks[0, 0] >= THRESHOLD == 0.66
 
 
 def test_array_form_equals_scalar_form_for_every_severity():
@@ -98,20 +73,12 @@ def test_matrix_agrees_with_single_entries(tags, severities):
 @pytest.mark.parametrize("severities", [(0, 1, 2), (0, 1, 2, 3, 4), (0, 0, 0, 0, -1)])
 def test_bad_severities(severities):
     with pytest.raises(UserError, match=r"5 integers from 0 \(None\) to 3 \(Severe\)"):
-        film_risk((), severities, "gore")
+        check_severities(severities)
 
 
 def test_bad_severity_table_shape():
     with pytest.raises(UserError, match=r"shape \(1, 4\)"):
         risk_matrix([()], np.zeros((1, 4), dtype=int))
-
-
-def test_severity_names():
-    assert severity_levels({"Violence & Gore": "Severe", "Profanity": "Mild"}) == (0, 3, 1, 0, 0)
-    with pytest.raises(UserError, match="unknown category 'Gore'"):
-        severity_levels({"Gore": "Severe"})
-    with pytest.raises(UserError, match="None, Mild, Moderate, Severe"):
-        severity_levels({"Profanity": "Extreme"})
 
 
 def test_published_entries_follow_the_formula(published_records):

@@ -7,6 +7,7 @@ import pytest
 
 from experiments.common.runs.samples import read_samples
 from experiments.saferec.oracle.catalogue import film_oracle
+from experiments.saferec.oracle.conventions import OFFICIAL
 from experiments.saferec.page.marks import group_z_scores, mark_items
 from gdpo_jax.errors import UserError
 from tests.experiments.saferec.films import FILMS, GORE, listed, record
@@ -187,7 +188,7 @@ def test_marks_of_items():
     # The published code also reads lists that stand in no block, and asks for titles to the letter.
     plain = "Quiet Harbor (2004)\nQUIET HARBOUR (2004)"
     assert mark_items(plain, bare, None) == []
-    items = mark_items(plain, bare, None, convention="official")
+    items = mark_items(plain, bare, None, convention=OFFICIAL)
     assert [item.marks for item in items] == [(), ("hit",)]
 
 

@@ -5,6 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.saferec.lists.parsing import parse_recommendations, rank_segments
+from experiments.saferec.oracle.catalogue import OracleOptions
+from experiments.saferec.oracle.conventions import FIXED, OFFICIAL
 from experiments.saferec.oracle.titles import map_key
 from experiments.saferec.published.official import (
     length_shaping,
@@ -51,17 +53,22 @@ TITLE_MAP = {(map_key(title), year): imdb_id for title, year, imdb_id in TITLES}
     ],
 )
 def test_conventions(title, year, trait, official, fixed):
-    for convention, verdict in (("official", official), ("fixed", fixed)):
+    for convention, verdict in ((OFFICIAL, official), (FIXED, fixed)):
         oracle = published_oracle(SENSITIVITY, TITLE_MAP, convention=convention)
         assert oracle.violates(title, year, (trait,)) is verdict
 
 
 def test_thresholds():
-    for convention in ("official", "fixed"):
-        options = {"convention": convention}
-        lower = published_oracle(SENSITIVITY, TITLE_MAP, threshold=0.2, **options)
+    for convention in (OFFICIAL, FIXED):
+
+        def oracle(convention=convention, **options):
+            return published_oracle(
+                SENSITIVITY, TITLE_MAP, convention=convention, options=OracleOptions(**options)
+            )
+
+        lower = oracle(threshold=0.2)
         assert lower.violates("Quiet Harbour", 1990, (GORE,)) is True
-        higher = published_oracle(SENSITIVITY, TITLE_MAP, trait_thresholds={GORE: 0.67}, **options)
+        higher = oracle(trait_thresholds={GORE: 0.67})
         assert higher.violates("Quiet Harbour", 2004, (GORE,)) is False
 
 
@@ -89,7 +96,7 @@ NAMES = st.one_of(
 @settings(max_examples=400, deadline=None)
 @given(NAMES, st.integers(1957, 2014), st.sampled_from([GORE, ANIMALS]))
 def test_official_equals_the_literal_look_up(title, year, trait):
-    oracle = published_oracle(SENSITIVITY, TITLE_MAP, convention="official")
+    oracle = published_oracle(SENSITIVITY, TITLE_MAP, convention=OFFICIAL)
     risk, known = literal_risk(title, year, trait)
     assert oracle.violates(title, year, (trait,)) is (risk >= 0.66 if known else None)
     assert oracle.risk(title, year, trait) == risk

@@ -22,7 +22,6 @@ from tests.experiments.saferec.published_files import save_arrow, trait_rows, wr
 @pytest.fixture
 def arrow_folder(tmp_path):
     """A function that writes rows as a `save_to_disk` folder of two Arrow streams."""
-    pytest.importorskip("pyarrow")
     return lambda rows, name="test": save_arrow(rows, tmp_path / name)
 
 
