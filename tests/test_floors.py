@@ -170,7 +170,7 @@ def test_a_circle_is_found():
     assert import_circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
-@pytest.mark.parametrize("package", ["gdpo_jax"])
+@pytest.mark.parametrize("package", ["gdpo_jax", "experiments"])
 def test_imports_have_no_circle(package):
     graph = import_graph(package)
     assert len(graph) > 50
