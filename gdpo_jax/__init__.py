@@ -1,7 +1,7 @@
 """Group reward-decoupled policy optimization as pure functions (GDPO, arXiv 2601.05242).
 
-`open_model`, `optimize`, `imitate` and `answer` are the front door (`gdpo_jax.recipe`). The
-packages under it, from the lowest: `advantages` and `objectives` (arrays only), `policies` and
+`open_model`, `optimize`, `imitate` and `answer` are the way in (`gdpo_jax.recipe`). The packages
+below, from the lowest: `advantages` and `objectives` (arrays only), `policies` and
 `data`, `rollouts`, `training`. A module imports from lower packages only; `experiments` stands
 above all.
 """

@@ -28,7 +28,7 @@ from gdpo_jax.training import (
     to_local,
 )
 
-__all__ = ["answer", "complete", "model_engine", "prompt_room", "sampler_config"]
+__all__ = ["answer", "complete", "longest_prompt", "model_engine", "sampler_config"]
 
 
 def sampler_config(
@@ -81,8 +81,8 @@ def complete(
     prompt_buckets: legal widths, made from the prompts unless given. key: of sampled answers;
     consumed. On several processes each gives all prompts and gets all answers.
 
-    Raises UserError for a prompt that cannot be encoded or leaves no room for an answer, and for a
-    model whose log-probs are not finite.
+    Raises UserError for a prompt that cannot be encoded or leaves no positions for an answer, and
+    for a model whose log-probs are not finite.
     """
     sampler = sampler or sampler_config(model, temperature=0.0)
     if sampler.temperature > 0 and key is None:
@@ -90,15 +90,15 @@ def complete(
     rows = [encode_prompt(model.tokenizer, prompt) for prompt in prompts]
     if not rows:
         return []
-    room = prompt_room(model, sampler)
+    most = longest_prompt(model, sampler)
     unit = batch_shards(model.mesh)
     size = -(-min(batch_size, len(rows)) // unit) * unit
-    widths = tuple(prompt_buckets or make_buckets(list(map(len, rows)), batch_size=size, most=room))
+    widths = tuple(prompt_buckets or make_buckets(list(map(len, rows)), batch_size=size, most=most))
     longest = max(map(len, rows))
-    if longest > min(max(widths), room):
+    if longest > min(max(widths), most):
         raise UserError(
             f"the longest prompt has {longest} tokens, and {sampler.max_new_tokens} new ones fit "
-            f"behind at most {min(max(widths), room)} of them; lower max_new_tokens"
+            f"behind at most {min(max(widths), most)} of them; lower max_new_tokens"
         )
     engine = model_engine(model, sampler)
     params = model.params if state is None else state.params
@@ -148,12 +148,12 @@ def _everywhere(tree: Any) -> Any:
     return multihost_utils.process_allgather(to_local(tree), tiled=True)
 
 
-def prompt_room(model: Model, sampler: SamplerConfig) -> int:
-    """The longest prompt that leaves room for `sampler.max_new_tokens`."""
+def longest_prompt(model: Model, sampler: SamplerConfig) -> int:
+    """The most tokens of a prompt that leave `sampler.max_new_tokens` positions."""
     positions = model.policy.config.max_positions
     if positions <= sampler.max_new_tokens:
         raise UserError(
-            f"max_new_tokens={sampler.max_new_tokens} leaves no room for a prompt: the model has "
-            f"{positions} positions"
+            f"max_new_tokens={sampler.max_new_tokens} leaves no positions for a prompt: the model "
+            f"has {positions}"
         )
     return positions - sampler.max_new_tokens

@@ -1,4 +1,4 @@
-"""The one exception a user may meet: it says what is wrong, where, and the way out."""
+"""The one exception a user may meet: it says what is wrong, where, and what to do."""
 
 
 class UserError(ValueError):

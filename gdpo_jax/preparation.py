@@ -8,7 +8,7 @@ import jax
 import optax
 from rich.console import Console
 
-from gdpo_jax.answers import model_engine, prompt_room, sampler_config
+from gdpo_jax.answers import longest_prompt, model_engine, sampler_config
 from gdpo_jax.models import Model
 from gdpo_jax.prompts import (
     PromptFunction,
@@ -66,7 +66,7 @@ def prepare_optimization(
         records,
         lambda record: (encode(record),),
         buckets=(config.prompt_buckets,),
-        room=prompt_room(model, sampler),
+        positions=longest_prompt(model, sampler),
         batch_size=config.prompts_per_step,
         too_long=too_long,
         names=("prompt",),
@@ -91,7 +91,7 @@ def with_held_out(
         evaluation.records,
         lambda record: (ready.encode(record),),
         buckets=(None if made else ready.config.prompt_buckets,),
-        room=prompt_room(model, ready.sampler),
+        positions=longest_prompt(model, ready.sampler),
         batch_size=evaluation.batch_size,
         too_long=too_long,
         names=("prompt",),
@@ -124,7 +124,7 @@ def prepare_imitation(
         records,
         encode,
         buckets=(config.prompt_buckets, config.completion_buckets),
-        room=model.policy.config.max_positions,
+        positions=model.policy.config.max_positions,
         batch_size=config.batch_size,
         too_long=too_long,
         names=("prompt", "completion"),

@@ -141,7 +141,7 @@ def fit_rows(
     encode: Callable[[Any], Sequence[Sequence[int]]],
     *,
     buckets: Sequence[Sequence[int] | None],
-    room: int,
+    positions: int,
     batch_size: int,
     too_long: TooLong,
     names: Sequence[str],
@@ -149,7 +149,7 @@ def fit_rows(
     """The records whose rows fit, and the widths: `buckets` where given, else made from the rows.
 
     encode: the parts of a row (a prompt; a prompt and a completion), `names` what errors call them.
-    room: positions that all parts of a row have together. too_long: "leave_out" counts rows that do
+    positions: how many all parts of a row have together. too_long: "leave_out" counts rows that do
     not fit, "error" raises.
 
     Raises UserError for no record, a record that cannot be encoded (names it), and where nothing
@@ -160,29 +160,31 @@ def fit_rows(
     if not len(records):
         raise UserError("there are no records; give at least one batch of them")
     lengths = np.array([_lengths(encode, records[i], i) for i in range(len(records))])
-    limits = [max(given) if given else room for given in buckets]
-    fits = (lengths <= limits).all(axis=1) & (lengths.sum(axis=1) <= room)
+    limits = [max(given) if given else positions for given in buckets]
+    fits = (lengths <= limits).all(axis=1) & (lengths.sum(axis=1) <= positions)
     if not fits.any() or (too_long == "error" and not fits.all()):
         first = int(np.flatnonzero(~fits)[0])
         sizes = ", ".join(f"{name} {size}" for name, size in zip(names, lengths[first]))
         raise UserError(
             f"{(~fits).sum()} of {len(records)} records do not fit; record {first} has tokens: "
-            f"{sizes}, legal are at most {', '.join(map(str, limits))} and {room} together. "
+            f"{sizes}, legal are at most {', '.join(map(str, limits))} and {positions} together. "
             "Shorten them, name wider buckets, lower max_new_tokens, or leave them out "
             "(too_long='leave_out')"
         )
     kept = [records[i] for i in np.flatnonzero(fits)]
     widths = tuple(
         tuple(given) if given else make_buckets(column, batch_size=batch_size, most=limit)
-        for given, column, limit in zip(buckets, lengths[fits].T, _shares_of(room, lengths[fits]))
+        for given, column, limit in zip(
+            buckets, lengths[fits].T, _shares_of(positions, lengths[fits])
+        )
     )
     return Fitted(kept, widths, int((~fits).sum()))
 
 
-def _shares_of(room: int, lengths: np.ndarray) -> list[int]:
+def _shares_of(positions: int, lengths: np.ndarray) -> list[int]:
     """How wide each part may become, so that the widest of all parts fit together."""
     longest = lengths.max(axis=0)
-    return [int(room - (longest.sum() - own)) for own in longest]
+    return [int(positions - (longest.sum() - own)) for own in longest]
 
 
 def _lengths(encode: Callable[[Any], Sequence[Sequence[int]]], record: Any, index: int) -> list:

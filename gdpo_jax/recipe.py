@@ -1,4 +1,4 @@
-"""The front door: open a model, train it on rewards or examples, answer prompts, save it.
+"""The recipe: open a model, train it on rewards or examples, answer prompts, save it.
 
     model = open_model(folder)
     state = optimize(model, records, prompt=..., rewards=[...], estimator=gdpo(), workdir=...)

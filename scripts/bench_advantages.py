@@ -6,7 +6,7 @@
 
 The loop is in the style of the torch trainers: one prompt and one reward at a time, NumPy, then one
 batch normalisation. The memory bandwidth is measured in the same run by copying a large array, so
-that the printed shares mean the same on every machine. The floor of GDPO's traffic is one read of
+that the printed shares mean the same on every machine. The least traffic of GDPO is one read of
 the rewards and their mask and one write of the advantages.
 """
 
@@ -85,7 +85,7 @@ def main() -> None:
 
     expected = loop_over_prompts(values)
     error = np.max(np.abs(np.asarray(compiled(rewards, state)) - expected))
-    floor = rewards.values.nbytes + rewards.valid.nbytes + expected.nbytes
+    traffic = rewards.values.nbytes + rewards.valid.nbytes + expected.nbytes
     memory = compiled.memory_analysis()
 
     print(f"device                       {jax.devices()[0].device_kind}")
@@ -97,11 +97,11 @@ def main() -> None:
     print(f"largest difference           {error:9.1e}")
     if memory is not None:
         print(f"temporary memory             {memory.temp_size_in_bytes / 2**20:9.1f} MiB")
-        print(f"temporary / traffic floor    {memory.temp_size_in_bytes / floor:9.2f} x")
+        print(f"temporary / least traffic    {memory.temp_size_in_bytes / traffic:9.2f} x")
     print(f"temporary memory of the loop {loop_bytes / 2**20:9.1f} MiB")
     print(f"bandwidth of a copy          {bandwidth / 1e9:9.1f} GB/s")
-    print(f"traffic floor / time         {floor / seconds / 1e9:9.1f} GB/s")
-    print(f"share of the bandwidth       {floor / seconds / bandwidth:9.1%}")
+    print(f"least traffic / time         {traffic / seconds / 1e9:9.1f} GB/s")
+    print(f"share of the bandwidth       {traffic / seconds / bandwidth:9.1%}")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def test_prompts_need_room_and_answers_need_finite_logits(folder):
     long = sampler_config(model, max_new_tokens=1000, temperature=0.0)
     with pytest.raises(UserError, match=r"the longest prompt has \d+ tokens, .* at most 24"):
         answer(model, ["List 10 films, newest first, as Title (Year)." * 3], sampler=long)
-    with pytest.raises(UserError, match="leaves no room for a prompt"):
+    with pytest.raises(UserError, match="leaves no positions for a prompt"):
         answer(model, ["List"], sampler=dataclasses.replace(long, max_new_tokens=1024))
     broken = model.with_params(jax.tree.map(lambda x: x * jnp.nan, model.params))
     with pytest.raises(UserError, match=r"log-probs of .* are not finite"):

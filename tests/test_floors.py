@@ -1,6 +1,7 @@
 """A module imports only from lower packages (docs/architecture.md)."""
 
 import ast
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -57,10 +58,20 @@ def floor_name(module: str) -> str | None:
     return next((name for name in FLOORS if module == name or module.startswith(name + ".")), None)
 
 
+def runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but what stands under `if TYPE_CHECKING`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield from (other, *runtime_nodes(other))
+            continue
+        yield from (node, *runtime_nodes(node))
+
+
 def imported_modules(path: Path) -> list[str]:
     package = list(path.relative_to(ROOT).with_suffix("").parts)
     modules = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in runtime_nodes(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -116,3 +127,51 @@ def test_every_package_has_its_place():
     folders = [path for path in (ROOT / "experiments" / "common").iterdir() if path.is_dir()]
     packages |= {f"experiments.common.{path.name}" for path in folders}
     assert {name for name in packages if not name.endswith("__pycache__")} <= set(FLOORS)
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def import_graph(package: str) -> dict[str, set[str]]:
+    """What each module of `package` imports of it: modules, or the `__init__` with the name."""
+    paths = {module_name(path): path for path in sorted((ROOT / package).rglob("*.py"))}
+    graph = {}
+    for name, path in paths.items():
+        found = set()
+        for module in imported_modules(path):
+            target = module if module in paths else module.rpartition(".")[0]
+            found |= {target} & set(paths)
+        graph[name] = found - {name}
+    return graph
+
+
+def import_circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, the first one again at the end; [] if none do."""
+    done: set[str] = set()
+
+    def search(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return [*way[way.index(name) :], name]
+        if name in done:
+            return []
+        for target in sorted(graph[name]):
+            if circle := search(target, [*way, name]):
+                return circle
+        done.add(name)
+        return []
+
+    return next((circle for name in graph if (circle := search(name, []))), [])
+
+
+def test_a_circle_is_found():
+    assert import_circle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["b", "c", "b"]
+    assert import_circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+@pytest.mark.parametrize("package", ["gdpo_jax", "experiments"])
+def test_imports_have_no_circle(package):
+    graph = import_graph(package)
+    assert len(graph) > 50
+    assert import_circle(graph) == []

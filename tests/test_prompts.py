@@ -76,12 +76,12 @@ def test_an_answer_ends_where_the_template_ends_it(tokenizer):
     assert encode({"prompt": messages, "completion": [4, 5]})[1] == [4, 5]
 
 
-def fitted(lengths, *, buckets=None, room=64, too_long="leave_out"):
+def fitted(lengths, *, buckets=None, positions=64, too_long="leave_out"):
     return fit_rows(
         [{"size": size} for size in lengths],
         lambda record: ([1] * record["size"],),
         buckets=(buckets,),
-        room=room,
+        positions=positions,
         batch_size=4,
         too_long=too_long,
         names=("prompt",),
@@ -108,7 +108,7 @@ def test_both_parts_of_a_row_share_the_room():
         [(3, 9), (10, 9), (8, 8)],
         lambda record: ([1] * record[0], [1] * record[1]),
         buckets=(None, None),
-        room=16,
+        positions=16,
         batch_size=2,
         too_long="leave_out",
         names=("prompt", "completion"),
@@ -132,7 +132,7 @@ def test_a_prompt_function_that_fails_is_named_with_its_record(encode, message):
             [{"prompt": "x"}],
             encode,
             buckets=(None,),
-            room=8,
+            positions=8,
             batch_size=1,
             too_long="leave_out",
             names=("prompt",),

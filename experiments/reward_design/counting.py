@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.common.report.charts import Series, Style
 from experiments.common.scores.claims import Verdict
+from experiments.reward_design.advantage_groups import distinct_advantage_groups
 from experiments.reward_design.estimators import Estimator
 from experiments.reward_design.results import Findings, LineFigure, Table
 from experiments.reward_design.settings import CountingStudy
@@ -15,7 +16,6 @@ from experiments.reward_design.tasks import Reward, Task
 from gdpo_jax.advantages import (
     AdvantageTransform,
     compute_advantages,
-    distinct_advantage_groups,
     mo_grpo,
     reward_batch,
 )

@@ -16,7 +16,7 @@ from experiments.saferec.metrics import prompt_text
 from experiments.saferec.scoring.command import score_files
 from experiments.saferec.scoring.outputs import write_outputs
 from experiments.saferec.scoring.references import Scoring, find_reference
-from gdpo_jax.answers import answer, prompt_room, sampler_config
+from gdpo_jax.answers import answer, longest_prompt, sampler_config
 from gdpo_jax.models import open_model
 from gdpo_jax.prompts import encode_prompt
 from gdpo_jax.training import MeshConfig
@@ -90,7 +90,7 @@ def answer_records(
             messages = _reminded(record["prompt"], decoding.reminder)
             prompts[text] = encode_prompt(opened.tokenizer, messages)
     sampler = sampler_config(opened, max_new_tokens=decoding.max_new_tokens, temperature=0.0)
-    room, step = prompt_room(opened, sampler), decoding.bucket
+    room, step = longest_prompt(opened, sampler), decoding.bucket
     # By length, so that short prompts are not padded to the longest.
     order = sorted(prompts, key=lambda text: len(prompts[text]))
     texts = answer(

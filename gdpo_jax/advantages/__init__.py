@@ -10,15 +10,14 @@ gd2po   = chain(group_normalize(), weigh(w), drop_conflicts(), combine(), batch_
 
 from gdpo_jax.advantages.adaptive import weigh_by_saturation, weigh_by_variation
 from gdpo_jax.advantages.algebra import chain, compute_advantages, per_sample_diagnostics
-from gdpo_jax.advantages.conditions import condition
-from gdpo_jax.advantages.conflicts import drop_conflicts
 from gdpo_jax.advantages.constraints import LagrangianState, lagrangian
 from gdpo_jax.advantages.conventions import CONVENTIONS, Convention
 from gdpo_jax.advantages.descriptions import describe
-from gdpo_jax.advantages.distinct import distinct_advantage_groups
 from gdpo_jax.advantages.filters import (
     advantage_varies,
     any_reward_varies,
+    condition,
+    drop_conflicts,
     drop_silent_groups,
     reward_varies,
     weighted_sum_varies,
@@ -96,7 +95,6 @@ __all__ = [
     "corpo",
     "corr_grpo",
     "describe",
-    "distinct_advantage_groups",
     "divide_by_correlation",
     "dr_grpo",
     "drop_conflicts",

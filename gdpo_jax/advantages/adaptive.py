@@ -1,7 +1,7 @@
 """Weights that look at the batch: saturation (SA-MRPO) and variation (SAW).
 
-Base weights are those of `weigh`, schedules included, and live in the state; the rest is recomputed
-from the raw rewards of each batch.
+Base weights are those of `weigh`, schedules included, and are part of the state; the rest is
+recomputed from the raw rewards of each batch.
 """
 
 from collections.abc import Mapping
@@ -87,4 +87,4 @@ def _per_reward(flow: Flow) -> BatchStatistics:
     """Batch mean and standard deviation of every raw reward; 0 where it varies by noise alone."""
     axes = (0, 1) + tuple(range(3, flow.raw.ndim))
     noise = raw_noise(flow.raw, flow.raw_valid, flow.resolution, flow.unit)
-    return batch_statistics(flow.raw, flow.raw_valid, axes=axes, noise=noise.floor)
+    return batch_statistics(flow.raw, flow.raw_valid, axes=axes, noise=noise.threshold)

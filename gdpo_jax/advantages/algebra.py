@@ -140,7 +140,7 @@ def compute_advantages(
         )
     values = jax.lax.stop_gradient(jnp.where(flow.valid, flow.values, 0))
     noise = raw_noise(flow.raw, flow.raw_valid, flow.resolution, flow.unit)
-    metrics = reward_metrics(flow.raw, flow.raw_valid, flow.names, noise.floor)
+    metrics = reward_metrics(flow.raw, flow.raw_valid, flow.names, noise.threshold)
     metrics |= advantage_metrics(values, flow.valid) | flow.metrics
     return Advantages(values=values, valid=flow.valid), state, metrics
 
@@ -159,12 +159,12 @@ def per_sample_diagnostics(
     does).
     "components": `[B, G, K, *R]` the weighted terms that the transform added up.
     "sum": `[B, G, *R]` their sum, before any normalisation of it (GDPO eq. 5/7).
-    "sum_valid": which sums have a vote. "advantages": `[B, G, *R]` the outcome.
+    "sum_valid": which sums are valid. "advantages": `[B, G, *R]` the outcome.
     """
     flow, _ = transform.update(start_flow(rewards, lengths, penalty), state)
     noise = raw_noise(flow.raw, flow.raw_valid, flow.resolution, flow.unit)
-    stats = group_statistics(flow.raw, flow.raw_valid, noise=noise.floor)
-    z = stats.deviation / jnp.where(stats.live, stats.std, 1)
+    stats = group_statistics(flow.raw, flow.raw_valid, noise=noise.threshold)
+    z = stats.deviation / jnp.where(stats.varies, stats.std, 1)
     advantages = jnp.where(flow.valid, flow.values, 0)
     return {"z": z, **flow.trace, "advantages": advantages}
 

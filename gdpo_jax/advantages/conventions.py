@@ -9,34 +9,25 @@ from gdpo_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Convention:
-    """The choices that the paper leaves open or that a peer makes differently.
+    """The choices that the paper leaves open or that a peer makes differently."""
 
-    group_eps: added to the group's standard deviation. batch_eps: to the batch's. variance_eps: to
-    the batch's variance. over: what votes in the batch, "sequences" or "tokens". missing: a missing
-    reward is "mask"ed or "zero" before the statistics. empty_rows: a sample without any reward is
-    left out ("mask") of the batch statistics or enters them as 0 ("zero"). leave_one_out: group
-    statistics of the other members.
-    lone: a group of one gives "zero" or keeps its "raw" reward. single_reward: with K = 1, "gdpo"
-    still normalises over the batch, "grpo" does not.
-    resolution: differences of a reward that are no signal, None for 8 units in the last place, 0
-    for none: the peers leave noise to their eps.
-    """
-
-    group_eps: float = 0.0
-    batch_eps: float = 0.0
-    variance_eps: float = 0.0
-    over: str = "sequences"
-    missing: str = "mask"
-    empty_rows: str = "mask"
-    leave_one_out: bool = False
-    lone: str = "zero"
-    single_reward: str = "gdpo"
+    group_eps: float = 0.0  # added to the group's standard deviation
+    batch_eps: float = 0.0  # added to the batch's standard deviation
+    variance_eps: float = 0.0  # added to the batch's variance
+    over: str = "sequences"  # what the batch statistics count, "sequences" or "tokens"
+    missing: str = "mask"  # a missing reward is masked, or "zero" before the statistics
+    empty_rows: str = "mask"  # a sample without any reward is left out, or enters as "zero"
+    leave_one_out: bool = False  # group statistics of the other members
+    lone: str = "zero"  # a group of one gives zero, or keeps its "raw" reward
+    single_reward: str = "gdpo"  # with K = 1 "gdpo" still normalises over the batch, "grpo" not
+    # Differences of a reward that are no signal: None for 8 units in the last place, 0 for none, as
+    # the peers leave noise to their eps.
     resolution: float | None = 0.0
 
 
 CONVENTIONS: dict[str, Convention] = {
-    # arXiv 2601.05242: no eps in eq. 4, an eps without a value in eq. 6. It does not speak of
-    # rounding; resolution=0 is its letter.
+    # arXiv 2601.05242: no eps in eq. 4, an eps without a value in eq. 6. It says nothing
+    # about rounding; to the letter, resolution would be 0.
     "paper": Convention(resolution=None),
     # huggingface/trl grpo_trainer.py, multi_objective_aggregation="normalize_then_sum".
     "trl": Convention(group_eps=1e-4, batch_eps=1e-4),

@@ -1,4 +1,4 @@
-"""Scalars with stable names that tell a reward designer what the rewards and the advantages do.
+"""Scalars with stable names that show a reward designer what the rewards and the advantages do.
 
 Every metric is a function of the global batch. Shares and rates are over valid entries only.
 """
@@ -34,8 +34,8 @@ def reward_metrics(
     groups = group_statistics(raw, valid, noise=noise)
     low = jnp.min(jnp.where(valid, raw, jnp.inf), axis=axes)
     high = jnp.max(jnp.where(valid, raw, -jnp.inf), axis=axes)
-    voted = groups.count > 0
-    dead = _ratio(jnp.sum(voted & ~groups.live, axis=axes), jnp.sum(voted, axis=axes))
+    counted = groups.count > 0
+    constant = _ratio(jnp.sum(counted & ~groups.varies, axis=axes), jnp.sum(counted, axis=axes))
     missing = 1 - jnp.mean(valid.astype(raw.dtype), axis=axes)
     mean, std, count = (jnp.ravel(x) for x in stats[:3])
     low, high = (jnp.where(count > 0, x, 0) for x in (low, high))
@@ -46,11 +46,11 @@ def reward_metrics(
         metrics[f"reward/{name}/min"] = low[k]
         metrics[f"reward/{name}/max"] = high[k]
         metrics[f"reward/{name}/missing_fraction"] = missing[k]
-        metrics[f"reward/{name}/zero_variance_fraction"] = dead[k]
+        metrics[f"reward/{name}/zero_variance_fraction"] = constant[k]
     signal_axes = tuple(range(1, raw.ndim))
     metrics["zero_variance_fraction"] = _ratio(
-        jnp.sum(jnp.any(voted, axis=signal_axes) & ~jnp.any(groups.live, axis=signal_axes)),
-        jnp.sum(jnp.any(voted, axis=signal_axes)),
+        jnp.sum(jnp.any(counted, axis=signal_axes) & ~jnp.any(groups.varies, axis=signal_axes)),
+        jnp.sum(jnp.any(counted, axis=signal_axes)),
     )
     return metrics
 
@@ -69,10 +69,10 @@ def component_metrics(
     terms = groups.deviation * groups.scale
     size = jnp.abs(terms)
     sample_valid = jnp.any(valid, axis=2)
-    floor = CONFLICT_TOLERANCE * jnp.max(size, axis=(1, 2), keepdims=True)
-    conflict = jnp.any(terms > floor, axis=2) & jnp.any(terms < -floor, axis=2)
-    alive = jnp.any(size > floor, axis=2)
-    cancelled = alive & (jnp.abs(jnp.sum(terms, axis=2)) <= jnp.squeeze(floor, axis=2))
+    threshold = CONFLICT_TOLERANCE * jnp.max(size, axis=(1, 2), keepdims=True)
+    conflict = jnp.any(terms > threshold, axis=2) & jnp.any(terms < -threshold, axis=2)
+    nonzero = jnp.any(size > threshold, axis=2)
+    cancelled = nonzero & (jnp.abs(jnp.sum(terms, axis=2)) <= jnp.squeeze(threshold, axis=2))
     # In units of the largest term, so that the sum over a batch of huge rewards stays finite.
     unit = size / jnp.maximum(jnp.max(size), jnp.finfo(size.dtype).tiny)
     per_reward = jnp.sum(unit, axis=(0, 1) + tuple(range(3, unit.ndim)))
@@ -99,7 +99,7 @@ def advantage_metrics(
     count = jnp.sum(valid)
     tolerance = DISTINCT_TOLERANCE * jnp.max(size)
     per_group = _count_distinct(values, valid, tolerance, axis=1)
-    voted = jnp.any(valid, axis=1)
+    counted = jnp.any(valid, axis=1)
     return {
         "advantage/abs_mean": _ratio(jnp.sum(size), count),
         "advantage/min": jnp.where(count > 0, jnp.min(jnp.where(valid, values, jnp.inf)), 0),
@@ -111,7 +111,7 @@ def advantage_metrics(
         "advantage/distinct": _count_distinct(
             _gathered(jnp.ravel(values)), _gathered(jnp.ravel(valid)), tolerance, axis=0
         ).astype(values.dtype),
-        "advantage/distinct_per_group": _ratio(jnp.sum(per_group), jnp.sum(voted)),
+        "advantage/distinct_per_group": _ratio(jnp.sum(per_group), jnp.sum(counted)),
     }
 
 

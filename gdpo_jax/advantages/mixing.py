@@ -37,10 +37,10 @@ def weigh_by_group_deviation(
     def update(flow: Flow, state: WeightState) -> tuple[Flow, WeightState]:
         _before_combine(flow, "weigh_by_group_deviation()")
         flow, noise = measure(flow, resolution)
-        stats = group_statistics(flow.values, flow.valid, ddof=0, noise=noise.floor)
+        stats = group_statistics(flow.values, flow.valid, ddof=0, noise=noise.threshold)
         current, state = current_weights(weights, state, flow.names, flow)
         spread = along_rewards(current.astype(flow.values.dtype), flow.values.ndim)
-        std = jnp.where(stats.live, stats.std, 0) * stats.scale
+        std = jnp.where(stats.varies, stats.std, 0) * stats.scale
         total = jnp.sum(spread * std, axis=REWARD_AXIS, keepdims=True)
         centred = centred_in_group(flow, stats, noise)
         weighted = apply_weights(centred, current)
@@ -68,9 +68,9 @@ def divide_by_correlation(
     def update(flow: Flow) -> Flow:
         _before_combine(flow, "divide_by_correlation()")
         flow, noise = measure(flow, resolution)
-        stats = group_statistics(flow.values, flow.valid, noise=noise.floor)
+        stats = group_statistics(flow.values, flow.valid, noise=noise.threshold)
         length = jnp.sqrt(jnp.sum(jnp.square(stats.deviation), axis=1, keepdims=True))
-        unit = stats.deviation / jnp.where(stats.live, length, 1)
+        unit = stats.deviation / jnp.where(stats.varies, length, 1)
         # sum_lm rho_lm = |sum_k unit_k|^2, never negative, without the K x K matrix.
         total = jnp.sum(
             jnp.square(jnp.sum(unit, axis=REWARD_AXIS, keepdims=True)), axis=1, keepdims=True

@@ -5,11 +5,10 @@ from typing import Any, Literal
 
 from gdpo_jax.advantages.adaptive import weigh_by_saturation, weigh_by_variation
 from gdpo_jax.advantages.algebra import chain
-from gdpo_jax.advantages.conditions import condition
-from gdpo_jax.advantages.conflicts import drop_conflicts
 from gdpo_jax.advantages.constraints import lagrangian
 from gdpo_jax.advantages.conventions import Convention, find_convention
 from gdpo_jax.advantages.descriptions import named
+from gdpo_jax.advantages.filters import condition, drop_conflicts
 from gdpo_jax.advantages.mixing import divide_by_correlation, weigh_by_group_deviation
 from gdpo_jax.advantages.records import AdvantageTransform, Flow
 from gdpo_jax.advantages.resolution import Resolution, set_resolution

@@ -64,11 +64,11 @@ class RewardBatch:
     included.
 
     values: `[B, G, K]` one reward per completion, or `[B, G, K, R]` one per item of a list.
-    valid: same shape; false where a reward is missing or the sample is masked: such an entry does
-    not vote.
+    valid: same shape; false where a reward is missing or the sample is masked: such an entry enters
+    no statistics.
     names: the K reward names, part of the structure.
     sample_valid: `[B, G]`, false for samples that are out altogether (padding, filtered groups), or
-    None if all are in. Only conventions in which a missing reward votes as zero look at it.
+    None if all are in. Only conventions in which a missing reward counts as zero look at it.
     Sizes beyond 2^100 (1.27e30) count as 2^100.
     """
 
@@ -128,7 +128,7 @@ class Flow:
 class AdvantageTransform(NamedTuple):
     """A pair of pure functions, as optax has for gradients.
 
-    init: reward names -> state (a pytree of arrays; weights live here, never in the compiled
+    init: reward names -> state (a pytree of arrays; weights are in it, never in the compiled
     function).
     update: (flow, state) -> (flow, state).
     description: what is computed, as numbers, strings, lists and dicts: transforms that compute

@@ -24,11 +24,11 @@ Resolution = float | Mapping[str, float | None] | None
 
 
 class Noise(NamedTuple):
-    """floor: `[B, 1, ...]` differences of a group at or below it are no signal. error: how far
-    rounding alone may move two values of a group against each other, never more than the floor.
+    """threshold: `[B, 1, ...]` differences of a group at or below it are no signal. error: how far
+    rounding alone may move two values of a group against each other, never more than the threshold.
     """
 
-    floor: Float[Array, "B 1 *rest"]
+    threshold: Float[Array, "B 1 *rest"]
     error: Float[Array, "B 1 *rest"]
 
 
@@ -54,12 +54,12 @@ def resolved(flow: Flow, resolution: Resolution = None) -> Flow:
     `noise` afterwards: the rounding error of a reward where it differs, its resolution elsewhere.
     """
     flow, noise = measure(flow, resolution)
-    low, rise = from_lowest(flow.values, flow.valid, noise.floor)
-    live = jnp.any(rise > 0, axis=GROUP_AXIS, keepdims=True)
+    low, rise = from_lowest(flow.values, flow.valid, noise.threshold)
+    varies = jnp.any(rise > 0, axis=GROUP_AXIS, keepdims=True)
     return dataclasses.replace(
         flow,
-        values=jnp.where(live | ~flow.valid, flow.values, low),
-        noise=jnp.where(live, noise.error, noise.floor),
+        values=jnp.where(varies | ~flow.valid, flow.values, low),
+        noise=jnp.where(varies, noise.error, noise.threshold),
     )
 
 
@@ -79,8 +79,8 @@ def measure(flow: Flow, resolution: Resolution = None) -> tuple[Flow, Noise]:
         return flow, raw_noise(flow.values, flow.valid, flow.resolution, flow.unit)
     if resolution is None:
         return flow, Noise(flow.noise, flow.noise)
-    floor = jnp.maximum(flow.noise, _along([x or 0.0 for x in flow.resolution], flow.values))
-    return flow, Noise(floor, flow.noise)
+    threshold = jnp.maximum(flow.noise, _along([x or 0.0 for x in flow.resolution], flow.values))
+    return flow, Noise(threshold, flow.noise)
 
 
 def raw_noise(

@@ -43,16 +43,16 @@ def append_reward(
         wide = jnp.float64 in (columns.dtype, column.dtype)
         dtype = jnp.float64 if wide else jnp.float32
         columns, column = columns.astype(dtype), column.astype(dtype)
-    voters = jnp.isfinite(column) if valid is None else jnp.asarray(valid)
-    column, voters = (
+    counted = jnp.isfinite(column) if valid is None else jnp.asarray(valid)
+    column, counted = (
         jnp.broadcast_to(_as_column(x, len(shape)), (*shape[:2], 1, *shape[3:]))
-        for x in (column, voters)
+        for x in (column, counted)
     )
     if rewards.sample_valid is not None:
-        voters = voters & _as_column(jnp.asarray(rewards.sample_valid), len(shape))
+        counted = counted & _as_column(jnp.asarray(rewards.sample_valid), len(shape))
     return RewardBatch(
         values=jnp.concatenate([columns, column], axis=2),
-        valid=jnp.concatenate([jnp.asarray(rewards.valid), voters], axis=2),
+        valid=jnp.concatenate([jnp.asarray(rewards.valid), counted], axis=2),
         names=(*rewards.names, name),
         sample_valid=rewards.sample_valid,
     )

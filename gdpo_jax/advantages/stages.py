@@ -52,13 +52,13 @@ def group_normalize(
 
     def update(flow: Flow) -> Flow:
         flow, noise = measure(flow, resolution)
-        stats = group_statistics(flow.values, flow.valid, ddof=ddof, noise=noise.floor)
-        std = jnp.where(stats.live, stats.std, 1) + eps / stats.scale
+        stats = group_statistics(flow.values, flow.valid, ddof=ddof, noise=noise.threshold)
+        std = jnp.where(stats.varies, stats.std, 1) + eps / stats.scale
         z = stats.deviation / std
         # Errors of at most half of `error` in each value: two deviations are off by `error / sd`
         # against each other, and the sd by `error / 2 * sqrt(n / (n - 1))`, with n = 2 exact.
         error = noise.error / (std * stats.scale) * (1 + 0.62 / std)
-        error = _settled(error, 1 / std, stats.live)
+        error = _settled(error, 1 / std, stats.varies)
         if lone == "raw":
             z = jnp.where(flow.valid & (stats.count == 1), flow.values, z)
         return dataclasses.replace(flow, values=z, noise=error, centred=True)
@@ -84,7 +84,7 @@ def group_center(
 
     def update(flow: Flow) -> Flow:
         flow, noise = measure(flow, resolution)
-        stats = group_statistics(flow.values, flow.valid, noise=noise.floor)
+        stats = group_statistics(flow.values, flow.valid, noise=noise.threshold)
         moved = centred_in_group(flow, stats, noise)
         centred, error = moved.values, moved.noise
         if at_least is not None:
@@ -93,7 +93,7 @@ def group_center(
             centred = jnp.where(stats.mean >= at_least, centred, raised)
         if scale == "batch":
             batch = batch_statistics(
-                flow.values, flow.valid, axes=_batch_axes(flow), noise=noise.floor
+                flow.values, flow.valid, axes=_batch_axes(flow), noise=noise.threshold
             )
             divisor = _positive(batch.std + eps)
             centred = jnp.where(batch.std > 0, centred / divisor, 0)
@@ -111,7 +111,7 @@ def leave_one_out(*, resolution: Resolution = None) -> AdvantageTransform:
 
     def update(flow: Flow) -> Flow:
         flow, noise = measure(flow, resolution)
-        stats = group_statistics(flow.values, flow.valid, noise=noise.floor)
+        stats = group_statistics(flow.values, flow.valid, noise=noise.threshold)
         factor = stats.count / jnp.maximum(stats.count - 1, 1)
         flow = centred_in_group(flow, stats, noise)
         return dataclasses.replace(flow, values=flow.values * factor, noise=flow.noise * factor)
@@ -139,17 +139,17 @@ def leave_one_out_normalize(
         # out.
         valid = jnp.expand_dims(flow.valid, 2) & others
         values = jnp.broadcast_to(jnp.expand_dims(flow.values, 2), valid.shape)
-        stats = group_statistics(values, valid, noise=jnp.expand_dims(noise.floor, 2))
-        std, live = (jnp.squeeze(x, axis=1) for x in (stats.std * stats.scale, stats.live))
-        whole = group_statistics(flow.values, flow.valid, noise=noise.floor)
+        stats = group_statistics(values, valid, noise=jnp.expand_dims(noise.threshold, 2))
+        std, varies = (jnp.squeeze(x, axis=1) for x in (stats.std * stats.scale, stats.varies))
+        whole = group_statistics(flow.values, flow.valid, noise=noise.threshold)
         factor = whole.count / jnp.maximum(whole.count - 1, 1)
-        divisor = jnp.where(live, _positive(std + eps), 1)
+        divisor = jnp.where(varies, _positive(std + eps), 1)
         normal = whole.deviation * (whole.scale * factor) / divisor
         normal = jnp.clip(normal, -_FARTHEST, _FARTHEST)
-        error = jnp.where(live, jnp.abs(normal) / divisor, 0) + factor / divisor
+        error = jnp.where(varies, jnp.abs(normal) / divisor, 0) + factor / divisor
         error = jnp.where(flow.valid, error * noise.error, 0)
         error = jnp.max(error, axis=GROUP_AXIS, keepdims=True)
-        error = _settled(error, largest_size(normal, flow.valid), whole.live)
+        error = _settled(error, largest_size(normal, flow.valid), whole.varies)
         return dataclasses.replace(flow, values=normal, noise=error, centred=True)
 
     return stateless(update, named("leave_one_out_normalize", eps=eps, resolution=resolution))
@@ -175,24 +175,24 @@ def combine(
     def update(flow: Flow) -> Flow:
         _require(flow, combined=False, stage="combine()")
         terms = jnp.where(flow.valid, flow.values, 0)
-        voters = jnp.any(flow.valid, axis=REWARD_AXIS)
+        counted = jnp.any(flow.valid, axis=REWARD_AXIS)
         if flow.centred:
             total, noise = _sum_of_centred(flow, terms)
         else:
             flow = resolved(flow, resolution)
             total, noise = _sum_of_rewards(flow, missing)
-        low = jnp.min(jnp.where(voters, total, jnp.inf), axis=GROUP_AXIS, keepdims=True)
-        high = jnp.max(jnp.where(voters, total, -jnp.inf), axis=GROUP_AXIS, keepdims=True)
+        low = jnp.min(jnp.where(counted, total, jnp.inf), axis=GROUP_AXIS, keepdims=True)
+        high = jnp.max(jnp.where(counted, total, -jnp.inf), axis=GROUP_AXIS, keepdims=True)
         near_zero = jnp.maximum(jnp.abs(low), jnp.abs(high)) <= noise
         total = jnp.where(high - low <= noise, jnp.where(near_zero, 0, low), total)
-        total = jnp.where(voters, total, 0)
+        total = jnp.where(counted, total, 0)
         return with_metrics(
             flow,
             component_metrics(terms, flow.valid, flow.names),
             values=total,
-            valid=voters,
+            valid=counted,
             noise=noise,
-            trace=flow.trace | {"components": terms, "sum": total, "sum_valid": voters},
+            trace=flow.trace | {"components": terms, "sum": total, "sum_valid": counted},
             combined=True,
         )
 
@@ -210,7 +210,9 @@ def batch_center(*, resolution: Resolution = None) -> AdvantageTransform:
         _require(flow, combined=False, stage="batch_center()")
         flow, noise = measure(flow, resolution)
         flow = resolved(flow)
-        stats = batch_statistics(flow.values, flow.valid, axes=_batch_axes(flow), noise=noise.floor)
+        stats = batch_statistics(
+            flow.values, flow.valid, axes=_batch_axes(flow), noise=noise.threshold
+        )
         return dataclasses.replace(flow, values=jnp.where(stats.std > 0, stats.deviation, 0))
 
     return stateless(update, named("batch_center", resolution=resolution))
@@ -230,9 +232,9 @@ def batch_normalize(
     The paper's eps has no stated value; 0 needs no guard: a batch whose standard deviation is at
     most a quarter of `resolution` (the mean over its samples, see `set_resolution`) gives exactly
     zero.
-    over="tokens" lets every sample vote once per token (verl); it needs `lengths`.
-    dead_groups: groups without signal are zeros that vote, as in the paper and in all peers;
-    "leave_out" is a different method, in which the step does not grow when fewer groups are alive.
+    over="tokens" counts every sample once per token (verl); it needs `lengths`.
+    dead_groups: groups without signal are zeros that count, as in the paper and in all peers;
+    "leave_out" is a different method, in which the step does not grow when fewer groups vary.
     variance_eps is added to the variance instead (verl: 1e-8). Before combine() each reward is
     whitened alone.
     """
@@ -241,24 +243,26 @@ def batch_normalize(
         flow, noise = measure(flow, resolution)
         if not flow.combined:
             flow = resolved(flow)
-        voters, weights = flow.valid, None
+        counted, weights = flow.valid, None
         if dead_groups == "leave_out":
-            voters = voters & group_statistics(flow.values, flow.valid, noise=noise.floor).live
+            counted = (
+                counted & group_statistics(flow.values, flow.valid, noise=noise.threshold).varies
+            )
         if over == "tokens":
             weights = _lengths_like(flow)
         stats = batch_statistics(
             flow.values,
-            voters,
+            counted,
             axes=_batch_axes(flow),
             weights=weights,
-            noise=noise.floor,
+            noise=noise.threshold,
             ddof=ddof,
         )
         scale = stats.std
         if variance_eps:
             scale = jnp.hypot(scale, jnp.full_like(scale, variance_eps**0.5))
         scale = _positive(scale + eps)
-        normal = jnp.where(voters & (stats.std > 0), stats.deviation / scale, 0)
+        normal = jnp.where(counted & (stats.std > 0), stats.deviation / scale, 0)
         metrics = {
             "advantage/batch_mean": jnp.mean(stats.mean),
             "advantage/batch_std": jnp.mean(stats.std),
@@ -315,7 +319,7 @@ def centred_in_group(flow: Flow, stats: GroupStatistics, noise: Noise) -> Flow:
     """
     centred = stats.deviation * stats.scale
     error = noise.error if flow.combined else 2 * noise.error
-    error = _settled(error, stats.scale, stats.live)
+    error = _settled(error, stats.scale, stats.varies)
     return dataclasses.replace(flow, values=centred, noise=error, centred=True)
 
 
@@ -355,16 +359,16 @@ def _sum_of_rewards(flow: Flow, missing: str) -> tuple[Array, Array]:
     eps = jnp.finfo(values.dtype).eps
     rises = jnp.sum(rise, axis=REWARD_AXIS)
     total = jnp.sum(low, axis=REWARD_AXIS) + rises
-    voters = jnp.any(valid, axis=REWARD_AXIS)
+    counted = jnp.any(valid, axis=REWARD_AXIS)
     noise = noise + len(flow.names) * eps * jnp.max(rises, axis=GROUP_AXIS, keepdims=True)
-    return total, noise + eps * largest_size(total, voters)
+    return total, noise + eps * largest_size(total, counted)
 
 
-def _settled(error: Array, size: Array, live: Array) -> Array:
+def _settled(error: Array, size: Array, varies: Array) -> Array:
     """The noise of normalised or centred values of at most `size`: what their input brought, and
     the rounding of the statistics; none in groups without signal, which are exactly zero.
     """
-    return jnp.where(live, error + 8 * jnp.finfo(size.dtype).eps * size, 0)
+    return jnp.where(varies, error + 8 * jnp.finfo(size.dtype).eps * size, 0)
 
 
 def _batch_axes(flow: Flow) -> tuple[int, ...]:

@@ -30,10 +30,11 @@ class GroupStatistics(NamedTuple):
     """Statistics inside each group, in units of the group's own range, so that nothing can
     overflow.
 
-    deviation: `[B, G, ...]` (value - mean) / range; zero for members without a vote and in dead
-    groups.
-    std: `[B, 1, ...]` of value / range. scale: the range (1 in dead groups). mean: of the values.
-    count: valid members. live: at least two valid members that are not all equal.
+    deviation: `[B, G, ...]` (value - mean) / range; zero for members that are not valid and
+    in groups that do not vary.
+    std: `[B, 1, ...]` of value / range. scale: the range (1 where nothing varies). mean: of the
+    values.
+    count: valid members. varies: at least two valid members that are not all equal.
     """
 
     deviation: Float[Array, "B G *rest"]
@@ -41,7 +42,7 @@ class GroupStatistics(NamedTuple):
     scale: Float[Array, "B 1 *rest"]
     mean: Float[Array, "B 1 *rest"]
     count: Float[Array, "B 1 *rest"]
-    live: Bool[Array, "B 1 *rest"]
+    varies: Bool[Array, "B 1 *rest"]
 
 
 class BatchStatistics(NamedTuple):
@@ -75,17 +76,19 @@ def group_statistics(
     high = jnp.max(jnp.where(valid, x, -jnp.inf), axis=GROUP_AXIS, keepdims=True)
     low = jnp.where(count > 0, low, 0)
     spread = jnp.where(count > 0, high - low, 0)
-    floor = jnp.finfo(dtype).tiny if noise is None else jnp.maximum(noise, jnp.finfo(dtype).tiny)
-    live = (count >= 2) & (spread > floor)
-    scale = jnp.where(live, spread, 1)
-    votes = valid & live
-    unit = jnp.where(votes, (x - low) / scale, 0)
+    threshold = (
+        jnp.finfo(dtype).tiny if noise is None else jnp.maximum(noise, jnp.finfo(dtype).tiny)
+    )
+    varies = (count >= 2) & (spread > threshold)
+    scale = jnp.where(varies, spread, 1)
+    counted = valid & varies
+    unit = jnp.where(counted, (x - low) / scale, 0)
     unit_mean = jnp.sum(unit, axis=GROUP_AXIS, keepdims=True) / jnp.maximum(count, 1)
-    deviation = jnp.where(votes, unit - unit_mean, 0)
+    deviation = jnp.where(counted, unit - unit_mean, 0)
     squares = jnp.sum(deviation * deviation, axis=GROUP_AXIS, keepdims=True)
     std = jnp.sqrt(squares / jnp.maximum(count - ddof, 1))
     mean = low + scale * unit_mean
-    return GroupStatistics(deviation, std, scale, mean, count, live)
+    return GroupStatistics(deviation, std, scale, mean, count, varies)
 
 
 def batch_statistics(
@@ -100,17 +103,17 @@ def batch_statistics(
     """Statistics over `axes` (axis 0 among them), two reductions over the prompt axis in all.
 
     The sums of each pass are stacked, so that a batch sharded over prompts needs exactly two
-    all-reduces. `weights` are non-negative vote sizes (tokens).
+    all-reduces. `weights` are non-negative sizes of the samples (tokens).
     noise: differences in each group that are no signal. A standard deviation of at most a quarter
     of their mean counts as zero: the range of a batch, which would decide it sharply, costs one
     more all-reduce.
     """
     dtype = statistics_dtype(values.dtype)
     x = jnp.where(valid, values, 0).astype(dtype)
-    votes = valid.astype(dtype) if weights is None else jnp.where(valid, weights, 0).astype(dtype)
+    sizes = valid.astype(dtype) if weights is None else jnp.where(valid, weights, 0).astype(dtype)
 
-    floors = jnp.zeros_like(x) if noise is None else jnp.where(valid, noise, 0)
-    total, count, floor = _sums((x * votes, votes, floors * votes), axes)
+    thresholds = jnp.zeros_like(x) if noise is None else jnp.where(valid, noise, 0)
+    total, count, threshold = _sums((x * sizes, sizes, thresholds * sizes), axes)
     first_mean = total / jnp.where(count > 0, count, 1)
 
     deviation = jnp.where(valid, x - first_mean, 0)
@@ -119,10 +122,10 @@ def batch_statistics(
     squares = jnp.square(
         jnp.where(big, deviation / _SCALE, jnp.where(small, deviation * _SCALE, deviation))
     )
-    squares = squares * votes
+    squares = squares * sizes
     rest, bigs, mids, smalls = _sums(
         (
-            deviation * votes,
+            deviation * sizes,
             jnp.where(big, squares, 0),
             jnp.where(big | small, 0, squares),
             jnp.where(small, squares, 0),
@@ -146,8 +149,9 @@ def batch_statistics(
     std = jnp.where(
         (share > _EQUAL_SHARE) & (count > ddof), std * jnp.sqrt(jnp.maximum(share, 0)), 0
     )
-    std = jnp.where(std > _NOISE_SHARE * floor / jnp.where(count > 0, count, 1), std, 0)
-    # Group-normalised values have mean zero; what rounding leaves of it must not move dead groups.
+    std = jnp.where(std > _NOISE_SHARE * threshold / jnp.where(count > 0, count, 1), std, 0)
+    # Group-normalised values have mean zero; what rounding leaves of it must not move groups
+    # that do not vary.
     mean = first_mean + shift
     centred = jnp.abs(mean) <= 8 * jnp.finfo(dtype).eps * std
     deviation = jnp.where(centred, x, jnp.where(valid, deviation - shift, 0))
@@ -170,8 +174,8 @@ def from_lowest(
     low = jnp.min(jnp.where(valid, x, jnp.inf), axis=GROUP_AXIS, keepdims=True)
     low = jnp.where(count > 0, low, 0)
     rise = jnp.where(valid, x - low, 0)
-    floor = jnp.maximum(noise, jnp.finfo(values.dtype).tiny)
-    rise = jnp.where(jnp.max(rise, axis=GROUP_AXIS, keepdims=True) > floor, rise, 0)
+    threshold = jnp.maximum(noise, jnp.finfo(values.dtype).tiny)
+    rise = jnp.where(jnp.max(rise, axis=GROUP_AXIS, keepdims=True) > threshold, rise, 0)
     mean = jnp.sum(rise, axis=GROUP_AXIS, keepdims=True) / jnp.maximum(count, 1)
     return low, jnp.where(valid, rise, mean)
 

@@ -87,8 +87,8 @@ def apply_weights(flow: Flow, weights: Float[Array, "K"]) -> Flow:
     weights = weights.astype(flow.values.dtype)
     metrics = {f"weight/{name}": weights[k] for k, name in enumerate(flow.names)}
     total = jnp.sum(flow.raw * along_rewards(weights, flow.raw.ndim), axis=2)
-    voters = jnp.any(flow.raw_valid, axis=2)
-    stats = batch_statistics(total, voters, axes=tuple(range(total.ndim)))
+    counted = jnp.any(flow.raw_valid, axis=2)
+    stats = batch_statistics(total, counted, axes=tuple(range(total.ndim)))
     metrics["reward_sum/mean"] = jnp.ravel(stats.mean)[0]
     metrics["reward_sum/std"] = jnp.ravel(stats.std)[0]
     flow = with_metrics(flow, metrics)

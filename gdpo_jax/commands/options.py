@@ -65,7 +65,7 @@ class TrainedOptions:
     checkpoint_every: int = 50
     """Steps between checkpoints; the same command goes on after the last one."""
     too_long: Literal["leave_out", "error"] = "leave_out"
-    """What happens to prompts that leave no room for an answer."""
+    """What happens to prompts that leave no positions for an answer."""
 
     def lora(self) -> LoraConfig | None:
         """The adapters to train."""

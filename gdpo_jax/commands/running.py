@@ -1,4 +1,4 @@
-"""What command lines share: functions by name, and mistakes told in one message."""
+"""What command lines share: functions by name, and mistakes reported in one message."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""A short hash of what records hold, to tell whether two runs have the same data."""
+"""A short hash of what records hold, to see whether two runs have the same data."""
 
 import dataclasses
 import hashlib
@@ -24,8 +24,8 @@ def records_digest(records: RecordSource) -> str:
     representation.
 
     Raises:
-        UserError: a value that only its place in memory tells from another, or one that contains
-            itself; names the record.
+        UserError: a value that differs from another by its place in memory alone, or one that
+            contains itself; names the record.
     """
     hashed = hashlib.sha256()
     for index in range(len(records)):

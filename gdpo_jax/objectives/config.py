@@ -47,8 +47,8 @@ class ObjectiveConfig:
     clip_high: float = 0.2  # DAPO 0.28; GSPO wants about 3e-4 for both
     dual_clip: float | None = None  # "clip": for A < 0 the loss is at most -dual_clip A
     delta: float | None = None  # "clip": cap on the unclipped ratio; the smaller of both acts
-    cispo_lowest: float | None = None  # "cispo": bounds of the ratio itself
-    cispo_highest: float = 5.0
+    cispo_lowest: float | None = None  # "cispo": lower bound of the ratio itself; None is 0
+    cispo_highest: float = 5.0  # "cispo": upper bound of the ratio itself
     sapo_tau_positive: float = 1.0  # "sapo": steepness of its gate for A > 0
     sapo_tau_negative: float = 1.05  # and for A < 0
     kl: KLEstimator | None = None  # of the distance to the reference (`kl_estimate`)

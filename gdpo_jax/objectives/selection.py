@@ -55,7 +55,7 @@ def mask_unfinished(
     """The loss mask without completions that never stopped (overlong filter, DAPO, arXiv
     2503.14476).
 
-    They still vote in the group statistics unless their rewards are masked too
+    They still count in the group statistics unless their rewards are masked too
     (`gdpo_jax.advantages.mask_samples`). DAPO's best runs did not use the filter.
     """
     if finished.shape != mask.shape[:-1]:

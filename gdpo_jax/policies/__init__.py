@@ -1,23 +1,22 @@
 """A policy is init/apply over a tree of parameters: the decoder, its log-probs, its tokenizer."""
 
-from gdpo_jax.policies.adapter_files import (
+from gdpo_jax.policies.chat import render_chat
+from gdpo_jax.policies.config import DecoderConfig, RopeScaling
+from gdpo_jax.policies.decoder import decoder_policy
+from gdpo_jax.policies.families import gemma3, llama3, qwen3, qwen25, smollm2
+from gdpo_jax.policies.files.adapters import (
     AdapterFolder,
     load_adapters,
     open_adapters,
     save_adapters,
 )
-from gdpo_jax.policies.chat import render_chat
-from gdpo_jax.policies.config import DecoderConfig, RopeScaling
-from gdpo_jax.policies.decoder import (
-    Params,
-    Policy,
-    decoder_policy,
-    num_params,
-    trained_part,
-    with_trained_part,
+from gdpo_jax.policies.files.gguf import smollm2_path
+from gdpo_jax.policies.files.pretrained import (
+    Pretrained,
+    load_pretrained,
+    open_pretrained,
+    save_pretrained,
 )
-from gdpo_jax.policies.families import gemma3, llama3, qwen3, qwen25, smollm2
-from gdpo_jax.policies.gguf_files import smollm2_path
 from gdpo_jax.policies.log_probs import completion_log_probs
 from gdpo_jax.policies.lora import LoraConfig, lora_apply, lora_init, lora_merge, lora_policy
 from gdpo_jax.policies.placement import (
@@ -27,11 +26,13 @@ from gdpo_jax.policies.placement import (
     pin_rows,
     split_vocabulary,
 )
-from gdpo_jax.policies.pretrained import (
-    Pretrained,
-    load_pretrained,
-    open_pretrained,
-    save_pretrained,
+from gdpo_jax.policies.policy import (
+    Params,
+    Placement,
+    Policy,
+    num_params,
+    trained_part,
+    with_trained_part,
 )
 from gdpo_jax.policies.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
@@ -41,6 +42,7 @@ __all__ = [
     "DecoderConfig",
     "LoraConfig",
     "Params",
+    "Placement",
     "Policy",
     "Pretrained",
     "RopeScaling",

@@ -6,7 +6,8 @@ descriptions: `N` rows, `T` query tokens, `S` key slots, `B` prompts, `G` sample
 prompt length, `C` completion length, `H` query heads, `J` key heads, `R = H / J`, `K` head size.
 
 Decoders with windows have local layers, whose queries see only keys less than `window` positions
-behind. Layouts tell what is near by positions, never by slots; the layer says whether it is local.
+behind. Layouts decide what is near by positions, never by slots; the layer says whether it is
+local.
 
 Scores and softmax are float32. A query that sees nothing gets finite values, never NaN. Products
 are plain batched matmuls with the heads in front: the small operands are transposed beforehand,

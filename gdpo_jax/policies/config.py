@@ -21,11 +21,11 @@ class RopeScaling:
     smoothly. Raises UserError for another kind, and for numbers that cannot be.
     """
 
-    factor: float
-    kind: str = "llama3"
-    original_positions: int = 8192
-    low_frequency_factor: float = 1.0
-    high_frequency_factor: float = 4.0
+    factor: float  # how many times slower angles turn
+    kind: str = "llama3"  # "llama3" or "linear", which reads `factor` alone
+    original_positions: int = 8192  # longest rows first trained on
+    low_frequency_factor: float = 1.0  # longer wavelengths than original_positions / this: slower
+    high_frequency_factor: float = 4.0  # shorter ones than original_positions / this: unchanged
 
     def __post_init__(self):
         if self.kind not in ("llama3", "linear"):
@@ -44,47 +44,37 @@ class RopeScaling:
 class DecoderConfig:
     """Sizes and numerics of one decoder-only transformer.
 
-    `num_heads` query heads share `num_kv_heads` key and value heads. Parameters are float32 always;
-    `dtype` ("float32" or "bfloat16") is that of the matrix products, while norms, softmax, logits
-    and angles stay float32. `remat` says what the backward pass recomputes: "none" (but scores of
-    attention, always), all of a "layer" but its input, or all but its "dots", the products with
-    weights and what attention mixed.
-
-    What families differ in: `attention_bias` adds a bias to queries, keys and values (Qwen2.5);
-    `qk_norm` normalises each query and key head (Qwen3); `rope_scaling` stretches rotary angles
-    (Llama 3.1 and later). Gemma 3 has the rest: `window` makes all layers local but every
-    `global_every`-th; local ones see only positions less than `window` behind, on angles of
-    `local_rope_theta` without scaling. `query_scalar` takes the head size's place in q k / sqrt(K),
-    `norm_offset` adds one to the scales of norms, `post_norms` normalise what attention and
-    feed-forward add, `scale_embeddings` multiplies embeddings by sqrt(d_model), and `activation` is
-    "silu" or "gelu_tanh".
+    Parameters are float32 always, and so are norms, softmax, logits and angles. With a `window` all
+    layers but every `global_every`-th are local: they see only positions less than `window` behind.
 
     Raises UserError for sizes that cannot be.
     """
 
-    vocab_size: int
-    d_model: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    d_ff: int
-    max_positions: int
-    rope_theta: float = 10_000.0
-    norm_eps: float = 1e-6
-    tie_embeddings: bool = True
-    attention_bias: bool = False
-    qk_norm: bool = False
-    rope_scaling: RopeScaling | None = None
-    window: int | None = None
-    global_every: int = 6
-    local_rope_theta: float = 10_000.0
-    query_scalar: int | None = None
-    norm_offset: bool = False
-    post_norms: bool = False
-    scale_embeddings: bool = False
-    activation: str = "silu"
-    dtype: str = "float32"
+    vocab_size: int  # rows of the embedding table
+    d_model: int  # size of a hidden state
+    num_layers: int  # each an attention and a feed-forward
+    num_heads: int  # query heads
+    num_kv_heads: int  # key and value heads, each shared by num_heads / num_kv_heads query heads
+    head_dim: int  # size of a head, even
+    d_ff: int  # inner size of the gated feed-forward
+    max_positions: int  # longest row in tokens
+    rope_theta: float = 10_000.0  # base of the rotary angles
+    norm_eps: float = 1e-6  # added to the mean square in RMSNorm
+    tie_embeddings: bool = True  # the embedding table makes the logits as well; else a head does
+    attention_bias: bool = False  # of queries, keys and values (Qwen2.5)
+    qk_norm: bool = False  # normalises each query and key head (Qwen3, Gemma 3)
+    rope_scaling: RopeScaling | None = None  # stretches rotary angles (Llama 3.1 and later)
+    window: int | None = None  # positions that local layers see (Gemma 3); None: no local layers
+    global_every: int = 6  # with a window, every so-manyth layer sees all positions
+    local_rope_theta: float = 10_000.0  # rotary base of local layers, without scaling
+    query_scalar: int | None = None  # in place of the head size in q k / sqrt(K) (Gemma 3)
+    norm_offset: bool = False  # adds one to the scales of norms (Gemma 3)
+    post_norms: bool = False  # normalises what attention and feed-forward add (Gemma 3)
+    scale_embeddings: bool = False  # multiplies embeddings by sqrt(d_model) (Gemma 3)
+    activation: str = "silu"  # of the gate, "silu" or "gelu_tanh"
+    dtype: str = "float32"  # of the matrix products, "float32" or "bfloat16"
+    # What the backward pass computes again: "none" (but scores of attention, always), all of a
+    # "layer" but its input, or all but its "dots", products with weights and what attention mixed.
     remat: str = "none"
 
     def __post_init__(self):

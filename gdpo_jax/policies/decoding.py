@@ -1,6 +1,6 @@
 """Token ids to text by the decoder of the tokenizers library, with the characters of each token.
 
-The library tells the text alone; here every step of a decoder also keeps what each token became, so
+The library gives the text alone; here every step of a decoder also keeps what each token became, so
 that spans come with it. Two shapes: bytes (`ByteLevel`), where the bytes of all tokens are joined
 and read as UTF-8, and texts (all others), where every token has a text that steps rewrite.
 """

@@ -72,7 +72,8 @@ class Layer(nn.Module):
             value = self.param(name, scaled(names, fan_in=fan_in), shape, jnp.float32)
             return value.astype(x.dtype)
 
-        # What layers add starts smaller the more of them there are, so that tokens stay audible.
+        # What layers add starts smaller the more of them there are, so that it does not outweigh
+        # the embeddings.
         branches = 2 * c.num_layers
         fused = self.has_variable("params", ATTENTION_INPUTS)
         if not fused:

@@ -5,13 +5,15 @@ position prompt_length + t and is predicted by the hidden state before it; token
 the prompt.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies.attention import causal, within
-from gdpo_jax.policies.decoder import Params, Policy
-from gdpo_jax.policies.group_attention import grouped
+from gdpo_jax.policies.group_attention import grouped, packed_attention
+from gdpo_jax.policies.packing import PackedGroups
+from gdpo_jax.policies.policy import Params, Policy
 from gdpo_jax.policies.token_log_probs import token_log_probs
 
 
@@ -68,6 +70,57 @@ def completion_log_probs(
     return log_probs, jnp.where(completion_mask, entropy, 0.0) if with_entropy else None
 
 
+def packed_log_probs(
+    policy: Policy,
+    params: Params,
+    packed: PackedGroups,
+    completion_mask: Bool[Array, "B G C"],
+    *,
+    chunk: int | None = 16,
+    temperature: float = 1.0,
+    with_entropy: bool = True,
+    entropy_gradient: bool = True,
+) -> tuple[Float[Array, "B G C"], Float[Array, "B G C"] | None]:
+    """What `completion_log_probs` gives of the groups that were packed, with the same options.
+
+    packed: R rows of A prompt tokens and N bins of W completion tokens (packing.py).
+    chunk: positions of every bin whose logits exist at a time.
+
+    Raises UserError for a temperature or chunk that is not positive.
+    """
+    check_options(chunk, temperature)
+    cells = packed.prompts.shape[0]
+    rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), packed.replace(places=None))
+
+    def joined(prompt, behind):
+        return jnp.concatenate([prompt, behind.reshape(behind.shape[0], -1)], axis=1)
+
+    tokens = joined(rows.prompts, rows.completions)
+    positions = joined(rows.prompt_positions, rows.completion_positions)
+    attend = packed_attention(rows, window=policy.config.window)
+    hidden, _ = policy.hidden_states(params, tokens, positions, attend)
+    predictors = rows.predictors.reshape(tokens.shape[0], -1, 1)
+    before = jnp.take_along_axis(hidden, predictors, axis=1)
+    values = token_log_probs(
+        policy,
+        params,
+        before.reshape(*rows.completions.shape, -1),
+        rows.completions,
+        chunk=chunk,
+        temperature=temperature,
+        with_entropy=with_entropy,
+        entropy_gradient=entropy_gradient,
+    )
+
+    def unpacked(of_rows):
+        of_cells = of_rows.reshape(cells, -1)
+        taken = jnp.take_along_axis(of_cells, packed.places.reshape(cells, -1), axis=1)
+        return jnp.where(completion_mask, taken.reshape(completion_mask.shape), 0.0)
+
+    log_probs, entropy = values
+    return unpacked(log_probs), unpacked(entropy) if with_entropy else None
+
+
 def check_options(chunk: int | None, temperature: float) -> None:
     """Raises UserError for a temperature or chunk that is not positive."""
     if temperature <= 0:
@@ -95,7 +148,7 @@ def plain_hidden(
     shown = (slots < lengths[:, None]) | (slots >= size)
     mask = (slots[:, :, None] >= slots[:, None, :]) & shown[:, None, :]
     near = within(positions, positions, policy.config.window)
-    hidden, _ = policy.forward(params, tokens, positions, causal(mask, near))
+    hidden, _ = policy.hidden_states(params, tokens, positions, causal(mask, near))
     hidden = hidden.reshape(batch, samples, size + length, -1)
     last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None, None], axis=2)
     return jnp.concatenate([last, hidden[:, :, size:-1]], axis=2)
@@ -119,8 +172,11 @@ def shared_hidden(
     attend = grouped(
         prompt_lengths, prompt_size=size, num_samples=samples, window=policy.config.window
     )
-    hidden, _ = policy.forward(params, tokens, positions, attend)
+    hidden, _ = policy.hidden_states(params, tokens, positions, attend)
     last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)
     last = jnp.broadcast_to(last[:, None], (batch, samples, 1, hidden.shape[-1]))
     own = hidden[:, size:].reshape(batch, samples, length, -1)
     return jnp.concatenate([last, own[:, :, :-1]], axis=2)
+
+
+__all__ = ["completion_log_probs", "packed_log_probs"]

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key, PyTree
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies.decoder import Params, Policy
+from gdpo_jax.policies.policy import Params, Policy
 
 # The first axes of a layer's matrix that are inputs; the others are outputs.
 INPUT_AXES = {"query": 1, "key": 1, "value": 1, "out": 2, "gate": 1, "up": 1, "down": 1}
@@ -124,16 +124,12 @@ def lora_policy(policy: Policy, config: LoraConfig) -> Policy:
         # In bfloat16 a sum with W would round the small A B away, unlike in training.
         return policy.unroll(joined(params), num_positions)
 
-    def apply(params: Params, *arguments: Any, **options: Any) -> Any:
-        return policy.apply(joined(params), *arguments, **options)
-
     def forward(params: Params, *arguments: Any, **options: Any) -> Any:
         return policy.forward(joined(params), *arguments, **options)
 
     return policy._replace(
         init=init,
         logical_axes=logical_axes,
-        apply=apply,
         forward=forward,
         output=lambda params: policy.output(params.get(BASE, params)),
         unroll=unroll,

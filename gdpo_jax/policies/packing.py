@@ -25,7 +25,7 @@ IMPOSSIBLE = 2**30  # rows of a shape that does not hold some group
 
 
 class RowShape(NamedTuple):
-    """Room of one packed row: prompt tokens, and bins of so many completion tokens each."""
+    """Size of one packed row: prompt tokens, and bins of so many completion tokens each."""
 
     prompt_tokens: int
     bins: int
@@ -117,13 +117,13 @@ def place_groups(
 
 
 def _fill_bins(
-    levels: list[int], lengths: Sequence[int], room: int
+    levels: list[int], lengths: Sequence[int], size: int
 ) -> tuple[list[int], list[int], list[int]] | None:
     """Bin and first slot of each completion, and the new levels; None if they do not fit."""
     bins, starts = [0] * len(lengths), [0] * len(lengths)
     for sample in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         for index, level in enumerate(levels):
-            if level + lengths[sample] <= room:
+            if level + lengths[sample] <= size:
                 bins[sample], starts[sample] = index, level
                 levels[index] = level + lengths[sample]
                 break

@@ -15,22 +15,22 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from gdpo_jax.policies.decoder import Policy
+from gdpo_jax.policies.policy import Policy
 from gdpo_jax.policies.unrolling import SHARED_AXES
-from gdpo_jax.policies.vocabulary import pick_by_sum
+from gdpo_jax.policies.vocabulary import pick_by_gather, pick_by_sum
 
 
 @dataclass(frozen=True)
 class ShardingRules:
     """Logical axis of a parameter -> mesh axis; None keeps the axis whole on every device."""
 
-    vocab: str | None = "tensor"
-    embed: str | None = "fsdp"
-    heads: str | None = "tensor"
-    kv_heads: str | None = "tensor"
-    head_dim: str | None = None
-    mlp: str | None = "tensor"
-    layers: str | None = None
+    vocab: str | None = "tensor"  # rows of the embedding, columns of the head
+    embed: str | None = "fsdp"  # hidden size, an axis of almost every matrix
+    heads: str | None = "tensor"  # query heads
+    kv_heads: str | None = "tensor"  # key and value heads
+    head_dim: str | None = None  # size of a head
+    mlp: str | None = "tensor"  # inner size of the feed-forward
+    layers: str | None = None  # the axis on which layers are stacked
 
     @property
     def cutting(self) -> tuple[str, ...]:
@@ -53,17 +53,14 @@ def pin_rows(
     mesh, embed = sharding.mesh, rules.embed
     if mesh.size == 1:
         return policy
-    pin = pin_lookup = _pin(sharding)
-    pieces = mesh.shape.get(embed, 1)
-    if pieces > 1 and policy.config.d_model % pieces == 0:
-        others = tuple(axis for axis in _axes_of_rows(sharding) if axis != embed)
-        pin_parts = _pin(NamedSharding(mesh, PartitionSpec(others, None, embed)))
+    pin, pieces = _pin(sharding), mesh.shape.get(embed, 1)
+    others = tuple(axis for axis in _axes_of_rows(sharding) if axis != embed)
+    pin_parts = _pin(NamedSharding(mesh, PartitionSpec(others, None, embed)))
 
-        def pin_lookup(x):
-            return pin(pin_parts(x))
+    def lookup(x):
+        return pin(pin_parts(x) if pieces > 1 and x.shape[-1] % pieces == 0 else x)
 
-    forward = functools.partial(policy.forward, pin=pin, pin_lookup=pin_lookup)
-    return policy._replace(forward=forward)
+    return _placed(policy, layers=pin, lookup=lookup)
 
 
 def gather_weights(
@@ -88,10 +85,7 @@ def gather_weights(
             spec[shared] = axis
         return _pin(NamedSharding(mesh, PartitionSpec(*spec)))(leaf)
 
-    def unroll(params, num_positions):
-        return jax.tree_util.tree_map_with_path(pin, policy.unroll(params, num_positions))
-
-    return policy._replace(unroll=unroll)
+    return _placed(policy, weights=functools.partial(jax.tree_util.tree_map_with_path, pin))
 
 
 def split_vocabulary(
@@ -116,14 +110,8 @@ def split_vocabulary(
     apart = tuple(axis for axis in rows if axis not in axes)
     groups = math.prod(mesh.shape[axis] for axis in apart)
     shared = tuple(axis for axis in rows if axis in axes)
-    gathered = _gathered(mesh, shared)
-    cut_table = _pin(NamedSharding(mesh, PartitionSpec(None, axes)))
 
-    def output_table(output):
-        return cut_table(policy.output_table(output))
-
-    def logits_of(hidden, table):
-        logits = policy.logits_of(gathered(hidden), table)
+    def cut_logits(logits):
         cut = PartitionSpec(*[None] * (logits.ndim - 1), axes)
         return _pin(NamedSharding(mesh, cut))(logits)
 
@@ -141,8 +129,18 @@ def split_vocabulary(
 
         return mapped
 
-    changes = {"output_table": output_table, "logits_of": logits_of, "map_rows": map_rows}
-    return policy._replace(**changes, pick=pick_by_sum if axes else policy.pick)
+    return _placed(
+        policy,
+        rows=_gathered(mesh, shared),
+        table=_pin(NamedSharding(mesh, PartitionSpec(None, axes))),
+        logits=cut_logits,
+        pick=pick_by_sum if axes else pick_by_gather,
+        map_rows=map_rows,
+    )
+
+
+def _placed(policy: Policy, **changes: Callable) -> Policy:
+    return policy._replace(placement=policy.placement._replace(**changes))
 
 
 def _axes_of_rows(sharding: NamedSharding) -> tuple[str, ...]:

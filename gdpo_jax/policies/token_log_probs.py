@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 from jaxtyping import Array, Float, Int, PyTree
 
-from gdpo_jax.policies.decoder import Params, Policy
+from gdpo_jax.policies.policy import Params, Policy
 
 
 def token_log_probs(
@@ -36,8 +36,8 @@ def token_log_probs(
     """
 
     def of_chunk(hidden, table, tokens):
-        logits = policy.logits_of(hidden, table) / temperature
-        log_probs, entropy = _of_logits(policy.pick, logits, tokens)
+        logits = policy.logits(hidden, table) / temperature
+        log_probs, entropy = _of_logits(policy.placement.pick, logits, tokens)
         if not with_entropy:
             return (log_probs,)
         return log_probs, entropy if entropy_gradient else jax.lax.stop_gradient(entropy)
@@ -45,15 +45,15 @@ def token_log_probs(
     def of_rows(hidden, output, tokens):
         length = tokens.shape[2]
         if chunk is None or chunk >= length:
-            return of_chunk(hidden, policy.output_table(output), tokens)
+            return of_chunk(hidden, policy.table(output), tokens)
         extra = -length % chunk
         hidden = jnp.pad(hidden, ((0, 0), (0, 0), (0, extra), (0, 0)))
         tokens = jnp.pad(tokens, ((0, 0), (0, 0), (0, extra)))
-        functions = _Functions(of_chunk, policy.output_table, with_entropy and entropy_gradient)
+        functions = _Functions(of_chunk, policy.table, with_entropy and entropy_gradient)
         stacked = _scanned(functions, _split(hidden, chunk), output, _split(tokens, chunk))
         return tuple(_join(x)[:, :, :length] for x in stacked)
 
-    outputs = policy.map_rows(of_rows)(hidden, policy.output(params), tokens)
+    outputs = policy.placement.map_rows(of_rows)(hidden, policy.output(params), tokens)
     return outputs[0], outputs[1] if with_entropy else None
 
 

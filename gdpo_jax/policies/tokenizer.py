@@ -91,7 +91,7 @@ class Tokenizer:
         return list(ids) if begun else [self.bos_id, *ids]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of the tokens, as the tokenizers library tells it without control tokens.
+        """The text of the tokens, as the tokenizers library gives it without control tokens.
 
         Bytes that are no UTF-8 become U+FFFD. Raises UserError for an id that is none.
         """

@@ -2,7 +2,7 @@
 reward functions.
 """
 
-from gdpo_jax.rollouts.checks import check_room
+from gdpo_jax.rollouts.checks import check_positions
 from gdpo_jax.rollouts.completions import Completion, decode_completions
 from gdpo_jax.rollouts.engine import Engine, jax_engine
 from gdpo_jax.rollouts.records import Rollout, SamplerConfig
@@ -18,7 +18,7 @@ __all__ = [
     "RewardFunction",
     "Rollout",
     "SamplerConfig",
-    "check_room",
+    "check_positions",
     "decode_completions",
     "jax_engine",
     "named_reward",

@@ -19,15 +19,15 @@ def check_sampler_ids(policy: Policy, config: SamplerConfig) -> None:
             )
 
 
-def check_room(policy: Policy, prompt_sizes: Iterable[int], new_tokens: int) -> None:
-    """Raises UserError for prompts that leave no room for `new_tokens` more.
+def check_positions(policy: Policy, prompt_sizes: Iterable[int], new_tokens: int) -> None:
+    """Raises UserError for prompts that leave less than `new_tokens` positions.
 
     prompt_sizes: padded lengths in tokens, as the buckets of a run; each counts whole.
     """
-    size, room = max(prompt_sizes), policy.config.max_positions - new_tokens
-    if size > room:
-        way_out = f"prompts may be {room} long" if room > 0 else "lower max_new_tokens"
+    size, longest = max(prompt_sizes), policy.config.max_positions - new_tokens
+    if size > longest:
+        advice = f"prompts may be {longest} long" if longest > 0 else "lower max_new_tokens"
         raise UserError(
             f"prompt length {size} and max_new_tokens {new_tokens} exceed the policy's "
-            f"{policy.config.max_positions} positions; {way_out}"
+            f"{policy.config.max_positions} positions; {advice}"
         )

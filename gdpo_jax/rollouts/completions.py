@@ -14,7 +14,7 @@ class Completion:
 
     `text` leaves out the stop token. `token_ids` are all sampled ids, the stop token included, and
     `spans` gives the characters of `text` that each id stands for; the stop token has an empty span
-    at the end. `finished` is false when the sampler ran out of room before a stop token.
+    at the end. `finished` is false when the sampler ran out of tokens before a stop token.
     """
 
     text: str

@@ -19,7 +19,7 @@ from gdpo_jax.policies import (
     gather_weights,
     pin_rows,
 )
-from gdpo_jax.rollouts.checks import check_room, check_sampler_ids
+from gdpo_jax.rollouts.checks import check_positions, check_sampler_ids
 from gdpo_jax.rollouts.records import Rollout, SamplerConfig
 from gdpo_jax.rollouts.sampler import sample
 
@@ -67,12 +67,12 @@ class JaxEngine:
     ) -> Rollout:
         """As the protocol says; the rollout's prompts are padded to a bucket.
 
-        Raises UserError for prompts that leave no room for the completion.
+        Raises UserError for prompts that leave too few positions for the completion.
         """
         size = prompts.shape[1]
-        check_room(self.policy, [size], self.config.max_new_tokens)
-        room = self.policy.config.max_positions - self.config.max_new_tokens
-        extra = max(0, min(padded_size(size, self.bucket), room) - size)
+        check_positions(self.policy, [size], self.config.max_new_tokens)
+        longest = self.policy.config.max_positions - self.config.max_new_tokens
+        extra = max(0, min(padded_size(size, self.bucket), longest) - size)
         pad = np.pad if isinstance(prompts, np.ndarray) else jnp.pad
         prompts = pad(prompts, ((0, 0), (0, extra)), constant_values=self.config.pad_id)
         if self.batch_sharding is not None:

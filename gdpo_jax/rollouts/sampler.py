@@ -19,7 +19,7 @@ from gdpo_jax.policies.attention import (
     remembering,
     within,
 )
-from gdpo_jax.rollouts.checks import check_room, check_sampler_ids
+from gdpo_jax.rollouts.checks import check_positions, check_sampler_ids
 from gdpo_jax.rollouts.choosing import choose_token
 from gdpo_jax.rollouts.compaction import (
     Results,
@@ -57,28 +57,28 @@ def sample(
     batch, size = prompts.shape
     length = config.max_new_tokens
     check_sampler_ids(policy, config)
-    check_room(policy, [size], length)
+    check_positions(policy, [size], length)
     if num_samples < 1:
         raise UserError(f"num_samples must be at least 1, got {num_samples}")
     if batch % pieces:
         raise UserError(f"{batch} prompts do not divide into {pieces} pieces over devices")
     last, prompt_cache = prefill(policy, params, prompts, prompt_lengths)
-    params = policy.unroll(params, size + length)
-    depth = range(policy.config.num_layers)
+    params = policy.decoding_params(params, size + length)
+    depth, _, kv_heads, _, head_dim = prompt_cache.values.shape
     slots = Slots(
         prompt_lengths=prompt_lengths,
-        prompt_caches=tuple(jax.tree.map(lambda x: x[i], prompt_cache) for i in depth),  # noqa: B023
+        prompt_caches=tuple(jax.tree.map(lambda x: x[i], prompt_cache) for i in range(depth)),  # noqa: B023
     )
     uniforms = row_uniforms(key, batch, num_samples, length)
     rows = empty_rows(uniforms, config.pad_id, pieces, cuts=config.cuts)
     caches = tuple(
         empty_completion_cache(
             (batch, num_samples, length),
-            policy.config.num_kv_heads,
-            policy.config.head_dim,
+            kv_heads,
+            head_dim,
             last.dtype,
         )
-        for _ in depth
+        for _ in range(depth)
     )
 
     def record(rows, hidden, step):
@@ -101,7 +101,7 @@ def sample(
             slots.prompt_lengths, step - 1, prompt_size=size, window=policy.config.window
         )
         pairs = tuple(zip(slots.prompt_caches, caches))
-        hidden, pairs = policy.forward(params, rows.token, position, attend, pairs)
+        hidden, pairs = policy.hidden_states(params, rows.token, position, attend, pairs)
         return record(rows, hidden, step), tuple(own for _, own in pairs)
 
     def decode_until(limit, width, slots, rows, caches, step):
@@ -215,7 +215,7 @@ def prefill(
     positions = jnp.broadcast_to(jnp.arange(size)[None, :], prompts.shape)
     near = within(positions, positions, policy.config.window)
     attend = remembering(causal_mask(prompt_lengths, size), near)
-    hidden, cache = policy.forward(params, prompts, positions, attend)
+    hidden, cache = policy.hidden_states(params, prompts, positions, attend)
     last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)[:, 0]
     return last, cache
 

@@ -28,8 +28,7 @@ from gdpo_jax.training.progress import Progress
 from gdpo_jax.training.restoring import restore_params, stored_config
 from gdpo_jax.training.run import NonFiniteLossError
 from gdpo_jax.training.scoring import StepSample
-from gdpo_jax.training.sft import SFTBatch, make_sft_step
-from gdpo_jax.training.sft_loop import run_sft
+from gdpo_jax.training.sft import SFTBatch, make_sft_step, run_sft
 from gdpo_jax.training.state import TrainState, create_state, state_shardings
 
 __all__ = [

@@ -247,7 +247,7 @@ def _kinds(items: Any) -> dict[str, str]:
 
 
 def _in_background(work: Any) -> Future[None]:
-    """Run `work` in a thread that does not keep the process alive."""
+    """Run `work` in a thread that does not keep the process from ending."""
     future: Future[None] = Future()
 
     def run() -> None:

@@ -74,7 +74,7 @@ def _check_objective(
 def prompt_widths(
     policy: Policy, engine: Engine, buckets: tuple[int, ...] | None
 ) -> tuple[int, ...]:
-    """The buckets, none wider than the room that the engine's completions leave for a prompt."""
+    """The buckets, none wider than what the engine's completions leave of the positions."""
     longest = engine.config.max_new_tokens if isinstance(engine, JaxEngine) else 1
     return widths_before(policy, buckets, longest)
 
@@ -90,13 +90,13 @@ def widths_before(policy: Policy, buckets: tuple[int, ...] | None, longest: int)
             "name prompt_buckets (and completion_buckets), or train by gdpo_jax.recipe, which "
             "makes them of the records"
         )
-    room = policy.config.max_positions - longest
-    if room < 1:
+    left = policy.config.max_positions - longest
+    if left < 1:
         raise UserError(
-            f"{longest} tokens leave no room for others in the policy's "
+            f"{longest} tokens leave none for others of the policy's "
             f"{policy.config.max_positions} positions; make them fewer"
         )
-    return tuple(sorted({min(bucket, room) for bucket in buckets}))
+    return tuple(sorted({min(bucket, left) for bucket in buckets}))
 
 
 def check_update(objective: Any, config: PolicyOptimizationConfig, batch: PolicyBatch) -> None:

@@ -30,10 +30,10 @@ class SFTConfig:
 
     steps: int = 200  # optimizer updates in all
     batch_size: int = 32  # records per step, over all processes
-    # Legal widths, each pair of them one compilation; None: made from the records by
-    # `gdpo_jax.imitate`.
+    # Legal widths of prompts, each pair with one of completions one compilation; None: made from
+    # the records by `gdpo_jax.imitate`.
     prompt_buckets: tuple[int, ...] | None = None
-    completion_buckets: tuple[int, ...] | None = None
+    completion_buckets: tuple[int, ...] | None = None  # legal widths of completions, or None
     accumulation_steps: int = 1  # micro-batches per update; same update, less memory
     layout: Literal["shared", "plain"] = "shared"  # of prompt and completions in a row
     chunk: int | None = 16  # completion positions whose logits exist at a time

@@ -26,7 +26,8 @@ from gdpo_jax.training.state import TrainState, abstract_state
 
 class StepMemory(NamedTuple):
     """Bytes of one device. `state`: what stays between steps, of which `parameters` and
-    `optimizer`; `batch`: the rows given to the step; `temporary`: the most that is alive inside."""
+    `optimizer`; `batch`: the rows given to the step; `temporary`: the most that exists at a time
+    inside."""
 
     parameters: int
     optimizer: int

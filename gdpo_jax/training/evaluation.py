@@ -53,7 +53,7 @@ class Evaluation:
     num_samples: int = 1  # completions per record
     batch_size: int = 32  # records at a time, over all processes
     reward_functions: Sequence[RewardFunction] | None = None  # None: those of the run
-    metric: str | None = None  # column that tells the best parameters; None keeps none
+    metric: str | None = None  # column that decides which parameters are best; None keeps none
     better: Literal["more", "less"] = "more"  # of the metric
     patience: int | None = None  # evaluations without improvement; None never stops
 
@@ -172,7 +172,7 @@ def _columns(names: Sequence[str], totals: np.ndarray) -> Columns:
 class Evaluator:
     """The evaluations of one run: when they are due, the best so far, and when to stop.
 
-    Use as a context manager inside of the run's. What it knows lives in `run.notes`, so that a
+    Use as a context manager inside of the run's. What it knows is in `run.notes`, so that a
     continuation goes on from there. The best parameters lie in `workdir/best`, a checkpoint of the
     trained parameters whose number is the count of steps before it.
 

@@ -114,7 +114,7 @@ def _difference(path: Path, expected: Sequence[int]) -> str:
 
 
 def _read_note(folder: Path) -> dict[str, list[int]]:
-    """The newest note that is whole. A damaged one tells nothing about the files beside it."""
+    """The newest note that is whole. A damaged one says nothing about the files beside it."""
     note = _load(folder / _NOTE)
     if isinstance(note, dict) and note.get("crc32") == _text_sum(note.get("files")):
         return note["files"]

@@ -1,4 +1,4 @@
-"""Policy optimization: a straight line from records to a trained state.
+"""Policy optimization: one loop from records to a trained state.
 
 One step:
 1. records of this process become prompts;

@@ -84,12 +84,15 @@ def shardings_for(
 ) -> Any:
     """A `NamedSharding` for every parameter.
 
-    `logical_axes` mirrors `abstract` with a tuple of logical names (or None) per array.
+    `logical_axes` mirrors `abstract` with a tuple of logical names (or None) per array; where it is
+    None itself, every array is whole on every device.
 
     Raises:
         UserError: an unknown logical name, one mesh axis used twice by an array, or a size that the
             mesh axis does not divide; names the parameter and the legal values.
     """
+    if logical_axes is None:
+        return jax.tree.map(lambda _: replicated(mesh), abstract)
     known = {field.name for field in fields(rules)}
 
     def sharding(path: Any, array: Any, names: tuple[str | None, ...]) -> NamedSharding:

@@ -114,7 +114,7 @@ def describe_optimizer(optimizer: optax.GradientTransformation, params: Any) -> 
     a few updates, four digits each, at the counts of _PROBED_COUNTS.
 
     params: the trained parameters or their shapes; the probe has the same tree with tiny arrays. A
-    transformation that such arrays do not suit is told by the name of its update function alone.
+    transformation that such arrays do not suit is described by the name of its update function.
     """
     config = getattr(optimizer.update, "config", None)
     if config is not None:

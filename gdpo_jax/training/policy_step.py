@@ -20,7 +20,7 @@ from gdpo_jax.objectives import (
     policy_objective,
 )
 from gdpo_jax.policies import Policy, completion_log_probs
-from gdpo_jax.policies.packed_log_probs import packed_log_probs
+from gdpo_jax.policies.log_probs import packed_log_probs
 from gdpo_jax.policies.packing import PackedGroups
 from gdpo_jax.training.mesh import (
     DEFAULT_RULES,

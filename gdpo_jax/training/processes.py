@@ -127,7 +127,7 @@ def leave_alone() -> None:
     """Let this process end without waiting for the others, which may never come.
 
     JAX would wait in a barrier at exit until its own time-out ends the process with SIGABRT. The
-    process that coordinates gives the others time to tell their message first.
+    process that coordinates gives the others time to print their message first.
     """
     kept = (global_state.client, global_state.service, global_state.preemption_sync_manager)
     if kept == (None, None, None):

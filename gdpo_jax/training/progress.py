@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live table in a terminal, plain lines elsewhere."""
+"""What a person sees while a run goes on: a table redrawn in a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -70,7 +70,7 @@ class Progress:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _time_left(self, done: int) -> str:
-        """From the pace since the first step, which compiled and tells nothing about the others."""
+        """From the pace since the first step, which compiled and says nothing about the others."""
         if self._first_shown is None:
             self._first_shown = done, self._clock()
             pace = self._clock() - self._started

@@ -268,7 +268,7 @@ class Run:
 
     def _save(self, step: int, state: TrainState, position: Mapping[str, Any]) -> None:
         if step == 0:
-            # Nothing has been learned, and a mended configuration must not be refused for it.
+            # Nothing has been learned, and a corrected configuration must not be refused for it.
             return
         # All steps before `step` are settled here, so that the count is that of the checkpoint.
         about = {

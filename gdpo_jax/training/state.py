@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Int, Key
 
 from gdpo_jax.policies import Policy, trained_part
-from gdpo_jax.policies.decoder import frozen_part, with_trained_part
+from gdpo_jax.policies.policy import frozen_part, with_trained_part
 from gdpo_jax.training.mesh import (
     DEFAULT_RULES,
     ShardingRules,
@@ -52,7 +52,7 @@ def create_state(
     params: Any = None,
     advantage_state: Any = (),
 ) -> TrainState:
-    """A fresh state, every array born with the sharding it keeps; optimizer slots follow
+    """A fresh state, every array made with the sharding it keeps; optimizer slots follow
     trained parameters.
 
     `params` starts from given parameters, otherwise from `policy.init`. What is trained of them is
@@ -158,8 +158,8 @@ def state_shardings(
     """
     everywhere = replicated(mesh)
     params = jax.eval_shape(policy.init, jax.random.key(0))
-    of_params = shardings_for(policy.logical_axes(), params, mesh, rules)
-
+    axes = None if policy.logical_axes is None else policy.logical_axes()
+    of_params = shardings_for(axes, params, mesh, rules)
     trained = trained_part(policy, params)
 
     def slot(leaf: Any, param: Any, sharding: Any) -> Any:

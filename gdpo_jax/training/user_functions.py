@@ -68,7 +68,7 @@ def try_reshape_rewards(
     """The rewards, as shapes, that the estimator will see.
 
     Raises:
-        UserError: the function failed or returned something else; tells what.
+        UserError: the function failed or returned something else; says what.
     """
     if reshape_rewards is None:
         return rewards
@@ -113,7 +113,7 @@ def try_reshape_update(
     """The batch, as shapes, that updates will see.
 
     Raises:
-        UserError: the function failed or returned something else; tells what.
+        UserError: the function failed or returned something else; says what.
     """
     if reshape_update is None:
         return batch

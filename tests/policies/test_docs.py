@@ -45,7 +45,7 @@ def folder(tmp_path):
 
 
 def test_the_examples_run(folder, tmp_path):
-    opening, chat, smollm2, save, lora, adapters = BLOCKS
+    opening, chat, smollm2, save, lora, adapters, _ = BLOCKS  # the last: test_foreign.py
     assert "smollm2_path()" in smollm2
     space = {"folder": folder}
     exec(opening, space)

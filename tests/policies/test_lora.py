@@ -24,10 +24,10 @@ from gdpo_jax.policies import (
     open_pretrained,
     save_adapters,
 )
-from gdpo_jax.policies.adapter_files import FIXED, HARMLESS, READ
+from gdpo_jax.policies.files.adapters import FIXED, HARMLESS, READ
 from gdpo_jax.rollouts import SamplerConfig, sample
 from gdpo_jax.training import MeshConfig, make_mesh, shardings_for
-from tests.policies.checkpoints import REFERENCE
+from tests.policies.files.checkpoints import REFERENCE
 
 LORA = LoraConfig(rank=3, alpha=6.0)
 

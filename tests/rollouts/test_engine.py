@@ -10,7 +10,7 @@ import pytest
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import DecoderConfig, decoder_policy
-from gdpo_jax.rollouts import SamplerConfig, check_room, jax_engine
+from gdpo_jax.rollouts import SamplerConfig, check_positions, jax_engine
 from gdpo_jax.rollouts.engine import padded_size, sampler_program
 from gdpo_jax.training import MeshConfig, batch_sharding, make_mesh, replicated, shardings_for
 
@@ -134,11 +134,11 @@ def test_prompts_without_room_are_refused_before_anything_compiles(inputs, getke
     prompts = np.ones((1, 25), np.int32)
     with pytest.raises(UserError, match="exceed the policy's 30 positions; prompts may be 24 long"):
         engine.generate(params, prompts, np.ones(1, np.int32), getkey(), num_samples=1)
-    check_room(POLICY, (8, 24), 6)
+    check_positions(POLICY, (8, 24), 6)
     with pytest.raises(UserError, match="prompt length 25 and max_new_tokens 6 exceed"):
-        check_room(POLICY, (8, 25, 9), 6)
+        check_positions(POLICY, (8, 25, 9), 6)
     with pytest.raises(UserError, match="lower max_new_tokens"):
-        check_room(POLICY, (1,), 30)
+        check_positions(POLICY, (1,), 30)
 
 
 def test_a_bucket_below_one_is_refused():

@@ -72,7 +72,7 @@ def test_pinned_rows_stay_on_their_devices_under_sharded_parameters(policy):
 
     def hidden(policy, params, tokens):
         positions = jnp.broadcast_to(jnp.arange(4)[None], tokens.shape)
-        return policy.forward(params, tokens, positions, see)[0]
+        return policy.hidden_states(params, tokens, positions, see)[0]
 
     pinned = jax.jit(functools.partial(hidden, pin_rows(policy, batch_sharding(mesh))))
     found = pinned(params, jax.device_put(tokens, batch_sharding(mesh)))

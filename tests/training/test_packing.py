@@ -10,7 +10,7 @@ import toy
 
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import completion_log_probs, decoder_policy
-from gdpo_jax.policies.packed_log_probs import packed_log_probs
+from gdpo_jax.policies.log_probs import packed_log_probs
 from gdpo_jax.training import (
     PolicyBatch,
     create_state,

@@ -16,37 +16,45 @@ from experiments.saferec.data.dataset import load_table
 from experiments.saferec.oracle.catalogue import Oracle, OracleOptions
 from experiments.saferec.oracle.conventions import FIXED, OFFICIAL, Convention
 from experiments.saferec.page.samples import show_group
+from gdpo_jax.errors import UserError
 
 
 def samples(runs: Sequence[Run]) -> Markup:
     """A section: the kept groups, marked as the training of their run saw them."""
-    oracles: dict[str, Oracle | None] = {}
+    missing: dict[str, str] = {}  # run -> why its data cannot be read
 
     def open_show(run: Run) -> ShowSample:
-        oracle = oracles[run.label] = _oracle(run)
+        oracle = None
+        try:
+            oracle = _oracle(run)
+        except UserError as error:
+            # The marks want it, and nothing else on the page.
+            missing[run.label or "The run"] = str(error)
         return functools.partial(show_group, oracle=oracle, convention=_convention(run))
 
     shown = sample_browser(runs, open_show)
-    bare = [label or "The run" for label, oracle in oracles.items() if oracle is None]
     about = quiet(
         "Groups that the first seed sampled while training, best advantage first. z is a reward's "
         "z-score inside its group, and the advantage is the one the update used."
     )
-    missing = quiet(
-        f"{', '.join(bare)}: the data set was not found, neither where the run says nor beside it, "
-        "so only the ground truth that was removed for safety is marked as violating."
-    )
-    return shown and joined([about, missing if bare else "", shown])
+    notes = [
+        quiet(
+            f"{run}: {reason}. Only the ground truth that was removed for safety is marked as "
+            "violating."
+        )
+        for run, reason in missing.items()
+    ]
+    return shown and joined([about, *notes, shown])
 
 
-def _oracle(run: Run) -> Oracle | None:
+def _oracle(run: Run) -> Oracle:
     """The oracle that the run was trained with: of its data, under its convention and options.
 
-    None if its data are not there any more. Folders of before options were stored have the usual
-    ones.
+    Folders of before options were stored have the usual ones. Raises UserError if the data are not
+    there any more or cannot be read.
     """
     if run.data_dir is None or find_config(run.data_dir, "conversations") is None:
-        return None
+        raise UserError("the data set was not found, neither where the run says nor beside it")
     options = OracleOptions(**(run.preset.get("oracle") or {}))
     return load_table(run.data_dir).oracle(convention=_convention(run), options=options)
 

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -206,3 +207,14 @@ def test_samples_of_a_resumed_run_appear_once(tmp_path):
     path.write_text('{"step": 3, "n": 1}\n{"step": 0, "n": 2}\n{"step": 3, "n": 3}\n')
     assert [(row["step"], row["n"]) for row in read_samples(path)] == [(0, 2), (3, 3)]
     assert read_samples(tmp_path / "absent.jsonl") == []
+
+
+def test_data_that_cannot_be_read_are_told(tmp_path, conversations, invented_films, data_dir):
+    """The marks want the data, and nothing else on the page: the rest is there."""
+    run = write_run(tmp_path / "mini", conversations["test"][:5], invented_films)
+    shutil.copytree(data_dir, run / "data")
+    for path in (run / "data").rglob("*.array_record*"):
+        path.write_bytes(b"cut")
+    page = written(run)
+    assert re.search("The run: [^<]*(data|damaged)[^<]*Only the ground truth that was", page)
+    assert 'id="results"' in page and "<article" in page

@@ -20,12 +20,12 @@ from gdpo_jax.policies import (
     render_chat,
     smollm2_path,
 )
-from gdpo_jax.policies.gguf_files import FIXED, HARMLESS, READ, gguf_config, gguf_tokenizer
-from gdpo_jax.policies.gguf_header import read_gguf
-from gdpo_jax.policies.weights import abstract_params
+from gdpo_jax.policies.files.gguf import FIXED, HARMLESS, READ, gguf_config, gguf_tokenizer
+from gdpo_jax.policies.files.gguf_header import read_gguf
+from gdpo_jax.policies.files.weights import abstract_params
 from gdpo_jax.rollouts import SamplerConfig, sample
 from gdpo_jax.training import MeshConfig, make_mesh, shardings_for
-from tests.policies.checkpoints import REFERENCE
+from tests.policies.files.checkpoints import REFERENCE
 
 GOLDEN = json.loads((REFERENCE / "smollm2_text.json").read_text())
 needs_smollm2 = pytest.mark.skipif(

@@ -10,22 +10,21 @@ import jax
 import numpy as np
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies.adapter_files import CONFIG as ADAPTER_CONFIG
 from gdpo_jax.policies.config import DecoderConfig
-from gdpo_jax.policies.decoder import Params
-from gdpo_jax.policies.gguf_files import gguf_config, gguf_source, gguf_tokenizer
-from gdpo_jax.policies.gguf_header import read_gguf
-from gdpo_jax.policies.hub_config import check_special_ids, config_from_hub, config_to_hub
-from gdpo_jax.policies.hub_tokenizer import load_hub_tokenizer, save_hub_tokenizer
-from gdpo_jax.policies.json_files import read_json, write_json
-from gdpo_jax.policies.safetensors_files import (
+from gdpo_jax.policies.files.adapters import CONFIG as ADAPTER_CONFIG
+from gdpo_jax.policies.files.gguf import gguf_config, gguf_source, gguf_tokenizer
+from gdpo_jax.policies.files.gguf_header import read_gguf
+from gdpo_jax.policies.files.hub_config import check_special_ids, config_from_hub, config_to_hub
+from gdpo_jax.policies.files.hub_tokenizer import load_hub_tokenizer, save_hub_tokenizer
+from gdpo_jax.policies.files.json_files import read_json, write_json
+from gdpo_jax.policies.files.safetensors import (
     DTYPES,
     is_weights_file,
     open_safetensors,
     write_safetensors,
 )
-from gdpo_jax.policies.staging import check_not_interrupted, staged
-from gdpo_jax.policies.tensor_names import (
+from gdpo_jax.policies.files.staging import check_not_interrupted, staged
+from gdpo_jax.policies.files.tensor_names import (
     OTHER_PARTS,
     Path,
     Stored,
@@ -33,14 +32,15 @@ from gdpo_jax.policies.tensor_names import (
     gguf_tensors,
     hub_tensors,
 )
-from gdpo_jax.policies.tokenizer import Tokenizer
-from gdpo_jax.policies.weights import (
+from gdpo_jax.policies.files.weights import (
     TensorSource,
     abstract_params,
     check_tensors,
     load_params,
     stored_tensors,
 )
+from gdpo_jax.policies.policy import Params
+from gdpo_jax.policies.tokenizer import Tokenizer
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 # Files of an older tokenizer that would change what a saved one does.

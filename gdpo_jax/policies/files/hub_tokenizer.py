@@ -11,14 +11,14 @@ from tokenizers import Tokenizer as InnerTokenizer
 from gdpo_jax.errors import UserError
 from gdpo_jax.files import write_beside
 from gdpo_jax.policies.extras import as_user_error
-from gdpo_jax.policies.json_files import read_json, write_json
+from gdpo_jax.policies.files.json_files import read_json, write_json
+from gdpo_jax.policies.files.tokenizer_fields import check_generation_fields, check_tokenizer_fields
 from gdpo_jax.policies.tokenizer import (
     Tokenizer,
     check_id_of,
     read_tokenizer,
     wrap_tokenizer,
 )
-from gdpo_jax.policies.tokenizer_fields import check_generation_fields, check_tokenizer_fields
 
 TEMPLATE = "chat_template.jinja"
 MORE_TEMPLATES = "additional_chat_templates"

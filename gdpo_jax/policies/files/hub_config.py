@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies.config import DecoderConfig, RopeScaling
-from gdpo_jax.policies.hub_fields import (
+from gdpo_jax.policies.files.hub_fields import (
     DEFAULTS,
     FIXED_MULTIMODAL,
     FIXED_OF,
@@ -20,7 +20,7 @@ from gdpo_jax.policies.hub_fields import (
     READ_GEMMA,
     READ_MULTIMODAL,
 )
-from gdpo_jax.policies.json_fields import check_known, flag, number, record, whole
+from gdpo_jax.policies.files.json_fields import check_known, flag, number, record, whole
 
 ARCHITECTURES = {
     "llama": "LlamaForCausalLM",

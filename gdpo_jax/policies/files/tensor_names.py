@@ -62,8 +62,8 @@ _GGUF_LAYER = {
 def module_name(target: str) -> str:
     """The Hugging Face module of a layer's matrix, as "self_attn.q_proj" for "query"."""
     name, _ = _SHARED["layers", target]
-    room = "self_attn" if target in ("query", "key", "value", "out") else "mlp"
-    return f"{room}.{name}"
+    part = "self_attn" if target in ("query", "key", "value", "out") else "mlp"
+    return f"{part}.{name}"
 
 
 class Layout(NamedTuple):

@@ -6,13 +6,13 @@ import pytest
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import families
-from gdpo_jax.policies.hub_config import (
+from gdpo_jax.policies.files.hub_config import (
     ARCHITECTURES,
     check_special_ids,
     config_from_hub,
     config_to_hub,
 )
-from gdpo_jax.policies.hub_fields import (
+from gdpo_jax.policies.files.hub_fields import (
     FIXED_MULTIMODAL,
     FIXED_OF,
     HARMLESS_MULTIMODAL,

@@ -22,10 +22,10 @@ from gdpo_jax.policies import (
     save_pretrained,
     train_tokenizer,
 )
-from gdpo_jax.policies.hub_config import config_from_hub, config_to_hub
-from gdpo_jax.policies.weights import abstract_params
+from gdpo_jax.policies.files.hub_config import config_from_hub, config_to_hub
+from gdpo_jax.policies.files.weights import abstract_params
 from gdpo_jax.training import MeshConfig, make_mesh, shardings_for
-from tests.policies.checkpoints import NAMES, REFERENCE, logits_of
+from tests.policies.files.checkpoints import NAMES, REFERENCE, logits_of
 
 
 def relative_error(logits, expected):

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as InnerTokenizer
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import render_chat, train_tokenizer
-from gdpo_jax.policies.hub_tokenizer import load_hub_tokenizer, save_hub_tokenizer
+from gdpo_jax.policies.files.hub_tokenizer import load_hub_tokenizer, save_hub_tokenizer
 from gdpo_jax.policies.tokenizer import wrap_tokenizer
 
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"

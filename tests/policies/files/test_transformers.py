@@ -35,8 +35,8 @@ from gdpo_jax.policies import (  # noqa: E402
     smollm2_path,
     train_tokenizer,
 )
-from gdpo_jax.policies.hub_config import config_to_hub  # noqa: E402
-from tests.policies.checkpoints import NAMES, REFERENCE, logits_of  # noqa: E402
+from gdpo_jax.policies.files.hub_config import config_to_hub  # noqa: E402
+from tests.policies.files.checkpoints import NAMES, REFERENCE, logits_of  # noqa: E402
 
 LORA = LoraConfig(rank=3, alpha=6.0)
 TOKENS = np.random.default_rng(8).integers(0, 96, (2, 12), np.int32)

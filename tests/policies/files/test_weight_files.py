@@ -24,7 +24,7 @@ from gdpo_jax.policies import (
     save_pretrained,
     train_tokenizer,
 )
-from gdpo_jax.policies.weights import abstract_params
+from gdpo_jax.policies.files.weights import abstract_params
 
 CONFIG = DecoderConfig(
     vocab_size=280,
@@ -249,7 +249,7 @@ def test_a_save_that_fails_leaves_the_old_model_and_no_rest(tmp_path, monkeypatc
     def full(*arguments, **options):
         raise OSError("no space left")
 
-    monkeypatch.setattr("gdpo_jax.policies.pretrained.write_safetensors", full)
+    monkeypatch.setattr("gdpo_jax.policies.files.pretrained.write_safetensors", full)
     with pytest.raises(OSError, match="no space"):
         save_pretrained(tmp_path, CONFIG, NEW)
     assert same(loaded(tmp_path), OLD)

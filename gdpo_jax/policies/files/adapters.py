@@ -8,13 +8,11 @@ import jax
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies.config import DecoderConfig
-from gdpo_jax.policies.decoder import Params
-from gdpo_jax.policies.json_fields import check_known, number, whole
-from gdpo_jax.policies.json_files import read_json, write_json
-from gdpo_jax.policies.lora import INPUT_AXES, LoraConfig, lora_init
-from gdpo_jax.policies.safetensors_files import open_files, write_file
-from gdpo_jax.policies.staging import check_not_interrupted, staged
-from gdpo_jax.policies.tensor_names import (
+from gdpo_jax.policies.files.json_fields import check_known, number, whole
+from gdpo_jax.policies.files.json_files import read_json, write_json
+from gdpo_jax.policies.files.safetensors import open_files, write_file
+from gdpo_jax.policies.files.staging import check_not_interrupted, staged
+from gdpo_jax.policies.files.tensor_names import (
     MATRIX,
     MULTIMODAL_LAYOUTS,
     PLAIN,
@@ -22,7 +20,9 @@ from gdpo_jax.policies.tensor_names import (
     Stored,
     module_name,
 )
-from gdpo_jax.policies.weights import abstract_params, load_params, stored_tensors
+from gdpo_jax.policies.files.weights import abstract_params, load_params, stored_tensors
+from gdpo_jax.policies.lora import INPUT_AXES, LoraConfig, lora_init
+from gdpo_jax.policies.policy import Params
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 READ = ("r", "lora_alpha", "target_modules", "base_model_name_or_path")

@@ -9,8 +9,13 @@ import pytest
 from gdpo_jax.data import pad_right
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import load_tokenizer, render_chat, train_tokenizer
-from gdpo_jax.policies.hub_tokenizer import load_hub_tokenizer, save_hub_tokenizer
-from gdpo_jax.policies.tokenizer_fields import FOLLOWED, GENERATION_HARMLESS, HARMLESS, REFUSED
+from gdpo_jax.policies.files.hub_tokenizer import load_hub_tokenizer, save_hub_tokenizer
+from gdpo_jax.policies.files.tokenizer_fields import (
+    FOLLOWED,
+    GENERATION_HARMLESS,
+    HARMLESS,
+    REFUSED,
+)
 from gdpo_jax.policies.tokenizer_file import FIELDS
 
 SAVED = json.loads(train_tokenizer(["Hi there, 1995"] * 9, vocab_size=290).inner.to_str())

@@ -13,8 +13,8 @@ import numpy as np
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies.extras import as_user_error, need
-from gdpo_jax.policies.json_files import read_json, write_json
-from gdpo_jax.policies.weights import TensorSource
+from gdpo_jax.policies.files.json_files import read_json, write_json
+from gdpo_jax.policies.files.weights import TensorSource
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -16,8 +16,9 @@ from jaxtyping import PyTree
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies.config import DecoderConfig
-from gdpo_jax.policies.decoder import Params, decoder_policy
-from gdpo_jax.policies.tensor_names import Path, Stored
+from gdpo_jax.policies.decoder import decoder_policy
+from gdpo_jax.policies.files.tensor_names import Path, Stored
+from gdpo_jax.policies.policy import Params
 
 LISTED = 40  # names of one kind in an error; a checkpoint of another model has hundreds
 

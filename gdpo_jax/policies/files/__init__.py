@@ -1,0 +1,1 @@
+"""Policies in and out of files: published folders, GGUF, adapters, their tokenizers."""
