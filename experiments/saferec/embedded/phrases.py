@@ -1,8 +1,7 @@
 """Our own sentences: how users say what they like, and how they say or hint what hurts them.
 
-The words are in `phrases.json`. A sentence is a frame with slots. The instances of every sentence
-are divided between the splits by a hash of the filled text (`experiments.common.embedded`), so no
-filled sentence of a test conversation is ever seen in training, while every frame and phrase is.
+The words are in `phrases.json`. A sentence is a frame with slots, whose instances
+`experiments.common.embedded` divides between the splits.
 """
 
 import dataclasses
