@@ -1,1 +1,1 @@
-"""What several experiments use: files, chats with models, and judges of answers."""
+"""What several experiments use: files, models to talk with, scores, judges, runs, the page."""
