@@ -15,28 +15,15 @@ Cost: not measured. Estimate: decoding dominates, at most 1,024 token steps a ro
 Paper (SafeMovie test, theirs, not measured here): Recall@10 0.1111, NDCG@10 0.0737, SVR@10 0.87 %.
 """
 
-from experiments.common.runs.settings import PretrainedStart
-from experiments.saferec.presets import paper
-from experiments.saferec.settings import OfficialRewards, SafeRecPreset
+import dataclasses
+
+from experiments.saferec.presets import llama32_3b
 from gdpo_jax.policies import llama3
 from gdpo_jax.training import MeshConfig
 
-# 2 x 12 x 8 = 192 rows a batch, 10 epochs of 99 updates planned.
-_IMITATION = paper.imitation(batch_size=192, planned=994)
-
-PRESET = SafeRecPreset(
+PRESET = dataclasses.replace(
+    llama32_3b.PRESET,
     name="llama-3.1-8b",
-    list_length=10,
-    max_new_tokens=1024,
     decoder=llama3("3.1-8B"),
-    pretrained=PretrainedStart(dtype="bfloat16", remat="layer"),
-    stages={
-        "sft": _IMITATION,
-        "safe-sft": _IMITATION,
-        "rl": paper.reinforcement(steps=9646, drop_at=8000),
-    },
-    level="sequence",
-    official=OfficialRewards(lambda_safe=1.0, lambda_count=0.0),
     mesh=MeshConfig(1, 8, 2),
-    evaluation_batch=64,
 )
