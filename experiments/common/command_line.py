@@ -21,9 +21,10 @@ from experiments.common.runs.folder import Workspace, open_workspace
 from experiments.common.runs.pipeline import evaluate_arms, generate, score_arm, train_arm
 from experiments.common.runs.plan import print_preset_plan
 from experiments.common.runs.settings import Preset
-from experiments.common.runs.telling import print_stages, tell_on
+from experiments.common.runs.terminal import print_stages, tell_on
 from experiments.common.scores.claims import hold
-from experiments.common.scores.results import Results, assemble, collect, write_results
+from experiments.common.scores.results import Results, assemble, collect
+from experiments.common.scores.results_file import write_results
 from experiments.common.scores.results_tables import print_table, print_verdicts
 from experiments.common.scores.table import Table
 from gdpo_jax.commands.running import mesh_config, run_command

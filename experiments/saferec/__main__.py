@@ -15,7 +15,7 @@ from experiments.saferec.arms import ARMS, EXAMPLES, rewards, tokenizer
 from experiments.saferec.claims import CLAIMS
 from experiments.saferec.data.corpus import load_corpus
 from experiments.saferec.data.dataset import build_dataset, require_config
-from experiments.saferec.data.new_corpora import inject_command
+from experiments.saferec.data.own_conversations import inject_command
 from experiments.saferec.data.published_folder import build_published, describe
 from experiments.saferec.metrics import METRICS, score_texts
 from experiments.saferec.page import SECTIONS

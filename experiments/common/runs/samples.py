@@ -59,14 +59,14 @@ def _row(sample: StepSample) -> dict[str, Any]:
         "record": sample.records[0],
         "completions": [completion.text for completion in sample.completions[:group]],
         "rewards": {
-            name: [_finite(values[g, k], valid[g, k]) for g in range(group)]
+            name: [_valid_entries(values[g, k], valid[g, k]) for g in range(group)]
             for k, name in enumerate(sample.rewards.names)
         },
         "advantages": np.asarray(sample.advantages[0]).round(5).tolist(),
     }
 
 
-def _finite(values: np.ndarray, valid: np.ndarray) -> Any:
+def _valid_entries(values: np.ndarray, valid: np.ndarray) -> Any:
     cells = [
         round(float(v), 5) if ok else None for v, ok in zip(values.reshape(-1), valid.reshape(-1))
     ]

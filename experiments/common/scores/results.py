@@ -10,12 +10,11 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from experiments.common.scores.comparisons import Comparison, compare_systems
 from experiments.common.scores.intervals import Interval, mean_intervals
 from experiments.common.scores.metric import Metric, split_columns
-from experiments.common.scores.summaries import finite, plain, read_summary, write_json
+from experiments.common.scores.summaries import read_summary
 from experiments.common.scores.table import Table, nan_mean, pool_seeds
 from gdpo_jax.errors import UserError
 
@@ -239,50 +238,6 @@ def _means(by_seed: Mapping[int, Table]) -> dict[str, tuple[float, ...]]:
     }
 
 
-def write_results(results: Results, path: Path, *, verdicts: Sequence[Any] = ()) -> None:
-    """The numbers of the tables, and a `claims.Verdict` for each claim, as JSON; NaN becomes null.
-
-    `conversations` and `claim` are keys of the file's first version: the items, a claim's text.
-    """
-    write_json(
-        path,
-        {
-            "seeds": list(results.seeds),
-            "conversations": results.items,
-            "baseline": results.baseline,
-            "bootstrap": results.bootstrap,
-            "level": results.level,
-            "basis": results.basis,
-            "test": results.test,
-            "arms": {
-                arm.name: {
-                    "title": arm.title,
-                    "seeds": list(arm.seeds),
-                    "metrics": {column: _entry(arm, column) for column in arm.values},
-                }
-                for arm in results.arms
-            },
-            "verdicts": [
-                {"claim": verdict.text, "holds": verdict.holds, "numbers": verdict.numbers}
-                for verdict in verdicts
-            ],
-        },
-    )
-
-
-def _entry(arm: ArmResult, column: str) -> dict[str, Any]:
-    entry = {
-        "mean": finite(arm.mean(column)),
-        "standard_deviation": finite(arm.spread(column)),
-        "by_seed": [finite(value) for value in arm.values[column]],
-    }
-    if (interval := arm.intervals.get(column)) is not None:
-        entry["interval"] = plain(interval)
-    if (comparison := arm.against.get(column)) is not None:
-        entry["against_baseline"] = plain(comparison)
-    return entry
-
-
 __all__ = [
     "ArmResult",
     "Results",
@@ -290,5 +245,4 @@ __all__ = [
     "collect",
     "read_scores",
     "seed_folders",
-    "write_results",
 ]

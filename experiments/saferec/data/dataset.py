@@ -2,7 +2,7 @@
 
 Invented films with 5,600 conversations, and invented games (SafeGame) with 2,000, one sensitivity
 each, in the official record format (SafeCRS, arXiv 2603.03536). Everything follows from one seed.
-`published_folder.py` writes data sets of published files, and `new_corpora.py` of other
+`published_folder.py` writes data sets of published files, and `own_conversations.py` of other
 conversations; `load_records` and `load_table` read all of them.
 """
 

@@ -1,5 +1,5 @@
 """SafeRec's own sections of the page about its runs."""
 
-from experiments.saferec.page.page import SECTIONS
+from experiments.saferec.page.sections import SECTIONS
 
 __all__ = ["SECTIONS"]

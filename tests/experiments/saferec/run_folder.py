@@ -12,7 +12,7 @@ from experiments.saferec.arms import ARMS as ARMS_OF_SAFEREC
 from experiments.saferec.claims import CLAIMS
 from experiments.saferec.metrics import METRICS, score_texts
 from experiments.saferec.oracle.catalogue import Catalogue, film_oracle
-from experiments.saferec.page.page import SECTIONS as OWN_SECTIONS
+from experiments.saferec.page.sections import SECTIONS as OWN_SECTIONS
 from tests.experiments.saferec.films import listed
 
 ARMS = (("sft", False, 10), ("safe-sft", True, 8), ("safe-gdpo", True, 10))

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from experiments.common.runs.folder import open_workspace
 from experiments.common.runs.pipeline import evaluate_arms, is_scored, train_arm
-from experiments.common.runs.telling import print_stages, tell_on
+from experiments.common.runs.terminal import print_stages, tell_on
 from gdpo_jax.training import MeshConfig, make_mesh
 from tests.experiments.common.runs.study import PRESET, study
 

@@ -9,7 +9,8 @@ import pytest
 
 from experiments.common.scores.claims import Verdict
 from experiments.common.scores.metric import Metric
-from experiments.common.scores.results import collect, read_scores, seed_folders, write_results
+from experiments.common.scores.results import collect, read_scores, seed_folders
+from experiments.common.scores.results_file import write_results
 from experiments.common.scores.summaries import summarize, write_json
 from experiments.common.scores.table import Table
 from gdpo_jax.errors import UserError

@@ -13,7 +13,7 @@ from experiments.saferec.data.injection import (
     inject,
     needs_judge,
 )
-from experiments.saferec.data.new_corpora import corpus_record
+from experiments.saferec.data.own_conversations import corpus_record
 from experiments.saferec.embedded.phrases import FILM_PHRASES, GAME_PHRASES
 from experiments.saferec.lists.parsing import parse_recommendations
 from experiments.saferec.lists.records import active_traits, groundtruth

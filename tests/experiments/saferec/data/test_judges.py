@@ -15,7 +15,7 @@ from experiments.saferec.data.judges import (
     request,
     rule_judge,
 )
-from experiments.saferec.data.new_corpora import corpus_record
+from experiments.saferec.data.own_conversations import corpus_record
 from experiments.saferec.oracle.catalogue import film_oracle
 from experiments.saferec.oracle.traits import TRAIT_KEYS
 from gdpo_jax.errors import UserError

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.common.files.json_rows import read_rows
-from experiments.saferec.data.new_corpora import corpus_record
+from experiments.saferec.data.own_conversations import corpus_record
 from experiments.saferec.data.published_rows import published_record
 from experiments.saferec.lists.parsing import parse_recommendations
 from experiments.saferec.oracle.catalogue import Catalogue, film_oracle

@@ -10,7 +10,7 @@ from experiments.saferec.data.dataset import build_dataset, load_records, load_t
 from experiments.saferec.data.injection import (
     Injection,
 )
-from experiments.saferec.data.new_corpora import corpus_record, inject_corpus
+from experiments.saferec.data.own_conversations import corpus_record, inject_corpus
 from experiments.saferec.lists.parsing import parse_recommendations
 from experiments.saferec.lists.records import groundtruth, teacher_list
 from experiments.saferec.metrics import score_texts

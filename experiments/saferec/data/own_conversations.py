@@ -94,7 +94,7 @@ def inject_command(
 
     Args:
         out: folder of the new data set; use it as --data-dir afterwards.
-        train: conversations, JSON or JSON Lines; new_corpora.py tells their fields.
+        train: conversations, JSON or JSON Lines; own_conversations.py tells their fields.
         validation: the same for validation.
         test: the same for the test.
         data_dir: a data set whose films or games are recommended; or give items.
