@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 import toy
+from toy import GDPO, assert_same, once, rows_of
 
 from gdpo_jax.advantages import (
-    AdvantageTransform,
     append_reward,
     chain,
     combine,
@@ -27,7 +27,6 @@ from gdpo_jax.data import record_batches
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import (
     ObjectiveConfig,
-    SamplerCorrection,
     covariance_tokens,
     mask_unfinished,
     policy_objective,
@@ -35,17 +34,11 @@ from gdpo_jax.objectives import (
     top_entropy_tokens,
 )
 from gdpo_jax.training import (
-    OptimizerConfig,
     PolicyOptimizationConfig,
     SFTConfig,
     create_state,
-    make_optimizer,
-    read_metrics,
 )
 from gdpo_jax.training.advantage_step import learning_tokens
-from gdpo_jax.training.optimizers import describe_optimizer
-
-GDPO = gdpo()
 
 
 @pytest.fixture(scope="module")
@@ -53,22 +46,8 @@ def mesh():
     return toy.mesh_of(1)
 
 
-def rows_of(workdir):
-    return read_metrics(workdir / "metrics.jsonl")
-
-
 def fresh_state(mesh):
     return create_state(toy.POLICY, toy.OPTIMIZER, key=jax.random.key(0), mesh=mesh)
-
-
-def once(workdir, mesh, **changes):
-    """One step with the estimator that all tests here share."""
-    config = toy.config(steps=1, **changes.pop("config", {}))
-    return toy.run(workdir, mesh, config=config, **{"transform": GDPO} | changes)
-
-
-def assert_same(one, other):
-    jax.tree.map(np.testing.assert_array_equal, toy.as_numpy(one), toy.as_numpy(other))
 
 
 def test_rewards_are_reshaped_with_the_rollout_in_sight(mesh, tmp_path):
@@ -220,90 +199,6 @@ def test_kl_cov_holds_the_tokens_it_is_given(mesh, tmp_path):
     assert max(jax.tree.leaves(moved)) > 0
 
 
-def test_a_run_starts_from_its_own_estimators_state(mesh, tmp_path):
-    first = gdpo({"cs": 1.0, "brevity": 1.0})
-    state = once(tmp_path / "one", mesh, transform=first)
-    state = once(tmp_path / "two", mesh, transform=gdpo({"cs": 1.0, "brevity": 0.0}), state=state)
-    (row,) = rows_of(tmp_path / "two")
-    assert row["weight/brevity"] == 0.0
-    # Another structure of state is no obstacle either.
-    other = chain(GDPO, AdvantageTransform(lambda names: jnp.zeros(3), lambda f, s: (f, s + 1)))
-    state = once(tmp_path / "three", mesh, transform=other, state=state)
-    np.testing.assert_array_equal(jax.tree.leaves(state.advantage_state)[-1], np.ones(3))
-
-
-def test_a_second_run_on_a_state_samples_anew(mesh, tmp_path):
-    def texts(name, state):
-        seen = []
-        once(tmp_path / name, mesh, state=state, on_step=seen.append)
-        return [completion.text for completion in seen[0].completions]
-
-    first = texts("one", fresh_state(mesh))
-    assert texts("again", fresh_state(mesh)) == first
-    # The same parameters and key, one update later.
-    later = fresh_state(mesh)
-    assert texts("later", later.replace(step=later.step + 1)) != first
-
-
-def test_a_state_that_was_given_away_is_refused_and_a_reference_is_copied(mesh, tmp_path):
-    state = fresh_state(mesh)
-    kl = ObjectiveConfig(kl="k3", kl_coef=0.1)
-    once(tmp_path / "a", mesh, state=state, ref_params=state.params, objective=kl)
-    with pytest.raises(UserError, match="arrays of the state were donated to an earlier run"):
-        once(tmp_path / "b", mesh, state=state)
-    with pytest.raises(UserError, match="arrays of ref_params were donated"):
-        once(tmp_path / "c", mesh, ref_params=state.params, objective=kl)
-
-
-def test_another_optimizer_or_estimator_is_refused_by_itself(mesh, tmp_path):
-    def go_on(steps=2, **changes):
-        config = toy.config(steps=steps, checkpoint_every=1)
-        return toy.run(tmp_path, mesh, config=config, **{"transform": GDPO} | changes)
-
-    go_on(steps=1, transform=GDPO._replace(description={"name": "gdpo"}))
-    # With the objects that `toy.run` makes of `toy.OPTIMIZER` and without an identity.
-    louder = dataclasses.replace(toy.OPTIMIZER, learning_rate=1.0)
-    with pytest.raises(UserError, match=r"optimizer\.learning_rate: 0\.003 \(stored\), 1\.0 \(now"):
-        go_on(optimizer=louder, transform=GDPO._replace(description={"name": "gdpo"}))
-    with pytest.raises(UserError, match=r"estimator\.name: 'gdpo' \(stored\), 'mo_grpo' \(now"):
-        go_on(transform=GDPO._replace(description={"name": "mo_grpo"}))
-    with pytest.raises(UserError, match=r"reshape_rewards: None \(stored\), .*same"):
-
-        def same(rewards, rollout):
-            return rewards
-
-        go_on(transform=GDPO._replace(description={"name": "gdpo"}), reshape_rewards=same)
-    # What the caller says cannot hide what the loop knows.
-    with pytest.raises(UserError, match=r"optimizer\.learning_rate"):
-        go_on(
-            optimizer=louder,
-            identity={"optimizer": dataclasses.asdict(toy.OPTIMIZER)},
-            transform=GDPO._replace(description={"name": "gdpo"}),
-        )
-
-
-def test_optimizers_are_told_apart_by_what_they_do():
-    params = jax.eval_shape(toy.POLICY.init, jax.random.key(0))
-    of = [
-        describe_optimizer(optimizer, params)
-        for optimizer in (
-            optax.adam(1e-3),
-            optax.adam(1e-3),
-            optax.adam(2e-3),
-            optax.adam(1e-3, b2=0.99),
-            optax.sgd(1e-3),
-            optax.adam(optax.cosine_decay_schedule(1e-3, 500)),
-            optax.adam(optax.cosine_decay_schedule(1e-3, 600)),
-        )
-    ]
-    assert of[0] == of[1]
-    assert all(of[i] != of[j] for i in range(2, 7) for j in range(1, i))
-    config = OptimizerConfig(learning_rate=1e-4)
-    assert describe_optimizer(make_optimizer(config), params) == dataclasses.asdict(config)
-    masked = optax.masked(optax.sgd(0.1), {"no": "such tree"})
-    assert describe_optimizer(masked, params)["update"].startswith("optax")
-
-
 def test_what_is_dropped_or_unscored_leaves_the_loss_and_its_denominators(mesh, tmp_path):
     class First:
         """Varies in the first group alone; has no opinion on the last sample of each group."""
@@ -357,99 +252,6 @@ def test_on_state_sees_the_parameters_of_every_step(mesh, tmp_path):
     state = toy.sft(tmp_path / "sft", mesh, config=toy.sft_config(steps=2), on_state=watch)
     assert list(seen) == [0, 1]
     assert_same(seen[1], state.params)
-
-
-@dataclasses.dataclass(frozen=True)
-class Silent:
-    """An engine that reports no log-probs."""
-
-    inner: object
-
-    def generate(self, *arguments, **options):
-        rollout = self.inner.generate(*arguments, **options)
-        return rollout.replace(log_probs=None, sampled_log_probs=None)
-
-
-def test_an_engine_without_log_probs_trains_and_measures_no_mismatch(mesh, tmp_path):
-    engine = Silent(toy.engine_on(mesh))
-    state = once(tmp_path / "silent", mesh, engine=engine)
-    (row,) = rows_of(tmp_path / "silent")
-    assert not [name for name in row if name.startswith(("rollout/", "sampler/"))]
-    assert_same(state.params, once(tmp_path / "told", mesh).params)
-    objective = ObjectiveConfig(correction=SamplerCorrection())
-    with pytest.raises(UserError, match=r"objective\.correction needs log-probs, and the engine"):
-        once(tmp_path / "a", mesh, engine=engine, objective=objective)
-    with pytest.raises(UserError, match='old_log_probs="sampler" needs log-probs'):
-        once(tmp_path / "b", mesh, engine=engine, config={"old_log_probs": "sampler"})
-
-
-def test_log_probs_drawn_from_are_what_the_update_compares(mesh, tmp_path):
-    @dataclasses.dataclass(frozen=True)
-    class Truncated:
-        inner: object
-
-        def generate(self, *arguments, **options):
-            rollout = self.inner.generate(*arguments, **options)
-            return rollout.replace(sampled_log_probs=rollout.log_probs + 0.25)
-
-    once(tmp_path, mesh, engine=Truncated(toy.engine_on(mesh)))
-    (row,) = rows_of(tmp_path)
-    assert row["sampler/gap_mean"] == pytest.approx(0.25, abs=1e-4)
-
-
-def test_an_engine_that_answers_something_else_is_named(mesh, tmp_path):
-    @dataclasses.dataclass(frozen=True)
-    class Short:
-        inner: object
-
-        def generate(self, *arguments, num_samples):
-            return self.inner.generate(*arguments, num_samples=num_samples - 1)
-
-    with pytest.raises(UserError, match=r"engine returned completions \(8, 3, 6\), mask \(8, 3, 6"):
-        once(tmp_path, mesh, engine=Short(toy.engine_on(mesh)))
-
-
-BAD_RECORDS = [
-    (lambda record: record["question"], r"record 0 of the batch has no field 'question', which"),
-    (lambda record: record["question"], r"its fields are \['id', 'prompt'\]"),
-    (lambda record: 1 / 0, r"`encode` raised ZeroDivisionError: .*\non record 0 of the batch"),
-    (lambda record: "abc", "prompt of record 0 of the batch is str; `encode` must give a list"),
-    (lambda record: [1.5, 2.0], r"holds something that is no token id: \[1.5, 2.0\]"),
-    (lambda record: [1, 16], "prompt of record 0 of the batch holds token id 16; .* 0 to 15"),
-    (lambda record: [-1], "holds token id -1"),
-]
-
-
-@pytest.mark.parametrize(("encode", "message"), BAD_RECORDS, ids=range(len(BAD_RECORDS)))
-def test_records_that_cannot_be_encoded_are_named(mesh, tmp_path, encode, message):
-    with pytest.raises(UserError, match=message):
-        once(tmp_path / "rl", mesh, encode=encode)
-    with pytest.raises(UserError, match=message):
-        toy.sft(
-            tmp_path / "sft",
-            mesh,
-            config=toy.sft_config(steps=1),
-            encode=lambda record: (encode(record), [1]),
-        )
-
-
-def test_a_bucket_beyond_the_positions_is_as_wide_as_they_are(mesh, tmp_path):
-    # 48 positions, completions of 6 and 4 tokens.
-    records = [{"id": i, "prompt": [1] * 42} for i in range(8)]
-    changes = {"records": toy.records_for(mesh, 8, source=records)}
-    once(tmp_path / "rl", mesh, config={"prompt_buckets": (4, 512)}, **changes)
-    assert len(rows_of(tmp_path / "rl")) == 1
-    toy.sft(
-        tmp_path / "sft",
-        mesh,
-        config=toy.sft_config(steps=1, prompt_buckets=(512,), completion_buckets=(4, 64)),
-        records=toy.records_for(mesh, 8, source=records),
-        encode=lambda record: (record["prompt"], [1, 2]),
-    )
-    longer = [{"id": i, "prompt": [1] * 43} for i in range(8)]
-    changes = {"records": toy.records_for(mesh, 8, source=longer)}
-    with pytest.raises(UserError, match=r"prompt of 43 tokens is longer than every bucket \[4, 42"):
-        once(tmp_path / "long", mesh, config={"prompt_buckets": (4, 512)}, **changes)
 
 
 def test_configurations_are_plain_and_whole():

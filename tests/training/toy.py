@@ -24,6 +24,7 @@ from gdpo_jax.training import (
     make_mesh,
     make_optimizer,
     process_share,
+    read_metrics,
     run_policy_optimization,
     run_sft,
 )
@@ -43,6 +44,7 @@ DECODER = DecoderConfig(
 POLICY = decoder_policy(DECODER)
 RULES = ShardingRules()
 OPTIMIZER = OptimizerConfig(learning_rate=3e-3, warmup_updates=2)
+GDPO = gdpo()
 
 
 class DigitTokenizer:
@@ -165,3 +167,17 @@ def rollout_of(batch: PolicyBatch) -> Rollout:
 
 def as_numpy(tree):
     return jax.tree.map(np.asarray, tree)
+
+
+def rows_of(workdir):
+    return read_metrics(workdir / "metrics.jsonl")
+
+
+def once(workdir, mesh, **changes):
+    """One step with the estimator that tests of options share, so that it compiles once."""
+    step = config(steps=1, **changes.pop("config", {}))
+    return run(workdir, mesh, config=step, **{"transform": GDPO} | changes)
+
+
+def assert_same(one, other):
+    jax.tree.map(np.testing.assert_array_equal, as_numpy(one), as_numpy(other))
