@@ -1,7 +1,10 @@
 """Eight fake CPU devices, strict promotion, fresh keys: set before any backend starts."""
 
+import atexit
 import gc
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 # XLA on CPU may start the independent collectives of a program in any order, each holding a thread
@@ -11,9 +14,15 @@ _ORDERED = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_ORDERED}".strip()
 os.environ.setdefault("PJRT_NPROC", "64")
 
-# Command lines keep compiled programs in the user's cache folder, which is none of the tests'
-# business; and the first one that a test calls would turn that on for all tests after it.
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+# Compilation dominates the suite: it goes with little effort, and programs are kept for all tests
+# of this process and for the processes that they start. Command lines find that folder as well,
+# so that the user's cache folder stays as it is.
+_PROGRAMS = tempfile.mkdtemp(prefix="gdpo_jax_programs_")
+atexit.register(shutil.rmtree, _PROGRAMS, ignore_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _PROGRAMS
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 # Also where there is an accelerator; test_accelerators.py says how to test that one.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

@@ -14,14 +14,11 @@ sys.path[:0] = [str(TRAINING), str(Path(__file__).parent)]
 
 
 @pytest.fixture
-def worker_environment(tmp_path) -> dict[str, str]:
-    """Environment of a process with the toy setting on its path and little compilation effort."""
+def worker_environment() -> dict[str, str]:
+    """Environment of a process with the toy setting on its path."""
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(TRAINING), str(TRAINING.parent.parent)]),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "programs"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
 
 

@@ -13,17 +13,13 @@ from tests.tiny_model import save_tiny_model
 
 
 @pytest.mark.slow
-def test_a_killed_run_started_again_ends_bit_for_bit_like_one_left_alone(
-    tmp_path, process_environment
-):
+def test_a_killed_run_started_again_ends_bit_for_bit_like_one_left_alone(tmp_path):
     worker = Path(__file__).with_name("killed_worker.py")
     model = save_tiny_model(tmp_path / "model")
 
     def start(folder, *die_in):
         command = [sys.executable, worker, model, tmp_path / folder, *die_in]
-        return subprocess.run(
-            list(map(str, command)), env=process_environment, capture_output=True, text=True
-        )
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True)
 
     killed = start("killed", 3)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
