@@ -3,7 +3,8 @@
 sys.exit(main(EXPERIMENT, {"data": data}))
 """
 
-import dataclasses
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,79 +18,25 @@ from tyro.extras import literal_type_from_choices
 from experiments.common.report.report import report as write_report
 from experiments.common.report.runs import load_runs
 from experiments.common.runs.experiment import Data, Experiment, NoOptions
-from experiments.common.runs.folder import Workspace, open_workspace
+from experiments.common.runs.folder import Workspace
+from experiments.common.runs.options import Invocation, first_preset, unset
 from experiments.common.runs.pipeline import evaluate_arms, generate, score_arm, train_arm
-from experiments.common.runs.plan import print_preset_plan
-from experiments.common.runs.settings import Preset
+from experiments.common.runs.processes import (
+    answers_apart,
+    evaluate_apart,
+    most_processes,
+    work,
+)
 from experiments.common.runs.terminal import print_stages, tell_on
 from experiments.common.scores.claims import hold
 from experiments.common.scores.results import Results, assemble, collect
 from experiments.common.scores.results_file import write_results
 from experiments.common.scores.results_tables import print_table, print_verdicts
 from experiments.common.scores.table import Table
-from gdpo_jax.commands.running import mesh_config, run_command
+from gdpo_jax.commands.running import run_command
 from gdpo_jax.errors import UserError
 
 __all__ = ["Data", "Experiment", "NoOptions", "main", "training"]
-
-
-@dataclasses.dataclass(frozen=True)
-class RunOptions:
-    """Options that every command of a run shares."""
-
-    preset: str
-    """Data sizes, policy and training settings; each preset's file says what it costs."""
-    run_dir: Path | None = None
-    """Where everything of the run goes; runs/PRESET unless given. The same folder resumes."""
-    data_dir: Path | None = None
-    """The data set; RUN_DIR/data unless given."""
-    model_dir: Path | None = None
-    """The language model to start from: a Hugging Face folder or a GGUF file."""
-    mesh: str | None = None
-    """Devices as DATAxFSDPxTENSOR, such as 1x8x1; the preset's shape unless given."""
-    dry_run: bool = False
-    """Compile the steps on shapes alone, print memory, and stop; nothing is read or written."""
-    distributed: bool = False
-    """Join the other processes of a pod or cluster first (jax.distributed.initialize)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Run:
-    """An experiment with the options of a command."""
-
-    experiment: Experiment
-    options: RunOptions
-    own: Any
-
-    @property
-    def folder(self) -> Path:
-        return self.options.run_dir or Path("runs") / self.options.preset
-
-    def settings(self) -> Preset:
-        """The preset with the options applied."""
-        preset = self.own.apply(self.experiment.presets[self.options.preset])
-        if self.options.mesh is None:
-            return preset
-        return dataclasses.replace(preset, mesh=mesh_config(self.options.mesh))
-
-    def planned(self) -> bool:
-        """Prints the memory of the steps instead, if that was asked for."""
-        if self.options.dry_run:
-            model_dir = self.options.model_dir
-            print_preset_plan(self.experiment, self.settings(), model_dir, Console())
-        return self.options.dry_run
-
-    def open(self) -> Workspace:
-        """The workspace, built where it is missing."""
-        if self.options.distributed:
-            jax.distributed.initialize()
-        return open_workspace(
-            self.experiment,
-            self.folder,
-            self.settings(),
-            data_dir=self.options.data_dir,
-            model_dir=self.options.model_dir,
-        )
 
 
 def main(
@@ -110,6 +57,7 @@ def main(
         "answer": _answering(experiment),
         "reproduce": _reproducing(experiment),
         "report": _reporting(experiment),
+        "work": _working(experiment),
     }
     prog = experiment.command()
     given = None if arguments is None else list(arguments)
@@ -125,7 +73,7 @@ def training(
 ) -> Callable[..., None]:
     """A command that trains and scores one of the arms (all of them unless given)."""
     names = tuple(arms) or tuple(arm.name for arm in experiment.compared)
-    plain, own_plain, ArmName = _unset(experiment, names)
+    plain, own_plain, ArmName = unset(experiment, names)
 
     def train(
         options: Annotated[type(plain), arg(name="")] = plain,
@@ -133,7 +81,7 @@ def training(
         arm: Annotated[ArmName, arg(help="Which arm.")] = default or names[-1],
         seed: Annotated[int, arg(help="Of initial values, data order and sampling.")] = 0,
     ) -> None:
-        run = _Run(experiment, options, own)
+        run = Invocation(experiment, options, own)
         if run.planned():
             return
         space, chosen = run.open(), experiment.arm(arm)
@@ -147,7 +95,7 @@ def training(
 
 def _answering(experiment: Experiment) -> Callable[..., None]:
     names = tuple(arm.name for arm in experiment.compared)
-    plain, own_plain, ArmName = _unset(experiment, names)
+    plain, own_plain, ArmName = unset(experiment, names)
     Split = literal_type_from_choices(("validation", "test"))
 
     def answer(
@@ -166,7 +114,7 @@ def _answering(experiment: Experiment) -> Callable[..., None]:
             split: records to answer.
             temperature: 0 takes the most likely token each time.
         """
-        run = _Run(experiment, options, own)
+        run = Invocation(experiment, options, own)
         if run.planned():
             return
         space, chosen = run.open(), experiment.arm(arm)
@@ -183,7 +131,7 @@ def _answering(experiment: Experiment) -> Callable[..., None]:
 
 def _reproducing(experiment: Experiment) -> Callable[..., None]:
     names = tuple(arm.name for arm in experiment.compared)
-    plain, own_plain, ArmName = _unset(experiment, names)
+    plain, own_plain, ArmName = unset(experiment, names)
 
     def reproduce(
         options: Annotated[type(plain), arg(name="")] = plain,
@@ -191,6 +139,7 @@ def _reproducing(experiment: Experiment) -> Callable[..., None]:
         seeds: int = 1,
         arms: tuple[ArmName, ...] = names,
         baseline: ArmName | None = None,
+        processes: int | None = None,
     ) -> None:
         """Train and score all arms, then print the tables and write the report.
 
@@ -198,18 +147,30 @@ def _reproducing(experiment: Experiment) -> Callable[..., None]:
             seeds: how many seeds, from 0 on.
             arms: which arms.
             baseline: the arm that every other one is compared with; the first unless given.
+            processes: arms that are trained side by side, each with a share of the CPU's cores; 2
+                unless given for new policies on a CPU, 1 on accelerators, on several devices and
+                for published models.
         """
-        if seeds < 1:
-            raise UserError(f"--seeds must be at least 1, got {seeds}")
-        run = _Run(experiment, options, own)
+        run = Invocation(experiment, options, own)
+        for name, value in {"seeds": seeds, "processes": processes}.items():
+            if value is not None and value < 1:
+                raise UserError(f"--{name} must be at least 1, got {value}")
+        if (processes or 1) > 1 and not run.program():
+            raise UserError("--processes needs the experiment as the program that was started")
         if run.planned():
             return
         space, console = run.open(), Console()
         chosen = [arm for arm in experiment.compared if arm.name in arms]
         print_stages(space, chosen, seeds, console)
         tell = tell_on(console, experiment.metrics, chosen)
-        for seed in range(seeds):
-            evaluate_arms(space, chosen, seed, tell=tell)
+        count = processes or _processes(run, space)
+        if count > 1:
+            command = [*run.program(), "work", *run.same()]
+            options = {"processes": count, "command": command, "tell": tell, "console": console}
+            evaluate_apart(space, chosen, seeds, **options)
+        else:
+            for seed in range(seeds):
+                evaluate_arms(space, chosen, seed, tell=tell)
         if jax.process_index() == 0:
             page = run.folder / "report.html"
             _conclude(experiment, (run.folder,), page, baseline=baseline)
@@ -218,8 +179,38 @@ def _reproducing(experiment: Experiment) -> Callable[..., None]:
     return reproduce
 
 
+def _working(experiment: Experiment) -> Callable[..., None]:
+    plain, own_plain, _ = unset(experiment, [arm.name for arm in experiment.compared])
+
+    def serve(
+        options: Annotated[type(plain), arg(name="")] = plain,
+        own: Annotated[type(own_plain), arg(name="")] = own_plain,
+        cores: tuple[int, ...] = (),
+    ) -> None:
+        """Train the arms that standard input names, a line each; reproduce --processes starts it.
+
+        Args:
+            cores: of the CPU that it may use; all unless given.
+        """
+        if cores:
+            os.sched_setaffinity(0, cores)
+        with answers_apart() as answers:
+            work(Invocation(experiment, options, own).open(), sys.stdin, answers)
+
+    return serve
+
+
+def _processes(run: Invocation, space: Workspace) -> int:
+    """How many processes train the arms unless the user says."""
+    if not run.program():
+        return 1
+    alone = jax.process_count() == 1 and jax.device_count() == 1
+    small = jax.default_backend() == "cpu" and space.preset.pretrained is None
+    return min(2, most_processes()) if alone and small else 1
+
+
 def _reporting(experiment: Experiment) -> Callable[..., None]:
-    _, _, ArmName = _unset(experiment, [arm.name for arm in experiment.compared])
+    _, _, ArmName = unset(experiment, [arm.name for arm in experiment.compared])
 
     def report(
         runs: tyro.conf.Positional[tuple[Path, ...]],
@@ -238,23 +229,13 @@ def _reporting(experiment: Experiment) -> Callable[..., None]:
             level: level of the confidence intervals.
         """
         if not runs:
-            raise UserError(f"name at least one run folder, such as runs/{_first(experiment)}")
+            raise UserError(
+                f"name at least one run folder, such as runs/{first_preset(experiment)}"
+            )
         page, options = out or runs[0] / "report.html", {"bootstrap": bootstrap, "level": level}
         _conclude(experiment, runs, page, baseline=baseline, **options)
 
     return report
-
-
-def _unset(experiment: Experiment, arms: Sequence[str]) -> tuple[RunOptions, Any, Any]:
-    """Run options and the experiment's own as they are unless given; the type of arms' names."""
-    presets = literal_type_from_choices(tuple(experiment.presets))
-    field = ("preset", presets, dataclasses.field(default=_first(experiment)))
-    options = dataclasses.make_dataclass("Options", [field], bases=(RunOptions,), frozen=True)
-    return options(), experiment.options, literal_type_from_choices(tuple(arms))
-
-
-def _first(experiment: Experiment) -> str:
-    return next(iter(experiment.presets))
 
 
 def _alone(experiment: Experiment, title: str, table: Table, source: str) -> Results:
@@ -277,14 +258,8 @@ def _conclude(experiment: Experiment, folders: Sequence[Path], page: Path, **opt
     _say(f"report: {write_report(experiment.title, runs, experiment.sections, page)}")
 
 
-def _say_next(run: _Run, seeds: int) -> None:
-    experiment, options, folder = run.experiment, run.options, run.folder
-    given = {"data_dir": options.data_dir, "model_dir": options.model_dir, "mesh": options.mesh}
-    given |= {field.name: getattr(run.own, field.name) for field in dataclasses.fields(run.own)}
-    same = ["--preset", options.preset, "--run-dir", str(folder)]
-    for name, value in given.items():
-        if value is not None:
-            same += [f"--{name.replace('_', '-')}", str(value)]
+def _say_next(run: Invocation, seeds: int) -> None:
+    experiment, folder, same = run.experiment, run.folder, run.same()
     last = experiment.compared[-1].name
     _say("next:")
     _say("  " + experiment.command("reproduce", *same, "--seeds", str(max(2 * seeds, 5))))

@@ -21,7 +21,18 @@ from gdpo_jax.prompts import Prompt
 from gdpo_jax.recipe import Model, answer, sampler_config
 from gdpo_jax.training import agreed_maximum
 
-__all__ = ["Event", "evaluate_arms", "generate", "is_scored", "score_arm", "train_arm"]
+__all__ = [
+    "Event",
+    "Tell",
+    "arms_on_the_way",
+    "evaluate_arm",
+    "evaluate_arms",
+    "generate",
+    "is_scored",
+    "is_trained",
+    "score_arm",
+    "train_arm",
+]
 
 _SPLIT = "test"  # of the scores that tables show
 
@@ -56,7 +67,7 @@ def train_arm(
     """
     mesh = mesh or space.make_mesh()
     kept = {} if kept is None else kept
-    *_, before = ["", *(step.name for step in _way(space, arm)[:-1])]
+    *_, before = ["", *(step.name for step in arms_on_the_way(space, arm)[:-1])]
     if before not in kept:
         if before == "":
             kept[before] = space.open_start(mesh, seed)
@@ -70,7 +81,8 @@ def train_arm(
     return trained
 
 
-def _way(space: Workspace, arm: Arm) -> list[Arm]:
+def arms_on_the_way(space: Workspace, arm: Arm) -> list[Arm]:
+    """The arms of the run that are trained for this one, itself the last."""
     return way_to(space.experiment.arms, arm, published=space.preset.pretrained is not None)
 
 
@@ -168,17 +180,35 @@ def evaluate_arms(
         if arm not in left:
             tell(Event("kept", arm, seed, 0.0, read_summary(folder / "scores.json")))
             continue
-        trained = train_arm(space, arm, seed, mesh=mesh, kept=kept, tell=tell)
+        trained = evaluate_arm(space, arm, seed, mesh=mesh, kept=kept, tell=tell)
         left.remove(arm)
-        if any(arm in _way(space, other) for other in left):
+        if any(arm in arms_on_the_way(space, other) for other in left):
             kept[arm.name] = trained.merged()
         for name in kept.keys() - {_nearest(space, other, kept) for other in left}:
             del kept[name]
-        started = time.monotonic()
-        records = space.data.records[_SPLIT]
-        texts = generate(space, arm, trained, records)
-        table = score_arm(space, texts, records, folder, identity=_digest(space, arm, seed))
-        tell(Event("scored", arm, seed, time.monotonic() - started, table))
+
+
+def evaluate_arm(
+    space: Workspace,
+    arm: Arm,
+    seed: int,
+    *,
+    mesh: jax.sharding.Mesh | None = None,
+    kept: MutableMapping[str, Model] | None = None,
+    tell: Tell = lambda event: None,
+) -> Model:
+    """Trains the arm, answers the test records greedily and scores the answers; returns the model.
+
+    kept: as of `train_arm`.
+    """
+    trained = train_arm(space, arm, seed, mesh=mesh, kept=kept, tell=tell)
+    started = time.monotonic()
+    records = space.data.records[_SPLIT]
+    texts = generate(space, arm, trained, records)
+    folder, identity = space.arm_dir(arm.name, seed), _digest(space, arm, seed)
+    table = score_arm(space, texts, records, folder, identity=identity)
+    tell(Event("scored", arm, seed, time.monotonic() - started, table))
+    return trained
 
 
 def is_scored(space: Workspace, arm: Arm, seed: int) -> bool:
@@ -196,7 +226,12 @@ def _is_scored(space: Workspace, arm: Arm, seed: int) -> bool:
     if not isinstance(stored, dict) or stored.get("identity") != _digest(space, arm, seed):
         return False
     written = scores.stat().st_mtime_ns
-    return all(_finished(space, step, seed, before=written) for step in _way(space, arm))
+    return all(_finished(space, step, seed, before=written) for step in arms_on_the_way(space, arm))
+
+
+def is_trained(space: Workspace, arm: Arm, seed: int) -> bool:
+    """Is the arm's last step stored?"""
+    return _finished(space, arm, seed, before=time.time_ns())
 
 
 def _finished(space: Workspace, arm: Arm, seed: int, *, before: int) -> bool:
@@ -208,11 +243,11 @@ def _finished(space: Workspace, arm: Arm, seed: int, *, before: int) -> bool:
 
 def _nearest(space: Workspace, arm: Arm, kept: Mapping[str, Model]) -> str:
     """The last kept model on the way to the arm."""
-    names = ["", *(step.name for step in _way(space, arm)[:-1])]
+    names = ["", *(step.name for step in arms_on_the_way(space, arm)[:-1])]
     return next((name for name in reversed(names) if name in kept), "")
 
 
 def _digest(space: Workspace, arm: Arm, seed: int) -> str:
     """Of all that an arm's scores depend on."""
-    way = [space.identity(step, seed) for step in _way(space, arm)]
+    way = [space.identity(step, seed) for step in arms_on_the_way(space, arm)]
     return records_digest([space.preset.to_json(), *way])

@@ -1,0 +1,40 @@
+"""In which order arms can be trained: each after the one it starts from."""
+
+import dataclasses
+from collections.abc import Collection, Sequence
+
+from experiments.common.runs.arms import Arm
+from experiments.common.runs.folder import Workspace
+from experiments.common.runs.pipeline import arms_on_the_way, is_scored, is_trained
+
+__all__ = ["Task", "ready", "tasks_left"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One arm of one seed; `scored`: it is also answered and scored."""
+
+    seed: int
+    arm: str
+    start: str | None
+    scored: bool
+
+
+def tasks_left(space: Workspace, arms: Sequence[Arm], seed: int) -> list[Task]:
+    """What has to be done before these arms have scores, each behind what it starts from."""
+    unscored = [arm for arm in arms if not is_scored(space, arm, seed)]
+    needed = {arm.name for arm in unscored}
+    for arm in unscored:
+        *before, _ = arms_on_the_way(space, arm)
+        needed |= {one.name for one in before if not is_trained(space, one, seed)}
+    return [
+        Task(seed, arm.name, arm.start, scored=arm in unscored)
+        for arm in space.experiment.arms
+        if arm.name in needed
+    ]
+
+
+def ready(waiting: Sequence[Task], running: Collection[Task]) -> list[Task]:
+    """The waiting tasks whose start is neither waiting nor running."""
+    unfinished = {(task.seed, task.arm) for task in (*waiting, *running)}
+    return [task for task in waiting if (task.seed, task.start) not in unfinished]

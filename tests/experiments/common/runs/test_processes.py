@@ -1,0 +1,107 @@
+"""Arms side by side: the order they can be trained in, and several processes at one run folder."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.common.runs.folder import open_workspace
+from experiments.common.runs.processes import work
+from experiments.common.runs.schedule import Task, ready, tasks_left
+from tests.experiments.common.runs.study import PRESET, study
+
+PROGRAM = Path(__file__).with_name("study_program.py")
+ROOT = Path(__file__).parents[4]
+
+
+def task(arm, start, *, scored=True, seed=0):
+    return Task(seed, arm, start, scored)
+
+
+def test_an_arm_is_ready_when_its_start_is_finished():
+    base, first, second = (
+        task("base", None, scored=False),
+        task("first", "base"),
+        task("second", "first"),
+    )
+    other = task("first", "base", seed=1)
+    assert ready([base, first, second], ()) == [base]
+    assert ready([first, second], [base]) == []
+    assert ready([first, second], ()) == [first]
+    # Seeds do not wait for each other.
+    assert ready([second, other], [first]) == [other]
+
+
+def test_what_is_left_has_what_it_starts_from(tmp_path):
+    experiment = study(tmp_path / "log")
+    space = open_workspace(experiment, tmp_path / "run", PRESET)
+    third = [experiment.arm("third")]
+    left = [task("base", None, scored=False), task("first", "base", scored=False)]
+    assert tasks_left(space, third, 0) == [*left, task("third", "first")]
+    orders = io.StringIO("".join(json.dumps(vars(one)) + "\n" for one in left))
+    answers = io.StringIO()
+    work(space, orders, answers)
+    told = [json.loads(line) for line in answers.getvalue().splitlines()]
+    assert [one["what"] for one in told] == ["trained", "done"] * 2
+    assert tasks_left(space, third, 0) == [task("third", "first")]
+
+
+def start(tmp_path, **environment):
+    return subprocess.Popen(
+        [sys.executable, str(PROGRAM), "reproduce", "--run-dir", str(tmp_path / "run"),
+         "--processes", "2"],
+        cwd=ROOT,
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": str(ROOT),
+             "STUDY_LOG": str(tmp_path / "log"), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+
+
+def trainings(tmp_path):
+    return sorted((tmp_path / "log").read_text().splitlines())
+
+
+@pytest.mark.slow
+def test_a_failing_arm_stops_all_and_the_same_command_goes_on(tmp_path):
+    process = start(tmp_path, STUDY_BROKEN="third")
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 2, errors
+    assert "a process stopped while training third, seed 0" in " ".join(errors.split())
+    assert "a reward that nobody knows" in output
+    process = start(tmp_path)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert output.count("seed 0, third: answered and scored") == 1
+    assert "report: " in output
+    # Each start was trained once; later processes only load it, which this study notes as well.
+    assert {"base, seed 0", "first, seed 0", "second, seed 0", "third, seed 0"} == set(
+        trainings(tmp_path)
+    )
+    for name in ("first", "second", "third"):
+        assert (tmp_path / "run" / "seed-0" / name / "scores.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_signal_reaches_the_others(tmp_path):
+    process = start(tmp_path, STUDY_HANGS="second")
+    deadline = time.monotonic() + 240
+    while "second, seed 0" not in (
+        (tmp_path / "log").read_text() if (tmp_path / "log").is_file() else ""
+    ):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    # Nothing holds the folder: the run goes on to its end.
+    process = start(tmp_path)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
