@@ -161,9 +161,9 @@ def _reproducing(experiment: Experiment) -> Callable[..., None]:
             return
         space, console = run.open(), Console()
         chosen = [arm for arm in experiment.compared if arm.name in arms]
-        print_stages(space, chosen, seeds, console)
-        tell = tell_on(console, experiment.metrics, chosen)
         count = processes or _processes(run, space)
+        print_stages(space, chosen, seeds, console, processes=count)
+        tell = tell_on(console, experiment.metrics, chosen)
         if count > 1:
             command = [*run.program(), "work", *run.same()]
             options = {"processes": count, "command": command, "tell": tell, "console": console}

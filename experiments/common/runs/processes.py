@@ -66,19 +66,19 @@ def evaluate_apart(
         waiting.remove(first[0])
     if not waiting:
         return
-    with _Crew(command, min(processes, len(waiting)), console) as crew:
-        idle, running = list(range(len(crew.processes))), {}
+    with _Workers(command, min(processes, len(waiting)), console) as workers:
+        idle, running = list(range(len(workers.processes))), {}
         while waiting or running:
             for task in ready(waiting, running.values())[: len(idle)]:
                 worker = idle.pop(0)
                 arm = space.experiment.arm(task.arm)
-                crew.give(worker, task, title=f"{arm.title}, seed {task.seed}")
+                workers.give(worker, task, title=f"{arm.title}, seed {task.seed}")
                 waiting.remove(task)
                 running[worker] = task
-            worker, message = crew.next_message()
+            worker, message = workers.next_message()
             if message is None:
                 # It has closed its answers, and says why before it ends.
-                crew.processes[worker].wait()
+                workers.processes[worker].wait()
                 task = running.get(worker)
                 doing = f"training {task.arm}, seed {task.seed}" if task else "waiting for work"
                 raise UserError(
@@ -128,7 +128,7 @@ def _event(space: Workspace, message: dict[str, Any]) -> Event:
     return Event(message["what"], arm, seed, message["seconds"], table)
 
 
-class _Crew:
+class _Workers:
     """Processes with a share of the cores each. Leaving asks them to stop, and waits for them."""
 
     def __init__(self, command: Sequence[str], count: int, console: Console):
@@ -146,7 +146,7 @@ class _Crew:
                 subprocess.Popen([*command, *cores], text=True, start_new_session=True, **pipes)
             )
 
-    def __enter__(self) -> "_Crew":
+    def __enter__(self) -> "_Workers":
         self._signals.open()
         if self._status is not None:
             self._status.start()

@@ -1,13 +1,14 @@
 """In which order arms can be trained: each after the one it starts from."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+import heapq
+from collections.abc import Collection, Mapping, Sequence
 
 from experiments.common.runs.arms import Arm
 from experiments.common.runs.folder import Workspace
 from experiments.common.runs.pipeline import arms_on_the_way, is_scored, is_trained
 
-__all__ = ["Task", "ready", "tasks_left"]
+__all__ = ["Task", "minutes_left", "ready", "tasks_left"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,3 +39,15 @@ def ready(waiting: Sequence[Task], running: Collection[Task]) -> list[Task]:
     """The waiting tasks whose start is neither waiting nor running."""
     unfinished = {(task.seed, task.arm) for task in (*waiting, *running)}
     return [task for task in waiting if (task.seed, task.start) not in unfinished]
+
+
+def minutes_left(tasks: Sequence[Task], minutes: Mapping[str, float], processes: int) -> float:
+    """How long tasks take that are handed out as soon as they are ready, by minutes of each arm."""
+    waiting, running, now = list(tasks), [], 0.0
+    while waiting or running:
+        begun = [task for _, _, task in running]
+        for task in ready(waiting, begun)[: processes - len(running)]:
+            waiting.remove(task)
+            heapq.heappush(running, (now + minutes.get(task.arm, 0.0), len(waiting), task))
+        now, _, _ = heapq.heappop(running)
+    return now

@@ -66,6 +66,9 @@ class Preset:
     samples_every: int = 10  # steps between the sampled groups kept for the report
     pretrained: PretrainedStart | None = None  # the policy before the first stage, if published
     mesh: MeshConfig | None = None  # of all devices; None puts them all on the data axis
+    # How long each arm takes beside what it starts from, on the machine that the preset's file
+    # names; for the plan at the start of a run.
+    minutes: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def stage(self, name: str, kind: type[T]) -> T:
         """The settings of that name. Raises UserError where the preset has none of this kind."""
@@ -79,5 +82,7 @@ class Preset:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready copy, stored in the run folder; devices may change between runs."""
-        return json_tree(dataclasses.asdict(dataclasses.replace(self, mesh=None)))
+        """A JSON-ready copy for the run folder; devices and times may differ between its runs."""
+        kept = dataclasses.asdict(dataclasses.replace(self, mesh=None))
+        del kept["minutes"]
+        return json_tree(kept)

@@ -12,6 +12,7 @@ from rich.table import Table
 from experiments.common.runs.arms import Arm, way_to
 from experiments.common.runs.folder import Workspace
 from experiments.common.runs.pipeline import Event, Tell, is_scored
+from experiments.common.runs.schedule import minutes_left, tasks_left
 from experiments.common.scores.metric import Metric
 
 __all__ = ["print_stages", "tell_on"]
@@ -19,9 +20,12 @@ __all__ = ["print_stages", "tell_on"]
 _DONE = {"trained": "trained", "scored": "answered and scored", "kept": "scored before"}
 
 
-def print_stages(space: Workspace, arms: Sequence[Arm], seeds: int, console: Console) -> None:
-    """What is about to be done: every stage on the way to the arms, with its steps, and how many
-    seeds of it are scored already."""
+def print_stages(
+    space: Workspace, arms: Sequence[Arm], seeds: int, console: Console, *, processes: int = 1
+) -> None:
+    """What is about to be done: every stage on the way to the arms, with its steps, how many seeds
+    of it are scored already, and how long it takes where the preset says."""
+    minutes = space.preset.minutes
     published = space.preset.pretrained is not None
     ways = [way_to(space.experiment.arms, arm, published=published) for arm in arms]
     table = Table(
@@ -31,18 +35,26 @@ def print_stages(space: Workspace, arms: Sequence[Arm], seeds: int, console: Con
     )
     for heading in ("arm", "starts from", "stage"):
         table.add_column(heading)
-    table.add_column("steps", justify="right")
-    table.add_column("scored", justify="right")
+    for heading in ("steps", *(["minutes"] if minutes else []), "scored"):
+        table.add_column(heading, justify="right")
     for arm in space.experiment.arms:
         if not any(arm in way for way in ways):
             continue
         done = sum(is_scored(space, arm, seed) for seed in range(seeds)) if arm in arms else 0
         steps = arm.stage.steps(space.preset)
         start = "" if arm.start is None else space.experiment.arm(arm.start).title
-        row = (arm.title, start, type(arm.stage).__name__, f"{steps:,}" if steps else "")
+        row = [arm.title, start, type(arm.stage).__name__, f"{steps:,}" if steps else ""]
+        if minutes:
+            row.append(f"{minutes[arm.name]:.1f}" if arm.name in minutes else "")
         table.add_row(*row, f"{done} of {seeds}" if arm in arms else "")
+    left = [task for seed in range(seeds) for task in tasks_left(space, arms, seed)]
     if jax.process_index() == 0:
         console.print(table)
+        if minutes and left:
+            total = math.ceil(minutes_left(left, minutes, processes))
+            where = "the machine that the preset's file names"
+            line = f"about {_count(total, 'minute')} on {where}, {_count(processes, 'process')}"
+            console.print(line, highlight=False, markup=False)
 
 
 def tell_on(console: Console, metrics: Sequence[Metric], arms: Sequence[Arm]) -> Tell:
@@ -94,4 +106,5 @@ def _time(seconds: float) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{ending}"

@@ -1,5 +1,6 @@
 """What of a run is done once, and what again."""
 
+import dataclasses
 import io
 import json
 import os
@@ -89,6 +90,15 @@ def test_what_is_told_on_the_way(run):
     print_stages(run.space, arms, 2, console)
     plan = stream.getvalue()
     assert "preset tiny, 2 seeds" in plan and "0 of 2" in plan and "Noted" in plan
+    assert "minute" not in plan
+    timed = dataclasses.replace(PRESET, minutes={"base": 0.5, "first": 1.25, "third": 2.0})
+    assert timed.to_json() == PRESET.to_json()
+    timely = dataclasses.replace(run.space, preset=timed)
+    print_stages(timely, arms, 2, console, processes=2)
+    timed_plan = stream.getvalue().removeprefix(plan)
+    assert "1.2" in timed_plan and "about 4 minutes" in timed_plan and "2 processes" in timed_plan
+    stream.seek(len(plan))
+    stream.truncate()
     tell = tell_on(console, run.experiment.metrics, arms)
     evaluate_arms(run.space, arms, 0, mesh=run.mesh, tell=tell)
     told = stream.getvalue().removeprefix(plan)

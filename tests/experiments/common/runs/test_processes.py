@@ -13,7 +13,7 @@ import pytest
 
 from experiments.common.runs.folder import open_workspace
 from experiments.common.runs.processes import work
-from experiments.common.runs.schedule import Task, ready, tasks_left
+from experiments.common.runs.schedule import Task, minutes_left, ready, tasks_left
 from tests.experiments.common.runs.study import PRESET, study
 
 PROGRAM = Path(__file__).with_name("study_program.py")
@@ -36,6 +36,19 @@ def test_an_arm_is_ready_when_its_start_is_finished():
     assert ready([first, second], ()) == [first]
     # Seeds do not wait for each other.
     assert ready([second, other], [first]) == [other]
+
+
+def test_how_long_a_schedule_takes():
+    tasks = [
+        task("base", None, scored=False),
+        *(task(name, "base") for name in ("first", "second")),
+        *(task(name, "first") for name in ("third", "fourth")),
+    ]
+    minutes = {"base": 1.0, "first": 2.0, "second": 4.0, "third": 3.0, "fourth": 0.5}
+    assert minutes_left(tasks, minutes, 1) == 10.5
+    # base to 1, first to 3 and second to 5, third behind first to 6, fourth behind second to 5.5.
+    assert minutes_left(tasks, minutes, 2) == 6.0
+    assert minutes_left([], minutes, 2) == 0.0
 
 
 def test_what_is_left_has_what_it_starts_from(tmp_path):
