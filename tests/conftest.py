@@ -23,6 +23,8 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = _PROGRAMS
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# The older of XLA's two ways to write loops for the CPU compiles three times as fast.
+os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 # Also where there is an accelerator; test_accelerators.py says how to test that one.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
