@@ -7,6 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import jaxlib
+
 # XLA on CPU may start the independent collectives of a program in any order, each holding a thread
 # until all fake devices have come, so that they wait for each other for ever: in their order, then,
 # and with more threads than programs in flight need. Processes that tests start inherit both.
@@ -23,8 +25,9 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = _PROGRAMS
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-# The older of XLA's two ways to write loops for the CPU compiles three times as fast.
-os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+# As gdpo_jax.compilation.compile_quickly, which cannot be imported before annotations are checked.
+if jaxlib.version.__version_info__ < (0, 11):
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 # Also where there is an accelerator; test_accelerators.py says how to test that one.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

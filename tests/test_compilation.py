@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jaxlib
+
 ROOT = Path(__file__).parent.parent
 IMPORTS = """
 import pkgutil, jax
@@ -17,6 +19,14 @@ for module in pkgutil.walk_packages(gdpo_jax.__path__, "gdpo_jax."):
     __import__(module.name)
 changed = {name for name, value in jax.config.values.items() if before.get(name) != value}
 print(sorted(changed - theirs))
+"""
+FLAGS = """
+import os
+from gdpo_jax.compilation import compile_quickly
+compile_quickly(); compile_quickly()
+import jax
+assert jax.jit(lambda x: x.sum())(jax.numpy.ones(3)) == 3
+print(os.environ.get("XLA_FLAGS", ""))
 """
 COUNTED = """
 import collections, jax
@@ -64,3 +74,14 @@ def test_the_cache_can_be_turned_off_and_needs_no_home(tmp_path):
     assert not (tmp_path / "home").exists()
     (tmp_path / "file").touch()
     assert output(COUNTED, XDG_CACHE_HOME=str(tmp_path / "file")) == "0 0"
+
+
+def test_flags_that_this_release_of_xla_knows_are_added_once_and_to_what_is_given():
+    given = "--xla_cpu_enable_fast_math=false"
+    two_ways = jaxlib.version.__version_info__ < (0, 11)
+    added = "--xla_cpu_use_fusion_emitters=false" if two_ways else ""
+    assert output(FLAGS, XLA_FLAGS="") == added
+    assert output(FLAGS, XLA_FLAGS=given) == f"{given} {added}".strip()
+    if two_ways:
+        chosen = "--xla_cpu_use_fusion_emitters=true"
+        assert output(FLAGS, XLA_FLAGS=chosen) == chosen

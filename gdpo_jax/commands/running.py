@@ -6,7 +6,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from gdpo_jax.compilation import keep_programs
+from gdpo_jax.compilation import compile_quickly, keep_programs
 from gdpo_jax.errors import UserError
 from gdpo_jax.training import MeshConfig
 
@@ -22,10 +22,12 @@ def run_command(
 ) -> int:
     """Runs the command that `arguments` name (None: those of the process); returns the exit status.
 
-    What JAX compiles on the way is kept in the user's cache folder (`keep_programs`).
+    Programs for the CPU compile quickly (`compile_quickly`), and what JAX compiles on the way is
+    kept in the user's cache folder (`keep_programs`).
     A mistake of the user (`UserError`) prints one message and gives 2; anything else is a defect
     and keeps its traceback.
     """
+    compile_quickly()
     keep_programs()
     try:
         tyro.extras.subcommand_cli_from_dict(
