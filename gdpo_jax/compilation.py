@@ -1,5 +1,6 @@
 """Less time spent on compiling: programs kept on disk, and a quicker compiler on the CPU."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -18,10 +19,12 @@ def compile_quickly() -> None:
     """Asks XLA for CPU programs that compile quickly, where it has a choice.
 
     For programs of one's own, before JAX starts its backend; importing the library changes nothing.
-    What the user put into XLA_FLAGS comes first.
+    What the user put into XLA_FLAGS comes first. Where libtpu is installed nothing is asked: it
+    reads the same flags, and may know others.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if jaxlib.version.__version_info__ < _TWO_WAYS_BEFORE and _LOOPS not in flags:
+    known = jaxlib.version.__version_info__ < _TWO_WAYS_BEFORE
+    if known and _LOOPS not in flags and importlib.util.find_spec("libtpu") is None:
         os.environ["XLA_FLAGS"] = f"{flags} {_LOOPS}=false".strip()
 
 
