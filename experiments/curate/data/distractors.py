@@ -1,6 +1,6 @@
 """Exchanges that stand between a statement and the question about it, as many as are asked for."""
 
-from collections.abc import Sequence
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,17 @@ __all__ = ["Exchange", "own_distractors", "read_distractors"]
 
 Exchange = tuple[str, str]  # what the user says, and the assistant's answer
 
-_LARGEST = 1000  # numbers in sums; there are a million of them
+_LARGEST = 1000  # numbers in sums; there are a million sums
+_MOST = 10_000  # published are 300 at most
 
 
 def own_distractors(count: int, *, seed: int = 0) -> tuple[Exchange, ...]:
-    """`count` different exchanges: trivia in random order, then sums, which never run out.
+    """`count` different exchanges: trivia in random order, then sums.
 
-    More of them only append to fewer. Raises UserError for a count below 0.
+    More of them only append to fewer. Raises UserError for a count below 0 or above 10,000.
     """
-    if count < 0:
-        raise UserError(f"{count} distractor exchanges: give a number from 0 on")
+    if not 0 <= count <= _MOST:
+        raise UserError(f"{count} distractor exchanges: give a number from 0 to {_MOST}")
     rng = np.random.default_rng([seed, len(own_trivia())])
     found = [own_trivia()[i] for i in rng.permutation(len(own_trivia()))][:count]
     seen = set()
@@ -61,7 +62,7 @@ def _exchanges(messages: Any, where: str) -> list[Exchange]:
     checked = [_message(message, f"{where}, message {n}") for n, message in enumerate(messages)]
     return [
         (text, answer)
-        for (role, text), (next_role, answer) in zip(checked, checked[1:])
+        for (role, text), (next_role, answer) in itertools.pairwise(checked)
         if role == "user" and next_role == "assistant"
     ]
 

@@ -116,13 +116,14 @@ def _pair(rng: np.random.Generator, split: str, row: int) -> tuple[Example, Exam
     exchanges = [(start, _one(rng, texts["greetings"]))]
     asked = rng.choice(len(own_trivia()), size=rng.integers(_MOST_EXCHANGES + 1), replace=False)
     exchanges += [own_trivia()[i] for i in asked]
+    trivia = tuple(own_trivia()[i][0] for i in asked)
     shared = _Shared(
         split=split,
         row=row,
         hazard=hazard,
         constraint=statement,
         exchanges=tuple(exchanges),
-        drawn={"fact": (fact,), "trivia": tuple(own_trivia()[i][0] for i in asked)},
+        drawn={"fact": (fact,)} | ({"trivia": trivia} if trivia else {}),
         wish=_one(rng, texts["wishes"]) if rng.random() < 0.5 else "",
         person=_one(rng, texts["people"]),
         reply=_one(rng, texts["replies"]),
@@ -133,7 +134,7 @@ def _pair(rng: np.random.Generator, split: str, row: int) -> tuple[Example, Exam
     if rng.random() < _PLAIN_SHARE:
         return danger, _plain(rng, shared)
     others = [h for h in hazards() if by_term[h.term] and hazard.domains.isdisjoint(h.domains)]
-    # Half of them of the same category: else "food, asked by someone with an allergy" gives it away.
+    # Half of them of the same category: else an allergy and any food would give the answer away.
     same = [h for h in others if h.category == hazard.category]
     if same and rng.random() < 0.5:
         others = same

@@ -6,7 +6,7 @@ training: the files' licence is CC BY-NC 4.0. They are read from a folder that t
 
     explicit_preference/TOPIC.json                  preference, question, explanation
     implicit_preference/choice-based/TOPIC.json     the user picks one of four offers
-    implicit_preference/persona-driven/TOPIC.json   it comes up in a conversation of 4 to 7 exchanges
+    implicit_preference/persona-driven/TOPIC.json   it comes up in 4 to 7 given exchanges
     mcq_options/TOPIC.json                          four answers to choose from, the first is right
 
 Rows of a topic are joined by position: the same preference is worded differently in a few files.
@@ -76,11 +76,12 @@ def prefeval_cases(
     missing, and for an unknown form or topic.
     """
     there = topics_of(folder, form)
-    for topic in topics or ():
+    chosen = there if topics is None else tuple(dict.fromkeys(topics))
+    for topic in chosen:
         if topic not in there:
             raise UserError(f"no topic {topic!r} in the {form} form; there are {', '.join(there)}")
     cases = []
-    for topic in topics or there:
+    for topic in chosen:
         path = folder / _FOLDERS[form] / f"{topic}.json"
         rows = read_rows(path)
         options = _options(folder / _OPTIONS / f"{topic}.json", len(rows))
