@@ -85,7 +85,7 @@ def test_a_missing_file(folder, name):
 
 def test_a_missing_column(folder):
     change(folder / "inputs_80.xlsx", lambda sheet: sheet.delete_cols(4))
-    with pytest.raises(UserError, match=r"inputs_80\.xlsx has no column 'User as Person B's pref"):
+    with pytest.raises(UserError, match=r"inputs_80\.xlsx has no column .User as Person B's pref"):
         read_workbooks(folder)
 
 
