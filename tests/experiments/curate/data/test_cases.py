@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.curate.data.cases import Case, from_record, to_record
@@ -36,6 +36,7 @@ EXAMPLE = Example(
 )
 
 
+@settings(max_examples=30)
 @given(CASES)
 def test_cases_survive_json(case):
     assert from_record(json.loads(json.dumps(to_record(case)))) == case
