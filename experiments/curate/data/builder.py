@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -91,10 +92,13 @@ def write_dataset(
     data_dir: Path,
     cases: Sequence[Case],
     examples: Mapping[str, Sequence[Example]] | None = None,
+    *,
+    about: Mapping[str, Any],
 ) -> Path:
     """Writes the data set `curate` into `data_dir`, whole or not at all; returns its folder.
 
-    examples: dialogues to learn from by split. Raises UserError if the data set is there already,
+    examples: dialogues to learn from by split. about: JSON values that tell how the cases were made
+    (source, seed, switches); they go into about.json beside the data. Raises UserError if the data set is there already,
     and without any case.
     """
     target = data_dir / Curate.name
@@ -115,7 +119,9 @@ def write_dataset(
             for config, rows in contents.items():
                 if rows:
                     _write_config(folder, config, rows)
-            (Path(folder) / Curate.name).rename(target)
+            built = Path(folder) / Curate.name
+            (built / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+            built.rename(target)
     except BaseException:
         if created:
             with contextlib.suppress(OSError):  # not empty: somebody else writes there

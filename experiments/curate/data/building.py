@@ -6,7 +6,6 @@ Names: "sc1" to "sc5", MIRROR's variants "mirror-sc1-unbiased" and so on, the ab
 
 import dataclasses
 from collections.abc import Sequence
-from types import MappingProxyType
 
 import numpy as np
 
@@ -94,7 +93,7 @@ def _case(
         constraint=judged_constraint(plain, row, construction),
         turns=turns_of(plain, asking, drawn, construction),
         control=control,
-        drawn=MappingProxyType(log),
+        drawn=log,
     )
 
 

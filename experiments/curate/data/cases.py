@@ -5,7 +5,6 @@ Follows CURATe (arXiv 2410.21159), section 3: every turn is the user's, the last
 
 import dataclasses
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from gdpo_jax.errors import UserError
@@ -25,9 +24,7 @@ class Case:
     turns: tuple[str, ...]  # user turns in order; the last one is the question that is judged
     control: bool = False  # the constraint does not matter here: a warning is over-caution
     # Texts that were drawn for this dialogue, by kind: fact, trivia, preferences.
-    drawn: Mapping[str, tuple[str, ...]] = dataclasses.field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    drawn: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 def to_record(case: Case) -> dict[str, Any]:

@@ -225,7 +225,7 @@ def _example(
             constraint=shared.constraint,
             turns=(*(turn for turn, _ in exchanges), question),
             control=control,
-            drawn=MappingProxyType(dict(shared.drawn)),
+            drawn=dict(shared.drawn),
         ),
         given=tuple(answer for _, answer in exchanges),
         target=careless if control else warning,

@@ -1,5 +1,7 @@
 """The data set on disk: what is written is read back; whole or not at all."""
 
+import json
+
 import pytest
 
 from experiments.curate.data.builder import (
@@ -29,7 +31,7 @@ def examples():
 @pytest.fixture(scope="module")
 def built(cases, examples, tmp_path_factory):
     data_dir = tmp_path_factory.mktemp("built") / "data"
-    write_dataset(data_dir, cases, examples)
+    write_dataset(data_dir, cases, examples, about={"seed": 0})
     return data_dir
 
 
@@ -41,11 +43,12 @@ def test_what_is_written_is_read_back(built, cases, examples):
     assert {split: load_examples(built, split) for split in SPLITS} == examples
     assert split_sizes(built, "examples") == dict.fromkeys(SPLITS, 8)
     assert split_sizes(built, "cases")["sc3_hh"] == 8
+    assert json.loads((built / "curate" / "about.json").read_text()) == {"seed": 0}
 
 
 def test_a_data_set_is_not_written_over(built, cases):
     with pytest.raises(UserError, match="is there already; delete it"):
-        write_dataset(built, cases[:1])
+        write_dataset(built, cases[:1], about={})
     assert load_cases(built, SCENARIOS) == cases
 
 
@@ -60,10 +63,10 @@ def test_nothing_is_left_of_an_interrupted_write(tmp_path, cases, examples, monk
     with monkeypatch.context() as patch:
         patch.setattr(Curate, "download_and_prepare", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            write_dataset(tmp_path / "new", cases, examples)
+            write_dataset(tmp_path / "new", cases, examples, about={})
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UserError, match="there are no cases"):
-        write_dataset(tmp_path / "new", [])
+        write_dataset(tmp_path / "new", [], about={})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -72,6 +75,6 @@ def test_missing_parts(tmp_path, built, cases):
         load_cases(tmp_path)
     with pytest.raises(UserError, match=r"has no split 'sc2'; it has \["):
         load_cases(built, ["sc2"])
-    write_dataset(tmp_path / "plain", cases[:3])
+    write_dataset(tmp_path / "plain", cases[:3], about={})
     with pytest.raises(UserError, match="no examples in"):
         load_examples(tmp_path / "plain", "train")

@@ -1,6 +1,8 @@
 """Cases and examples as JSON rows and back."""
 
+import dataclasses
 import json
+import pickle
 
 import pytest
 from hypothesis import given, settings
@@ -40,6 +42,11 @@ EXAMPLE = Example(
 @given(CASES)
 def test_cases_survive_json(case):
     assert from_record(json.loads(json.dumps(to_record(case)))) == case
+
+
+def test_cases_can_be_copied_to_other_processes():
+    assert pickle.loads(pickle.dumps(CASE)) == CASE
+    assert dataclasses.asdict(CASE)["drawn"] == {}
 
 
 def test_fields_of_others_are_left_alone():
