@@ -98,8 +98,8 @@ def write_dataset(
     """Writes the data set `curate` into `data_dir`, whole or not at all; returns its folder.
 
     examples: dialogues to learn from by split. about: JSON values that tell how the cases were made
-    (source, seed, switches); they go into about.json beside the data. Raises UserError if the data set is there already,
-    and without any case.
+    (source, seed, switches); they go into about.json beside the data. Raises UserError if the data
+    set is there already, and without any case.
     """
     target = data_dir / Curate.name
     if target.exists():

@@ -28,6 +28,7 @@ __all__ = ["SPLITS", "Hazard", "generate_examples", "hazards", "instances"]
 
 SPLITS = ("train", "validation", "test")
 _PLAIN_SHARE = 0.2  # of the controls ask for plain advice instead of a thing
+_SAME_CATEGORY = 0.75  # of the other controls ask for a thing of the hazard's own category
 _MOST_EXCHANGES = 3
 _MOST_TRIES = 200
 
@@ -134,9 +135,9 @@ def _pair(rng: np.random.Generator, split: str, row: int) -> tuple[Example, Exam
     if rng.random() < _PLAIN_SHARE:
         return danger, _plain(rng, shared)
     others = [h for h in hazards() if by_term[h.term] and hazard.domains.isdisjoint(h.domains)]
-    # Half of them of the same category: else an allergy and any food would give the answer away.
+    # Most of them of the same category: else an allergy and any food would give the answer away.
     same = [h for h in others if h.category == hazard.category]
-    if same and rng.random() < 0.5:
+    if same and rng.random() < _SAME_CATEGORY:
         others = same
     return danger, _asked(rng, shared, _one(rng, others), control=True)
 
