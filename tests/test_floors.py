@@ -47,9 +47,11 @@ FLOORS = {
     "experiments.saferec.page": 26,
     "experiments.saferec.__main__": 27,
     "experiments.saferec": 26,
+    "experiments.curate.data": 20,
+    "experiments.curate": 26,
     "experiments.reward_design": 20,
 }
-EXPERIMENTS = ("experiments.saferec", "experiments.reward_design")
+EXPERIMENTS = ("experiments.saferec", "experiments.curate", "experiments.reward_design")
 PURE = {"gdpo_jax.advantages", "gdpo_jax.objectives"}
 PURE_IMPORTS = {"jax", "chex", "jaxtyping", "numpy", "gdpo_jax"}
 
