@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 from experiments.common.chats.messages import Conversation
 from experiments.common.chats.model import Answer, Limits, Model
 from experiments.curate.asking import ask_all
-from experiments.curate.facts import MOST_CHARACTERS, add_facts
+from experiments.curate.facts import MOST_CHARACTERS, remember
 
 __all__ = ["Facts", "Guided", "Plain", "Reminder", "State", "Turn", "Way"]
 
@@ -157,7 +157,7 @@ class Facts:
         return ()
 
     def messages(self, state: State, history: Conversation) -> Conversation:
-        facts = self._known(state, history[:-1])
+        facts = remember(state, history[:-1], most=self.most_characters)
         if not facts:
             return list(history)
         listed = "\n".join([_FACTS, *(f"- {fact}" for fact in facts)])
@@ -177,13 +177,11 @@ class Facts:
         return [
             turn
             if turn.answer is None
-            else dataclasses.replace(turn, state=self._known(state, history))
+            else dataclasses.replace(
+                turn, state=remember(state, history, most=self.most_characters)
+            )
             for turn, state, history in zip(turns, states, histories)
         ]
-
-    def _known(self, state: State, history: Conversation) -> tuple[str, ...]:
-        said = (message["content"] for message in history if message["role"] == "user")
-        return add_facts(state, said, most=self.most_characters)
 
 
 def _talk(
