@@ -1,7 +1,7 @@
 """How MIRROR thinks about a turn (arXiv 2506.00430, section 3): pure, one request at a time.
 
-`talker_messages` is what the talker is shown. `think` is a generator: it yields requests, takes what
-came of each, and returns a `Thought`. Whoever drives it decides how models are called: for all
+`talker_messages` is what the talker is shown. `think` is a generator: it yields requests, takes
+what came of each, and returns a `Thought`. Whoever drives it decides how models are called: for all
 dialogues of a benchmark together, or in the background of a server.
 """
 
@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from experiments.common.chats.messages import Conversation, Message
 from experiments.common.chats.model import Answer, Limits
@@ -116,7 +116,7 @@ def think(
         return Thought(**about, monologue=entry, error=f"controller: {answer}")
     if not answer.text.strip():
         return Thought(**about, monologue=entry, error="controller: the answer is empty")
-    return Thought(**about, monologue=entry, narrative=answer.text.strip())
+    return Thought(**about, monologue=entry, narrative=_encodable(answer.text).strip())
 
 
 def parse_monologue(text: str) -> Monologue:
@@ -151,7 +151,7 @@ def _ask_manager(
             return parse_monologue(answer.text)
         except ValueError as error:
             problem = f"{error}, twice" if problem else str(error)
-            said = answer.text.strip() or "(nothing)"
+            said = _encodable(answer.text).strip() or "(nothing)"
             complaint = AGAIN.format(problem=problem)
             messages = [
                 *messages,
@@ -209,6 +209,6 @@ def _without_fence(text: str) -> str:
     return text
 
 
-def _encodable(text: Any) -> str:
-    """JSON may hold halves of surrogate pairs, which are no text."""
+def _encodable(text: str) -> str:
+    """The text without halves of surrogate pairs, which JSON may hold and no model takes."""
     return text.encode("utf-8", "replace").decode()
