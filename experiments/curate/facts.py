@@ -19,8 +19,7 @@ _SENTENCE = re.compile(r"(?:[^.!?\n]|\.(?=\w))*(?:[.!?]+|\n|$)")
 _FIRST_PERSON = re.compile(r"\b(?:I|me|my|mine|myself)\b", re.IGNORECASE)
 # A capital I only: "i" alone is often a letter of a list, but people type "i am" as well.
 _SUBJECT = re.compile(
-    r"\bI\b|\bi(?:'m|'ve|'d| am| have| can| can't| cannot|
-\b"
+    r"\bI\b|\bi(?:'m|'ve|'d| am| have| can| can't| cannot| do| don't| get| use)\b"
 )
 _REQUEST = re.compile(
     r"^\W*(?:please|kindly|allow|let|tell|give|help|show|suggest|recommend|explain|write|remind|"

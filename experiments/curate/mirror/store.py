@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from experiments.curate.mirror.memory import Bounds, Memory, from_record, to_record
 from gdpo_jax.errors import UserError
@@ -23,6 +24,8 @@ _WAIT = 30.0  # seconds for another process to finish its writing
 _TABLE = (
     "CREATE TABLE memories (user TEXT PRIMARY KEY, memory TEXT NOT NULL, changed REAL NOT NULL)"
 )
+
+Change: TypeAlias = Callable[[Memory | None], Memory | None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
