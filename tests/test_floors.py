@@ -55,6 +55,7 @@ FLOORS = {
     "experiments.curate.mirror": 22,
     "experiments.curate.chat": 23,
     "experiments.curate.serve": 23,
+    "experiments.curate": 30,
 }
 EXPERIMENTS = ("experiments.saferec", "experiments.reward_design", "experiments.curate")
 PURE = {"gdpo_jax.advantages", "gdpo_jax.objectives"}

@@ -1,7 +1,6 @@
 """`chat`: a conversation in the terminal, the narrative that the talker saw beside each answer."""
 
 import asyncio
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ from gdpo_jax.errors import UserError
 __all__ = ["chatting", "converse"]
 
 _MEMORY = Path("mirror.sqlite")
+_PATIENCE = Pace().thinking_timeout  # seconds; thinking takes no longer
 _HELP = (
     "/memory shows what is known of you, /users who has a memory, /clear forgets you and the "
     "conversation, /new begins another conversation, /costs what the parts have used, /quit ends"
@@ -58,9 +58,9 @@ def chatting(experiment: Experiment) -> Callable[..., None]:
                 is no terminal, so that a file of turns gives the same conversation each time.
             log: file of one JSON row for every answer and thought.
         """
-        limits = Limits(max_new_tokens=max_new_tokens, temperature=temperature, seed=options.seed)
+        limits = Limits(max_new_tokens=max_new_tokens, temperature=temperature)
         waits = not sys.stdin.isatty() if wait is None else wait
-        pace = Pace(wait=math.inf if waits else 0.0, concurrency=1)
+        pace = Pace(wait=_PATIENCE if waits else 0.0, concurrency=1)
         model, console = open_chat_model(options, experiment), Console()
         memories = open_memories(memory, thinking.bounds)
         events = CostLog(log, console)
@@ -103,7 +103,7 @@ async def converse(
         while True:
             if terminal:
                 console.print("> ", end="", style="bold")
-            line = await asyncio.to_thread(lines.readline)
+            line = await _next_line(lines, terminal)
             if not line or line.strip() == "/quit":
                 break
             said = line.strip()
@@ -123,9 +123,24 @@ async def converse(
                 continue
             history = [*turn, {"role": "assistant", "content": reply.answer.text}]
             console.print(_side_by_side(reply))
-        await runtime.settle(120.0)
+        await runtime.settle(_PATIENCE)
     finally:
         await runtime.close()
+
+
+async def _next_line(lines: TextIO, terminal: bool) -> str:
+    """The next line, "" at the end; thinking goes on meanwhile."""
+    if not terminal:
+        return await asyncio.to_thread(lines.readline)
+    # A terminal is readable once a line is whole. A thread that waits for one could not be ended
+    # by Ctrl-C.
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(lines.fileno(), readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(lines.fileno())
+    return lines.readline()
 
 
 async def _command(
@@ -140,7 +155,7 @@ async def _command(
     """Does what a line with a slash says; returns the conversation as it goes on."""
     match said:
         case "/memory":
-            await runtime.settle(120.0, user)
+            await runtime.settle(_PATIENCE, user)
             console.print(_shown(user, memories.load(user)))
         case "/users":
             for saved in memories.users():
