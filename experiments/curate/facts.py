@@ -8,9 +8,9 @@ import functools
 import re
 from collections.abc import Iterable, Sequence
 
-from experiments.common.chats.messages import Conversation
+from experiments.common.chats.messages import Conversation, Message
 
-__all__ = ["MOST_CHARACTERS", "bounded_facts", "facts_in", "is_hazard", "remember"]
+__all__ = ["MOST_CHARACTERS", "bounded_facts", "facts_in", "facts_said", "is_hazard", "remember"]
 
 MOST_CHARACTERS = 4_000  # of all facts together: about 1,000 tokens
 _LONGEST = 400  # characters of one fact
@@ -61,6 +61,7 @@ def facts_in(text: str) -> tuple[str, ...]:
     return tuple(_shortened(fact) for fact in found)
 
 
+@functools.lru_cache(maxsize=4096)
 def is_hazard(fact: str) -> bool:
     """Does a fact name a danger, an illness, a fear, or what the user cannot do?"""
     return _HAZARD.search(fact) is not None
@@ -70,9 +71,18 @@ def remember(
     known: Sequence[str], history: Conversation, *, most: int = MOST_CHARACTERS
 ) -> tuple[str, ...]:
     """What was known before a conversation, then what its user turns say, `most` characters."""
-    said = [m["content"] for m in history if m["role"] == "user"]
-    here = dict.fromkeys(fact for text in said for fact in facts_in(text))
+    here = facts_said(history)
     return bounded_facts([*(fact for fact in known if fact not in here), *here], most=most)
+
+
+def facts_said(messages: Iterable[Message]) -> dict[str, None]:
+    """The facts of the user's messages as keys, in order."""
+    facts: dict[str, None] = {}
+    for message in messages:
+        if message["role"] == "user":
+            for fact in facts_in(message["content"]):
+                facts[fact] = None
+    return facts
 
 
 def bounded_facts(facts: Iterable[str], *, most: int) -> tuple[str, ...]:

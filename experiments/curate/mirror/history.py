@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from experiments.common.chats.messages import Conversation, Message
-from experiments.curate.facts import facts_in, remember
+from experiments.curate.facts import bounded_facts, facts_said
 from experiments.curate.mirror.memory import tokens_in
 
 __all__ = ["Shown", "bounded", "split_history"]
@@ -42,14 +42,18 @@ def bounded(
     system, exchanges = split_history(history)
     *before, newest = exchanges or [()]
     room = tokens - _size((*system, *newest))
-    everything = remember(known, history, most=4 * facts_tokens)
-    for reserve in (_facts_size(_unsaid(everything, history)), _facts_size(everything)):
+    here = facts_said(history)
+    everything = [*(fact for fact in known if fact not in here), *here]
+    everything = bounded_facts(everything, most=4 * facts_tokens)
+    earlier = tuple(fact for fact in everything if fact not in here)
+    for reserve in (_facts_size(earlier), _facts_size(everything)):
         # Where the whole history fits beside what was said before it, nothing else needs room.
         kept = _fitting(before, room - reserve)
         if len(kept) == len(before):
             break
     messages = [*(m for n in sorted(kept) for m in before[n]), *newest]
-    facts = _unsaid(everything, messages)
+    present = facts_said(messages)
+    facts = tuple(fact for fact in everything if fact not in present)
     return Shown(system=tuple(system), messages=tuple(messages), facts=facts)
 
 
@@ -64,23 +68,16 @@ def split_history(history: Conversation) -> tuple[list[Message], list[tuple[Mess
     return list(history[:first]), [tuple(exchange) for exchange in exchanges]
 
 
-def _unsaid(facts: Sequence[str], messages: Sequence[Message]) -> tuple[str, ...]:
-    """The facts that do not stand in the user's messages."""
-    said = {fact for m in messages if m["role"] == "user" for fact in facts_in(m["content"])}
-    return tuple(fact for fact in facts if fact not in said)
-
-
 def _fitting(exchanges: Sequence[Sequence[Message]], room: int) -> set[int]:
     """The first exchange, and the newest ones without a gap, as far as they fit."""
-    sizes = [_size(exchange) for exchange in exchanges]
     kept: set[int] = set()
-    if sizes and sizes[0] <= room:
-        kept, room = {0}, room - sizes[0]
+    if exchanges and (size := _size(exchanges[0])) <= room:
+        kept, room = {0}, room - size
     for n in range(len(exchanges) - 1, 0, -1):
-        if sizes[n] > room:
+        if (size := _size(exchanges[n])) > room:
             break
         kept.add(n)
-        room -= sizes[n]
+        room -= size
     return kept
 
 

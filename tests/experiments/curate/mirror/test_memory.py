@@ -91,7 +91,8 @@ def test_a_thousand_turns_stay_within_the_bounds_and_keep_the_hazard():
     way = Mirror(Thinking(bounds=BOUNDS))
     state, history, largest = way.start(), [], 0
     for n in range(1000):
-        said = "I am allergic to nuts. What is new?" if n == 0 else f"I like number {n}. {long}"
+        said = f"I like number {n}. {long}" if n % 10 else f"What is {n}? {long}"
+        said = said if n else "I am allergic to nuts. What is new?"
         history = [*history, user(said)]
         model.asked.clear()
         [turn] = way.turn(model, [state], [history], Limits(), ["d"])

@@ -11,8 +11,11 @@ from tests.experiments.curate.stub_models import Stub, assistant, entry, part_of
 FIRST = [user("I fear dogs. Hello?")]
 
 
-def turn(way, model, states, histories, limits=Limits(max_new_tokens=9, seed=3)):
-    return way.turn(model, states, histories, limits, [f"d{n}" for n in range(len(states))])
+LIMITS = Limits(max_new_tokens=9, seed=3)
+
+
+def turn(way, model, states, histories):
+    return way.turn(model, states, histories, LIMITS, [f"d{n}" for n in range(len(states))])
 
 
 def second(told):
@@ -29,7 +32,7 @@ def test_all_dialogues_of_a_turn_are_decoded_together():
     assert set(told.seconds) == {"talker", "manager", "controller"}
     # The talker has the caller's limits; the first answer has no narrative, the second has.
     talked = [(messages, limits) for part, messages, limits in model.asked if part == "talker"]
-    assert talked[0] == (FIRST, Limits(max_new_tokens=9, seed=3))
+    assert talked[0] == (FIRST, LIMITS)
     model.asked.clear()
     [again] = turn(way, model, [told.state], [second(told)])
     assert model.asked[0][1][0]["content"].endswith("He fears dogs.")
