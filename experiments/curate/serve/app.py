@@ -29,6 +29,8 @@ from gdpo_jax.errors import UserError
 
 __all__ = ["ServerOptions", "make_app"]
 
+_DRAINED = 16  # times the largest body: more than that is not even read to its end
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerOptions:
@@ -131,15 +133,21 @@ def make_app(
 
 
 async def _body(request: Request, most: int) -> bytes:
-    body = bytearray()
+    """The whole body. Of one that is too large, the rest is read and dropped, up to a limit: a
+    client that is still sending when the connection is closed may never see why."""
+    body, size = bytearray(), 0
     try:
         async for part in request.stream():
-            body += part
-            if len(body) > most:
-                message = f"the body has more than {most} bytes"
-                raise BadRequest(message, None, status=413, code="request_too_large")
+            size += len(part)
+            if size <= most:
+                body += part
+            elif size > _DRAINED * most:
+                break
     except ClientDisconnect:
         raise BadRequest("the body was cut", None, code="invalid_json") from None
+    if size > most:
+        message = f"the body has more than {most} bytes"
+        raise BadRequest(message, None, status=413, code="request_too_large")
     return bytes(body)
 
 
@@ -161,7 +169,8 @@ def _failed(
 async def _bad_request(request: Request, error: BadRequest) -> Response:
     del request
     where = f"{error.field}: " if error.field else ""
-    return _failed(error.status, f"{where}{error}", error.code, error.field)
+    closing = {"Connection": "close"} if error.status == 413 else {}
+    return _failed(error.status, f"{where}{error}", error.code, error.field, **closing)
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
@@ -185,6 +194,8 @@ async def _model_failed(request: Request, error: UserError) -> Response:
 
 
 async def _defect(request: Request, error: Exception) -> Response:
-    # Starlette logs the traceback; what it says is not for clients.
+    # The traceback goes to the log; what it says is not for clients. The connection is closed
+    # behind it, and clients must not use it again.
     del request, error
-    return _failed(500, "the server has a defect; its log tells more", "internal_error")
+    message = "the server has a defect; its log tells more"
+    return _failed(500, message, "internal_error", Connection="close")
