@@ -25,7 +25,7 @@ from experiments.curate.mirror.prompts import (
 )
 from gdpo_jax.errors import UserError
 
-__all__ = ["Request", "Thinking", "parse_monologue", "talker_messages", "think"]
+__all__ = ["Request", "Requests", "Thinking", "parse_monologue", "talker_messages", "think"]
 
 _THREADS = ("goal", "reasoning", "memory")
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from experiments.common.chats.messages import Conversation
 from experiments.common.chats.model import Answer, Limits, Model
@@ -14,7 +14,7 @@ from experiments.curate.mirror.memory import (
     begin_turn,
     finish_turn,
 )
-from experiments.curate.mirror.thinking import Request, Thinking, talker_messages, think
+from experiments.curate.mirror.thinking import Request, Requests, Thinking, talker_messages, think
 from experiments.curate.ways import Turn
 from gdpo_jax.errors import UserError
 
@@ -86,8 +86,17 @@ class Mirror:
         return turns
 
 
-def _think_together(model, thinkers, names, calls, seconds) -> dict[int, Thought]:
-    """Drives all thinkers; requests of the same part are asked together."""
+def _think_together(
+    model: Model,
+    thinkers: Mapping[int, Requests],
+    names: Sequence[str],
+    calls: Mapping[int, list[tuple[str, Answer]]],
+    seconds: dict[str, float],
+) -> dict[int, Thought]:
+    """Drives all thinkers; requests of the same part are asked together.
+
+    Adds to `calls` and `seconds` what was asked and how long it took.
+    """
     thoughts: dict[int, Thought] = {}
     waiting: dict[int, Request] = {}
 
