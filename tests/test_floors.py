@@ -50,6 +50,14 @@ FLOORS = {
     "experiments.curate.data": 20,
     "experiments.curate": 26,
     "experiments.reward_design": 20,
+    "experiments.curate.asking": 20,
+    "experiments.curate.facts": 20,
+    "experiments.curate.models": 20,
+    "experiments.curate.ways": 21,
+    "experiments.curate.mirror": 22,
+    "experiments.curate.chat": 23,
+    "experiments.curate.serve": 23,
+    "experiments.curate": 30,
 }
 EXPERIMENTS = ("experiments.saferec", "experiments.curate", "experiments.reward_design")
 PURE = {"gdpo_jax.advantages", "gdpo_jax.objectives"}
