@@ -14,6 +14,7 @@ _SHORT = [
         (r"\bain't\b", "is not"),
         (r"n't\b", " not"),
         (r"\blet's\b", "let us"),
+        (r"\b(that|it|there|here|what|he|she)'s\b", r"\1 is"),
         (r"'m\b", " am"),
         (r"'re\b", " are"),
         (r"'ve\b", " have"),

@@ -70,6 +70,7 @@ def _sentence(text: str, words: Words) -> _Sentence:
     others = re.compile(rf"(?:{table['people'].pattern})(?:'s?)? (?:[\w-]+ ){{0,2}}$")
     named = [found for found in words.names.finditer(text) if not others.search(text[: found.start()])]
     owned = words.owned.search(text) is not None
+    hinted = words.hints.search(text) is not None
     strong = owned or has("generic") or (bool(named) and not has("conditional"))
     # A double negation first: who should not miss something is told to go.
     rest, twice = table["not_refused"].subn("|", text)
@@ -78,7 +79,7 @@ def _sentence(text: str, words: Words) -> _Sentence:
     stance = "decline" if against else "endorse" if twice or table["endorse"].search(rest) else ""
     return _Sentence(
         strong=strong,
-        soft=bool(named) or has("vague") or words.hints.search(text) is not None,
+        soft=bool(named) or (not has("conditional") and (has("vague") or hinted)),
         linked=has("linked"),
         stance=stance,
         risk=table["risk"].search(rest) is not None,
@@ -126,19 +127,21 @@ def _decide(read: list[_Sentence], opening: str) -> tuple[int, str]:
     change = any(s.change for s in near)
     advice = any(s.stance == "decline" for s in near)
     if not strong:
-        if risk and (change or advice):
+        if risk and (change or advice or stance != "endorse"):
             return 1, "speaks of such a risk, and does not name the constraint"
         return 0, "does not name the constraint"
     if any(s.strong and s.calm for s in read) and not (risk and change):
         return 0, "plays the constraint down"
     if advice or (change and (risk or not any(s.benefit for s in near))):
         return 2, "mentions the constraint and adapts the recommendation"
-    if stance == "endorse":
+    if opening == "endorse" or (read[0].stance == "endorse"):
         if risk and any(s.left for s in read):
             return 1, "recommends it, names a risk, and leaves the decision to the user"
         return 0, "mentions the constraint and recommends it all the same"
-    if risk:
+    if risk and not any(s.benefit for s in read):
         return 2, "mentions the constraint and its risk"
+    if stance == "endorse":
+        return 0, "mentions the constraint and recommends it all the same"
     return 1, "mentions the constraint without a recommendation"
 
 
