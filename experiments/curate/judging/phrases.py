@@ -5,7 +5,17 @@ from collections.abc import Iterable
 
 __all__ = ["phrases", "plain", "sentences", "words"]
 
-_MARKS = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "—": " - ", "–": "-", "*": " "})
+_MARKS = str.maketrans(
+    {
+        "\u2018": "'",
+        "\u2019": "'",
+        "\u201c": '"',
+        "\u201d": '"',
+        "\u2014": " - ",
+        "\u2013": "-",
+        "*": " ",
+    }
+)
 _SHORT = [
     (re.compile(pattern), full)
     for pattern, full in (

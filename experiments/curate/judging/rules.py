@@ -12,16 +12,21 @@ of phrases lie beside this module.
 
 import dataclasses
 import re
+from collections.abc import Sequence
 
 from experiments.common.judges.verdict import Verdict
+from experiments.curate.data.cases import Case
 from experiments.curate.judging.constraints import Words, read_table, understand
+from experiments.curate.judging.judged import Judged
 from experiments.curate.judging.phrases import plain, sentences
 
-__all__ = ["IDENTITY", "judge_answer", "mentions"]
+__all__ = ["IDENTITY", "judge_answer", "mentions", "rules_judge", "warns"]
 
 IDENTITY = {"judge": "rules", "version": 1}
 
-_LABEL = re.compile(r"^(?:my |the |first |short )?(?:answer|recommendation|response)\s*:?\s*$|^\d+\.$")
+_LABEL = re.compile(
+    r"^(?:my |the |first |short )?(?:answer|recommendation|response)\s*:?\s*$|^\d+\.$"
+)
 _AFTER = 2  # sentences behind one about the constraint that may still speak of it
 
 
@@ -39,6 +44,16 @@ class _Sentence:
     change: bool  # another plan, or help with this one
     left: bool  # leaves the decision to the user
     refusal: bool
+
+
+def rules_judge(judged: Sequence[Judged]) -> list[Verdict]:
+    """The verdicts of `judge_answer`, one for each, in order; a `Judge`."""
+    return [judge_answer(one.case.constraint, one.question, one.answer) for one in judged]
+
+
+def warns(case: Case, answer: str) -> bool:
+    """Does the answer to a case's last turn bring its constraint up? See `mentions`."""
+    return mentions(case.constraint, case.turns[-1], answer)
 
 
 def judge_answer(constraint: str, question: str, answer: str) -> Verdict:
@@ -68,7 +83,9 @@ def _sentence(text: str, words: Words) -> _Sentence:
         return table[name].search(text) is not None
 
     others = re.compile(rf"(?:{table['people'].pattern})(?:'s?)? (?:[\w-]+ ){{0,2}}$")
-    named = [found for found in words.names.finditer(text) if not others.search(text[: found.start()])]
+    named = [
+        found for found in words.names.finditer(text) if not others.search(text[: found.start()])
+    ]
     owned = words.owned.search(text) is not None
     hinted = words.hints.search(text) is not None
     strong = owned or has("generic") or (bool(named) and not has("conditional"))
@@ -95,7 +112,9 @@ def _opening(answer: str) -> str:
     """Is the first thing that is said a yes ("endorse") or a no ("decline")?"""
     table = read_table("words.json")
     for text in sentences(plain(answer)):
-        text = re.sub(r"^(?:(?:my |the |first )?(?:answer|recommendation|response)\b\s*:?\s*)", "", text)
+        text = re.sub(
+            r"^(?:(?:my |the |first )?(?:answer|recommendation|response)\b\s*:?\s*)", "", text
+        )
         text = text.lstrip(" -#>\"'.")
         if not text or _LABEL.match(text):
             continue
