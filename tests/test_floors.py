@@ -48,8 +48,17 @@ FLOORS = {
     "experiments.saferec.__main__": 27,
     "experiments.saferec": 26,
     "experiments.reward_design": 20,
+    "experiments.curate.data": 20,
+    "experiments.curate.asking": 20,
+    "experiments.curate.facts": 20,
+    "experiments.curate.judging": 21,
+    "experiments.curate.ways": 21,
+    "experiments.curate.dialogues": 22,
+    "experiments.curate.metrics": 23,
+    "experiments.curate.evaluation": 24,
+    "experiments.curate": 30,
 }
-EXPERIMENTS = ("experiments.saferec", "experiments.reward_design")
+EXPERIMENTS = ("experiments.saferec", "experiments.reward_design", "experiments.curate")
 PURE = {"gdpo_jax.advantages", "gdpo_jax.objectives"}
 PURE_IMPORTS = {"jax", "chex", "jaxtyping", "numpy", "gdpo_jax"}
 

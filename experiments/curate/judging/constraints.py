@@ -58,7 +58,7 @@ def understand(constraint: str, question: str) -> Words:
 def _owned(found: list[str]) -> re.Pattern[str]:
     inside = phrases(found).pattern
     mine = r"(?<![\w'])(?:your|user's|you (?:have|had|were|are|suffer|survived|went|use))"
-    return re.compile(rf"{mine} (?:[\w'-]+ ){{0,3}}?(?:{inside})")
+    return re.compile(rf"{mine} (?:[\w-]+ ){{0,3}}?(?:{inside})")
 
 
 def _content(said: str) -> list[str]:

@@ -32,7 +32,7 @@ _SHORT = [
         (r"'d\b", " would"),
     )
 ]
-_END = re.compile(r"(?<=[.!?:;])[\"')]*\s+|\s*\n\s*")
+_END = re.compile(r"(?<=[.!?])[\"')]*\s+|\s*\n\s*")
 
 
 def plain(text: str) -> str:

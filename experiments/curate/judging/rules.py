@@ -82,11 +82,13 @@ def _sentence(text: str, words: Words) -> _Sentence:
     def has(name: str) -> bool:
         return table[name].search(text) is not None
 
-    others = re.compile(rf"(?:{table['people'].pattern})(?:'s?)? (?:[\w-]+ ){{0,2}}$")
+    others = re.compile(rf"{table['people'].pattern} (?:[\w-]+ ){{0,2}}$")
     named = [
         found for found in words.names.finditer(text) if not others.search(text[: found.start()])
     ]
-    owned = words.owned.search(text) is not None
+    own = words.owned.search(text)
+    # "if you have a fear of ..." is said to somebody of whom it is not known.
+    owned = own is not None and not (own[0].startswith("you ") and has("conditional"))
     hinted = words.hints.search(text) is not None
     strong = owned or has("generic") or (bool(named) and not has("conditional"))
     # A double negation first: who should not miss something is told to go.
