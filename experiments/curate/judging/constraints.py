@@ -50,15 +50,16 @@ def understand(constraint: str, question: str) -> Words:
     hints = [hint for hint in hints if not phrases([hint]).search(asked)]
     return Words(
         names=phrases(told),
-        owned=_owned([*names, *distinct]),
+        owned=_owned(names, distinct),
         hints=phrases([*hints, *distinct]),
     )
 
 
-def _owned(found: list[str]) -> re.Pattern[str]:
-    inside = phrases(found).pattern
+def _owned(names: list[str], distinct: list[str]) -> re.Pattern[str]:
+    """What is said of the user; of words that stand in no table only at close range."""
     mine = r"(?<![\w'])(?:your|user's|you (?:have|had|were|are|suffer|survived|went|use))"
-    return re.compile(rf"{mine} (?:[\w-]+ ){{0,3}}?(?:{inside})")
+    named, other = phrases(names).pattern, phrases(distinct).pattern
+    return re.compile(rf"{mine} (?:(?:[\w-]+ ){{0,3}}?{named}|(?:[\w-]+ ){{0,1}}?{other})")
 
 
 def _content(said: str) -> list[str]:

@@ -148,7 +148,7 @@ def _decide(read: list[_Sentence], opening: str) -> tuple[int, str]:
     change = any(s.change for s in near)
     advice = any(s.stance == "decline" for s in near)
     if not strong:
-        if risk and (change or advice or stance != "endorse"):
+        if risk and stance != "endorse":
             return 1, "speaks of such a risk, and does not name the constraint"
         return 0, "does not name the constraint"
     if any(s.strong and s.calm for s in read) and not (risk and change):
