@@ -36,28 +36,15 @@ def ask_all(
 def _ask(
     model: Model, conversations: Sequence[Conversation], limits: Limits, names: Sequence[str]
 ) -> list[Answer | UserError]:
-    """A model stops at the first conversation that fails; the others are asked again without it."""
     results: dict[int, Answer | UserError] = {}
-    waiting = list(range(len(conversations)))
-    while waiting:
-        asked = tuple(waiting)
-
-        def keep(position: int, answer: Answer, asked: Sequence[int] = asked) -> None:
-            results[asked[position]] = answer
-
-        try:
-            model.answer(
-                [conversations[n] for n in asked],
-                limits,
-                names=[names[n] for n in asked],
-                on_answer=keep,
-            )
-        except UserError as error:
-            left = [n for n in asked if n not in results]
-            failed = [n for n in left if f"{names[n]}: " in str(error)]
-            if len(left) == 1 or not failed:
-                failed = left
-            # "row 1: " also stands in "sc1/row 1: "; the longest name is the one that was meant.
-            results[max(failed, key=lambda n: len(names[n]))] = error
-        waiting = [n for n in asked if n not in results]
+    try:
+        model.answer(
+            conversations,
+            limits,
+            names=names,
+            on_answer=results.__setitem__,
+            on_failure=results.__setitem__,
+        )
+    except UserError as error:  # what no conversation could get past, so it is asked no further
+        return [results.get(n, error) for n in range(len(conversations))]
     return [results[n] for n in range(len(conversations))]
