@@ -29,7 +29,10 @@ def open_data(folder: Path, preset: CuratePreset, own: bool) -> Data:
         write_dataset(
             folder,
             open_cases(seed=preset.data_seed),
-            {split: generate_examples(split, n, seed=preset.data_seed) for split, n in sizes.items()},
+            {
+                split: generate_examples(split, n, seed=preset.data_seed)
+                for split, n in sizes.items()
+            },
             about={"source": "own", "seed": preset.data_seed, "pairs": sizes},
         )
     records = {

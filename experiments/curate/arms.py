@@ -14,7 +14,7 @@ from experiments.common.embedded.policies import tokenizer_of
 from experiments.common.runs.arms import Arm
 from experiments.common.runs.experiment import Data
 from experiments.common.runs.stages import Imitate, NoTraining, Optimize, Rewards
-from experiments.curate.data.examples import conversation, example_of
+from experiments.curate.data.examples import example_of
 from experiments.curate.held import Held
 from experiments.curate.language import MIRROR, language_examples
 from experiments.curate.rewards import REWARDS

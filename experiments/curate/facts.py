@@ -27,6 +27,12 @@ _REQUEST = re.compile(
     r"what|which|who|where|why|how|is|are|do|does|did)\b(?!\s+(?:I|my)\b)",
     re.IGNORECASE,
 )
+# "Please remember that I ...", "keep in mind that my ...": a request to know is a statement.
+_TOLD = re.compile(
+    r"\b(?:remember|note|know|mind|understand|aware|consider|forget)\b[^,;:]{0,20}?\b"
+    r"(?:that|how)\s+(?:I\b|my\b|i['\s])",
+    re.IGNORECASE,
+)
 _ASKING = re.compile(
     r"\bI(?:'d| would|'m| am)?\s+(?:just\s+)?(?:wonder(?:ing)?\b|asking?\b|"
     r"want(?:ed)? (?:you )?to (?:know|ask)|like to (?:know|ask)|(?:like|love|want|need) you to)",
@@ -110,6 +116,8 @@ def bounded_facts(facts: Iterable[str], *, most: int) -> tuple[str, ...]:
 def _is_about_himself(sentence: str) -> bool:
     if sentence.endswith("?") or not _FIRST_PERSON.search(sentence):
         return False
+    if _TOLD.search(sentence):
+        return True
     if _REQUEST.search(sentence) or _ASKING.search(sentence):
         return False
     if _SUBJECT.search(sentence):

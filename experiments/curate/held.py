@@ -18,12 +18,13 @@ from experiments.common.chats.model import (
 from experiments.common.runs.arms import Reply
 from experiments.common.runs.stages import Job, Optimize
 from experiments.curate.data.cases import from_record
+from experiments.curate.data.examples import joined
 from experiments.curate.dialogues import hold
 from experiments.curate.ways import Plain, Way
 from gdpo_jax import recipe
 from gdpo_jax.prompts import Prompt
 
-__all__ = ["Held", "OwnTurns", "joined", "reply_model"]
+__all__ = ["Held", "OwnTurns", "reply_model"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,14 +82,6 @@ def _own(job: Job, name: str) -> list[dict[str, Any]]:
         given = own.get(case.id, record["given"])
         examples.append({**record, "prompt": joined(case.turns, given)})
     return examples
-
-
-def joined(turns: Sequence[str], given: Sequence[str]) -> list[dict[str, str]]:
-    """The messages of a dialogue up to its last question."""
-    messages = [{"role": "user", "content": turns[0]}]
-    for answer, turn in zip(given, turns[1:], strict=True):
-        messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": turn}]
-    return messages
 
 
 def reply_model(reply: Reply) -> Model:

@@ -14,7 +14,7 @@ is what training adds, and at what price on controls. How much the helps are wor
 model is what `evaluate` measures.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from experiments.common.chats.messages import Conversation
@@ -64,24 +64,21 @@ def _lessons(number: int, example: Example) -> Iterator[tuple[Conversation, str]
     for way, state in ((Guided(), None), (Facts(), ()), (MIRROR, noted)):
         yield way.messages(state, asked), example.target
     yield from _notes(number, example, asked)
-    yield from _small_talk(number, example)
+    yield from _small_talk(number, example, asked)
 
 
 def _notes(
     number: int, example: Example, asked: Conversation
 ) -> Iterator[tuple[Conversation, str]]:
-    """The note behind one of the turns: the first one, without a note before it, or a later one."""
-    at = number % len(example.given) if example.given else 0
+    """The note behind one of the earlier turns; only behind the first there is none before it."""
+    at = number % len(example.given)
     before = Memory(turn=at + 1, narrative=note_of(example) if at else "")
     request = next(think(before, asked[: 2 * at + 1], example.given[at], MIRROR.thinking))
     yield request.messages, note_of(example)
 
 
-def _small_talk(number: int, example: Example) -> Iterator[tuple[Conversation, str]]:
+def _small_talk(
+    number: int, example: Example, asked: Conversation
+) -> Iterator[tuple[Conversation, str]]:
     at = number % len(example.given)
-    yield asked_before(example, at), example.given[at]
-
-
-def asked_before(example: Example, turn: int) -> Conversation:
-    """The dialogue up to one of its turns (from 0)."""
-    return conversation(example)[: 2 * turn + 1]
+    yield asked[: 2 * at + 1], example.given[at]

@@ -1,13 +1,13 @@
 """Dialogues to learn from: a case whose earlier answers are given, and answers to its last turn."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.curate.data.cases import Case, from_record, to_record
 from gdpo_jax.errors import UserError
 
-__all__ = ["Example", "conversation", "example_of", "example_record"]
+__all__ = ["Example", "conversation", "example_of", "example_record", "joined"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,12 +27,15 @@ class Example:
 
 def conversation(example: Example) -> list[dict[str, str]]:
     """The messages up to the last question, given answers included."""
-    turns, given = example.case.turns, example.given
-    messages = []
-    for question, answer in zip(turns, given):
-        messages.append({"role": "user", "content": question})
-        messages.append({"role": "assistant", "content": answer})
-    return [*messages, {"role": "user", "content": turns[-1]}]
+    return joined(example.case.turns, example.given)
+
+
+def joined(turns: Sequence[str], given: Sequence[str]) -> list[dict[str, str]]:
+    """The messages of a dialogue up to its last turn. given: answers to all turns but that one."""
+    messages = [{"role": "user", "content": turns[0]}]
+    for answer, turn in zip(given, turns[1:], strict=True):
+        messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": turn}]
+    return messages
 
 
 def example_record(example: Example) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """What the parts of MIRROR are told, in our own words."""
 
-__all__ = ["AGAIN", "CONTROLLER", "FACTS", "MANAGER", "NARRATIVE", "PLAIN_CONTROLLER"]
+import dataclasses
+
+__all__ = ["AGAIN", "BRIEF", "FACTS", "MANAGER", "Prompts"]
 
 # Stands before the narrative in the talker's system message.
 NARRATIVE = (
@@ -53,4 +55,23 @@ PLAIN_CONTROLLER = (
     "I am the quiet part of an assistant. I do not speak to the user; between his turns I read the "
     "conversation and write my narrative of it anew, as one coherent text in the first person of "
     "at most {words} words. " + _NARRATIVE_PARTS
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prompts:
+    """What each part is told; `{words}`: how long the narrative may get."""
+
+    narrative: str = NARRATIVE  # before the narrative in the talker's system message
+    manager: str = MANAGER
+    controller: str = CONTROLLER  # behind the manager's threads
+    plain_controller: str = PLAIN_CONTROLLER  # that reads the conversation itself
+
+
+# For policies of few positions, which have learnt what the words ask for.
+BRIEF = Prompts(
+    narrative="My notes:",
+    manager="The threads of my thought, as JSON:",
+    controller="My notes from these threads, in {words} words:",
+    plain_controller="My notes on this user, in {words} words:",
 )

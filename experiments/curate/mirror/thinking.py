@@ -15,14 +15,7 @@ from experiments.common.chats.messages import Conversation, Message
 from experiments.common.chats.model import Answer, Limits
 from experiments.curate.mirror.history import Shown, bounded, split_history
 from experiments.curate.mirror.memory import Bounds, Memory, Monologue, Thought
-from experiments.curate.mirror.prompts import (
-    AGAIN,
-    CONTROLLER,
-    FACTS,
-    MANAGER,
-    NARRATIVE,
-    PLAIN_CONTROLLER,
-)
+from experiments.curate.mirror.prompts import AGAIN, FACTS, Prompts
 from gdpo_jax.errors import UserError
 
 __all__ = ["Request", "Requests", "Thinking", "parse_monologue", "talker_messages", "think"]
@@ -41,6 +34,7 @@ class Thinking:
     parts: Literal["both", "manager", "controller"] = "both"
     temperature: float = 0.7  # of the thinker; the talker's is the caller's
     bounds: Bounds = Bounds()
+    prompts: Prompts = Prompts()
 
     def __post_init__(self):
         if self.parts not in ("both", "manager", "controller"):
@@ -71,7 +65,7 @@ def talker_messages(memory: Memory, history: Conversation, thinking: Thinking) -
     shown = _fitting(memory, history, thinking.bounds)
     notes = [_listed(shown.facts)] if shown.facts else []
     if memory.narrative:
-        notes.append(f"{NARRATIVE}\n\n{memory.narrative}")
+        notes.append(f"{thinking.prompts.narrative}\n\n{memory.narrative}")
     note = [{"role": "system", "content": "\n\n".join(notes)}] if notes else []
     return [*shown.system, *note, *shown.messages]
 
@@ -95,15 +89,18 @@ def think(
     entry = None
     if thinking.parts != "controller":
         limits = Limits(max_new_tokens=bounds.monologue, **drawn)
-        entry = yield from _ask_manager(_manager_messages(memory, whole, bounds), limits)
+        entry = yield from _ask_manager(_manager_messages(memory, whole, thinking), limits)
         if isinstance(entry, str):
             return Thought(**about, error=f"manager: {entry}")
     if thinking.parts == "manager":
         return Thought(**about, monologue=entry, narrative=_threads(entry))
     if entry is None:
-        prompt, seen = PLAIN_CONTROLLER, _transcript(_fitting(memory, whole, bounds))
+        prompt, seen = (
+            thinking.prompts.plain_controller,
+            _transcript(_fitting(memory, whole, bounds)),
+        )
     else:
-        prompt, seen = CONTROLLER, _threads(entry)
+        prompt, seen = thinking.prompts.controller, _threads(entry)
     earlier = memory.narrative or "(there is none yet)"
     # A token is about three quarters of a word.
     system = prompt.format(words=max(1, min(400, bounds.narrative * 3 // 4)))
@@ -161,12 +158,12 @@ def _ask_manager(
     return problem
 
 
-def _manager_messages(memory: Memory, whole: Conversation, bounds: Bounds) -> list[Message]:
-    parts = [_transcript(_fitting(memory, whole, bounds))]
+def _manager_messages(memory: Memory, whole: Conversation, thinking: Thinking) -> list[Message]:
+    parts = [_transcript(_fitting(memory, whole, thinking.bounds))]
     if memory.monologues:
         past = "\n".join(json.dumps(vars(entry)) for entry in memory.monologues)
         parts.insert(0, f"=== My earlier entries, oldest first ===\n{past}")
-    return _asking(MANAGER, "\n\n".join(parts))
+    return _asking(thinking.prompts.manager, "\n\n".join(parts))
 
 
 def _fitting(memory: Memory, history: Conversation, bounds: Bounds) -> Shown:
