@@ -41,7 +41,7 @@ def said_by(talker="hello", manager=None, controller="he must not eat nuts"):
 
 @dataclasses.dataclass
 class Stub:
-    """Answers in order of the list; stops at the first error as an endpoint does."""
+    """Answers in order of the list; a `UserError` is said in place of an answer."""
 
     say: Callable = dataclasses.field(default_factory=said_by)
     asked: list = dataclasses.field(default_factory=list)  # (part, messages, limits)
@@ -50,7 +50,7 @@ class Stub:
 
     identity = {"stub": 1}  # noqa: RUF012
 
-    def answer(self, conversations, limits, *, names=None, on_answer=None):
+    def answer(self, conversations, limits, *, names=None, on_answer=None, on_failure=None):
         names = names or [f"conversation {n}" for n in range(len(conversations))]
         with self.lock:
             self.batches.append((part_of(conversations[0]), len(conversations)))
@@ -60,7 +60,12 @@ class Stub:
                 self.asked.append((part_of(messages), list(messages), limits))
             text = self.say(messages)
             if isinstance(text, UserError):
-                raise UserError(f"endpoint nowhere, {names[n]}: {text}")
+                error = UserError(f"endpoint nowhere, {names[n]}: {text}")
+                if on_failure is None:
+                    raise error
+                answers.append(None)
+                on_failure(n, error)
+                continue
             if isinstance(text, Exception):
                 raise text
             answer = Answer(

@@ -29,18 +29,16 @@ def test_failures_stand_in_their_places_and_others_are_asked_once():
     assert sorted(set(answered)) == sorted("abcde") and len(answered) == 5
 
 
-def test_an_error_without_a_name_counts_for_one_and_ends():
-    def say(messages):
-        return "fine"
+def test_what_no_conversation_gets_past_is_the_error_of_all_that_have_no_answer():
+    class Refused(Stub):
+        def answer(self, conversations, limits, *, names, on_answer, on_failure):
+            super().answer(conversations[:1], limits, names=names[:1], on_answer=on_answer)
+            raise UserError("the key is refused")
 
-    class Nameless(Stub):
-        def answer(self, conversations, limits, **options):
-            if len(conversations) > 1:
-                raise UserError("no name at all")
-            return super().answer(conversations, limits, **options)
-
-    results = ask_all(Nameless(say), [[user("a")], [user("b")]], Limits(), ["a", "b"])
-    assert sorted(isinstance(r, Answer) for r in results) == [False, True]
+    model = Refused(lambda messages: "fine")
+    first, *others = ask_all(model, [[user(c)] for c in "abc"], Limits(), list("abc"))
+    assert first.text == "fine"
+    assert [str(error) for error in others] == ["the key is refused"] * 2
 
 
 def test_an_empty_answer_is_asked_again_as_another_draw_and_then_an_error():

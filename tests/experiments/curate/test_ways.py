@@ -38,7 +38,7 @@ def test_turns_are_one_batch_and_a_failure_is_its_own(way):
     assert [t.answer and t.answer.text for t in turns] == ["an answer", None, "an answer"]
     assert turns[1].error == "endpoint nowhere, b: status 500" and turns[1].state == states[1]
     assert turns[0].error == "" and turns[0].calls == (("talker", turns[0].answer),)
-    assert model.batches == [("talker", 3), ("talker", 1)]
+    assert model.batches == [("talker", 3)]
 
 
 def test_facts_are_the_state_and_bounded():
