@@ -55,12 +55,12 @@ PRESET = CuratePreset(
         remat="dots",
     ),
     stages={
-        "language": _imitation(steps=1000, batch_size=32),
-        "sft": _imitation(steps=300, batch_size=32),
+        "language": _imitation(steps=800, batch_size=32),
+        "sft": _imitation(steps=200, batch_size=32),
         "rl": Optimization(
             run=PolicyOptimizationConfig(
-                steps=120,
-                prompts_per_step=16,
+                steps=100,
+                prompts_per_step=8,
                 num_samples=8,
                 prompt_buckets=_BUCKETS,
                 chunk=8,
@@ -70,7 +70,7 @@ PRESET = CuratePreset(
                 learning_rate=2e-3,
                 warmup_updates=5,
                 schedule="cosine",
-                total_updates=120,
+                total_updates=100,
                 b2=0.98,
             ),
             objective=ObjectiveConfig(kl="k3", kl_coef=0.05, aggregation="dapo"),
