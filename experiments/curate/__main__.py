@@ -19,7 +19,7 @@ from experiments.curate.dialogues import Dialogue
 from experiments.curate.judging.rules import IDENTITY, rules_judge
 from experiments.curate.metrics import METRICS, table
 from experiments.curate.presets import PRESETS
-from experiments.curate.settings import CuratePreset
+from experiments.curate.settings import CuratePreset, TurnsOption
 
 
 def open_data(folder: Path, preset: CuratePreset, own: bool) -> Data:
@@ -76,6 +76,7 @@ EXPERIMENT = Experiment(
     # What an arm's answers do not tell, such as their token counts, stands with `evaluate` alone.
     metrics=tuple(m for m in METRICS if m.name in ("pass", "unclear", "warns", "words", "failed")),
     claims=CLAIMS,
+    options=TurnsOption(),
 )
 
 

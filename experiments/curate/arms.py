@@ -13,9 +13,9 @@ from typing import Any
 from experiments.common.embedded.policies import tokenizer_of
 from experiments.common.runs.arms import Arm
 from experiments.common.runs.experiment import Data
-from experiments.common.runs.stages import Imitate, NoTraining, Optimize, Rewards
+from experiments.common.runs.stages import Imitate, NoTraining, Rewards
 from experiments.curate.data.examples import example_of
-from experiments.curate.held import Held
+from experiments.curate.held import Held, LastAnswers
 from experiments.curate.language import MIRROR, language_examples
 from experiments.curate.rewards import REWARDS
 from experiments.curate.settings import CuratePreset
@@ -61,14 +61,14 @@ ARMS = (
         name="grpo",
         title="GRPO",
         start="language",
-        stage=Optimize(rewards=_ALL, estimator="grpo"),
+        stage=LastAnswers(rewards=_ALL, estimator="grpo"),
         answer=Held(),
     ),
     Arm(
         name="gdpo",
         title="GDPO",
         start="language",
-        stage=Optimize(rewards=_ALL, estimator="gdpo"),
+        stage=LastAnswers(rewards=_ALL, estimator="gdpo"),
         answer=Held(),
     ),
     Arm(

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-
 from experiments.common.chats.messages import Conversation
 from experiments.common.chats.model import (
     Answer,
@@ -24,7 +22,7 @@ from experiments.curate.ways import Plain, Way
 from gdpo_jax import recipe
 from gdpo_jax.prompts import Prompt
 
-__all__ = ["Held", "OwnTurns", "reply_model"]
+__all__ = ["Held", "LastAnswers", "own_turns", "reply_model"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,46 +40,44 @@ class Held:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OwnTurns(Optimize):
-    """Reinforcement learning of last answers behind earlier ones that the start itself has given.
+class LastAnswers(Optimize):
+    """Reinforcement learning of the last answers of dialogues.
 
-    The earlier answers are drawn once, greedily, before the first step; `Optimize` takes those that
-    the examples give.
+    The earlier answers are those that the examples give or, with the preset's `own_turns`, those
+    that the start itself gives, greedily and once, before the first step.
     """
 
     def train(self, job: Job) -> recipe.Model:
-        return super().train(dataclasses.replace(job, examples=lambda name: _own(job, name)))
+        preset, model = job.preset, job.model
+        if not preset.own_turns:
+            return super().train(job)
+        greedy = {"max_new_tokens": preset.max_new_tokens, "temperature": 0.0}
+
+        def reply(prompts: Sequence[Prompt]) -> list[str]:
+            return recipe.answer(
+                model,
+                [job.prompt({"prompt": prompt}) for prompt in prompts],
+                sampler=recipe.sampler_config(model, **greedy),
+                batch_size=preset.evaluation_batch,
+            )
+
+        examples = own_turns(job.examples(self.examples), reply)
+        return super().train(dataclasses.replace(job, examples=lambda name: examples))
 
 
-def _own(job: Job, name: str) -> list[dict[str, Any]]:
-    """The examples, their prompts the dialogues up to the last question as the start holds them.
+def own_turns(records: Sequence[Mapping[str, Any]], reply: Reply) -> list[dict[str, Any]]:
+    """The records, their prompts the dialogues up to the last question as the model holds them.
 
-    A dialogue in which the start says nothing keeps the answers that were given.
+    A dialogue in which the model says nothing keeps the answers that were given.
     """
-    records = job.examples(name)
     cases = [from_record(record) for record in records]
     before = [dataclasses.replace(c, turns=c.turns[:-1]) for c in cases if len(c.turns) > 1]
-    sampler = recipe.sampler_config(
-        job.model, max_new_tokens=job.preset.max_new_tokens, temperature=0.0
-    )
-
-    def reply(prompts: Sequence[Prompt]) -> list[str]:
-        rows = [job.prompt({"prompt": prompt}) for prompt in prompts]
-        return recipe.answer(
-            job.model,
-            rows,
-            sampler=sampler,
-            batch_size=job.preset.evaluation_batch,
-            key=jax.random.key(job.seed),
-        )
-
     dialogues, _ = hold(reply_model(reply), before, Plain(), Limits())
     own = {d.case.id: d.answers for d in dialogues if not d.failed}
-    examples = []
-    for record, case in zip(records, cases, strict=True):
-        given = own.get(case.id, record["given"])
-        examples.append({**record, "prompt": joined(case.turns, given)})
-    return examples
+    return [
+        {**record, "prompt": joined(case.turns, own.get(case.id, record["given"]))}
+        for record, case in zip(records, cases, strict=True)
+    ]
 
 
 def reply_model(reply: Reply) -> Model:
