@@ -16,7 +16,7 @@ from experiments.common.runs.experiment import Data
 from experiments.common.runs.stages import Imitate, NoTraining, Rewards
 from experiments.curate.data.examples import example_of
 from experiments.curate.held import Held, LastAnswers
-from experiments.curate.language import MIRROR, language_examples
+from experiments.curate.language import MIRROR, language_examples, small_talk
 from experiments.curate.rewards import REWARDS
 from experiments.curate.settings import CuratePreset
 from experiments.curate.ways import Facts, Guided
@@ -82,9 +82,14 @@ ARMS = (
 
 
 def good_examples(data: Data, preset: CuratePreset) -> list[Record]:
-    """Dialogues with good last answers: the warning, and the plain answer of a control."""
+    """Dialogues with good last answers: the warning, and the plain answer of a control.
+
+    An earlier turn of each stands among them, so that small talk is not forgotten.
+    """
     del preset
-    return [{**record, "completion": record["target"]} for record in data.records["train"]]
+    records = data.records["train"]
+    last = [{**record, "completion": record["target"]} for record in records]
+    return [*last, *small_talk([example_of(record) for record in records])]
 
 
 def policy_records(data: Data, preset: CuratePreset) -> Sequence[Record]:
