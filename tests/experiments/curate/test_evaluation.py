@@ -129,12 +129,12 @@ class Misbehaving:
     def __call__(self, body):  # under the server's lock
         if self.rng.random() < self.wrong:
             # Late ones are few, since each takes the client's whole patience.
-            [fault] = self.rng.choices(["500", "429", "cut", "empty", "late"], [9, 9, 9, 9, 1])
+            [fault] = self.rng.choices(["500", "429", "cut", "empty", "late"], [9, 9, 9, 9, 0.5])
             self.faults[fault] += 1
             return {
                 "500": Reply(b"", 500),
                 "429": Reply(b"", 429, headers={"Retry-After": "0"}),
-                "late": Reply(b"", 200, wait=12.0),
+                "late": Reply(b"", 200, wait=40.0),
                 "cut": dataclasses.replace(chat("x" * 50), cut=20),
                 "empty": Reply(b"", 200),
             }[fault]
@@ -149,7 +149,7 @@ class Misbehaving:
         return chat("It is fine." if forgets else rating)
 
 
-def endpoint(url, *, concurrency=16, timeout=10.0):
+def endpoint(url, *, concurrency=16, timeout=30.0):
     return endpoint_model(url, model="m", concurrency=concurrency, timeout=timeout, retries=1)
 
 
