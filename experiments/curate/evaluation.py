@@ -83,9 +83,7 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "settings.json", {**settings, "judge": dict(judging.identity)})
     with contextlib.closing(open_store(folder / "answers.sqlite")) as store:
-        dialogues, held = _held(
-            folder, cases, with_given(cached(model, store), given), way, limits
-        )
+        dialogues, held = _held(folder, cases, with_given(cached(model, store), given), way, limits)
         verdicts, failures, judged = _judged(folder, dialogues, judging, store)
     failures = {**{d.case.id: d.failed for d in dialogues if d.failed}, **failures}
     found = table(dialogues, verdicts)
