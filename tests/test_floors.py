@@ -51,6 +51,7 @@ FLOORS = {
     "experiments.curate.data": 20,
     "experiments.curate.asking": 20,
     "experiments.curate.facts": 20,
+    "experiments.curate.given": 20,
     "experiments.curate.models": 20,
     "experiments.curate.settings": 20,
     "experiments.curate.claims": 20,
@@ -68,6 +69,7 @@ FLOORS = {
     "experiments.curate.chat": 25,
     "experiments.curate.serve": 25,
     "experiments.curate.page": 26,
+    "experiments.curate.commands": 27,
     "experiments.curate.__main__": 30,
     "experiments.curate": 29,
 }

@@ -9,7 +9,11 @@ from experiments.common import command_line
 from experiments.common.command_line import Data, Experiment
 from experiments.common.scores.table import Table
 from experiments.curate.arms import ARMS, EXAMPLES, rewards, tokenizer
+from experiments.curate.chat import chatting
 from experiments.curate.claims import CLAIMS
+from experiments.curate.commands.agreement import agreement
+from experiments.curate.commands.data import data
+from experiments.curate.commands.evaluate import evaluating
 from experiments.curate.data.builder import load_examples, write_dataset
 from experiments.curate.data.cases import from_record
 from experiments.curate.data.examples import conversation, example_record
@@ -18,7 +22,9 @@ from experiments.curate.data.sources import open_cases
 from experiments.curate.dialogues import Dialogue
 from experiments.curate.judging.rules import IDENTITY, rules_judge
 from experiments.curate.metrics import METRICS, table
+from experiments.curate.page import SECTIONS
 from experiments.curate.presets import PRESETS
+from experiments.curate.serve.command import serving
 from experiments.curate.settings import CuratePreset, TurnsOption
 
 
@@ -76,13 +82,25 @@ EXPERIMENT = Experiment(
     # What an arm's answers do not tell, such as their token counts, stands with `evaluate` alone.
     metrics=tuple(m for m in METRICS if m.name in ("pass", "unclear", "warns", "words", "failed")),
     claims=CLAIMS,
+    sections=SECTIONS,
     options=TurnsOption(),
 )
 
 
+def commands(experiment: Experiment) -> dict:
+    """What CURaTe has besides the commands of every experiment."""
+    return {
+        "data": data,
+        "evaluate": evaluating(experiment),
+        "agreement": agreement,
+        "serve": serving(experiment),
+        "chat": chatting(experiment),
+    }
+
+
 def main(arguments: list[str] | None = None, experiment: Experiment = EXPERIMENT) -> int:
     """Runs one command; returns the exit status."""
-    return command_line.main(experiment, {}, arguments, description=__doc__)
+    return command_line.main(experiment, commands(experiment), arguments, description=__doc__)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.common.chats.model import Answer, Bill, Limits, Model, bill_of
 from experiments.curate.data.cases import Case, from_record, to_record
+from experiments.curate.given import GIVEN, turn_name
 from experiments.curate.judging.judged import Judged
 from experiments.curate.ways import Turn, Way
 from gdpo_jax.errors import UserError
@@ -69,7 +70,7 @@ def hold(
             [one.state for one in going],
             [list(one.history) for one in going],
             limits,
-            [f"{one.case.id}, turn {number + 1}" for one in going],
+            [turn_name(one.case.id, number) for one in going],
         )
         for one, turn in zip(going, turns, strict=True):
             _take(one, turn)
@@ -155,7 +156,8 @@ def _closed(one: _Open) -> Dialogue:
 def _bills(calls: Iterable[tuple[str, Answer]]) -> dict[str, Bill]:
     answers: dict[str, list[Answer]] = {}
     for component, answer in calls:
-        answers.setdefault(component, []).append(answer)
+        if answer.reason != GIVEN:
+            answers.setdefault(component, []).append(answer)
     return {component: bill_of(found) for component, found in answers.items()}
 
 

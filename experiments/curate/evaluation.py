@@ -30,12 +30,20 @@ from experiments.curate.dialogues import (
     hold,
     total_bills,
 )
+from experiments.curate.given import with_given
 from experiments.curate.judging.judges import Judging
 from experiments.curate.metrics import METRICS, table
 from experiments.curate.ways import Way
 from gdpo_jax.errors import UserError
 
-__all__ = ["Evaluation", "evaluate", "read_dialogues", "read_verdicts"]
+__all__ = [
+    "Evaluation",
+    "check_folder",
+    "evaluate",
+    "last_verdicts",
+    "read_dialogues",
+    "read_verdicts",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,24 +66,24 @@ def evaluate(
     way: Way,
     judging: Judging,
     limits: Limits = LIMITS,
+    given: Mapping[str, Sequence[str]] | None = None,
     bootstrap: int = 2000,
 ) -> Evaluation:
     """Holds, judges and scores the cases in a folder, which another start goes on with.
 
-    limits: of every answer, the same for every arm unless asked otherwise. Another judge may judge
-    dialogues that are there. Controls are not judged: their constraint does not matter.
+    limits: of every answer, the same for every arm unless asked otherwise. given: answers to
+    earlier turns by the case's id, as `with_given` takes them. Another judge may judge dialogues
+    that are there. Controls are not judged: their constraint does not matter.
 
     Raises `UserError` for no cases, for a folder that holds other dialogues, and for files that are
     damaged.
     """
-    if not cases:
-        raise UserError("there are no cases to evaluate")
-    settings = _settings(cases, model, way, limits)
-    _check_folder(folder, settings)
+    given = given or {}
+    settings = check_folder(folder, cases, model=model, way=way, limits=limits, given=given)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "settings.json", {**settings, "judge": dict(judging.identity)})
     with contextlib.closing(open_store(folder / "answers.sqlite")) as store:
-        dialogues, held = _held(folder, cases, cached(model, store), way, limits)
+        dialogues, held = _held(folder, cases, with_given(cached(model, store), given), way, limits)
         verdicts, failures, judged = _judged(folder, dialogues, judging, store)
     failures = {**{d.case.id: d.failed for d in dialogues if d.failed}, **failures}
     found = table(dialogues, verdicts)
@@ -93,6 +101,33 @@ def evaluate(
         failures=failures,
         paid={**held, **({"judge": judged} if judged.asked else {})},
     )
+
+
+def check_folder(
+    folder: Path,
+    cases: Sequence[Case],
+    *,
+    model: Model,
+    way: Way,
+    limits: Limits,
+    given: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """What `evaluate` will write down of the dialogues, as JSON values.
+
+    Raises `UserError` for no cases and for a folder that holds other dialogues.
+    """
+    if not cases:
+        raise UserError("there are no cases to evaluate")
+    settings = _settings(cases, model, way, limits, given)
+    path = folder / "settings.json"
+    stored = read_json(path) if path.is_file() else settings
+    for name, value in settings.items():
+        if not isinstance(stored, dict) or stored.get(name) != value:
+            raise UserError(
+                f"{folder} holds dialogues with other {name}; give another folder, or what it was "
+                "made with"
+            )
+    return settings
 
 
 def read_dialogues(folder: Path) -> dict[str, Dialogue]:
@@ -113,10 +148,22 @@ def read_verdicts(folder: Path, judging: Judging) -> dict[str, Verdict]:
 
     Raises `UserError` by file and row (from 1).
     """
+    return _known_verdicts(folder, judging.identity)
+
+
+def last_verdicts(folder: Path) -> dict[str, Verdict]:
+    """The verdicts of the judge that judged the folder last; otherwise as `read_verdicts`."""
+    settings = read_json(folder / "settings.json")
+    if not isinstance(settings, dict) or not isinstance(settings.get("judge"), dict):
+        raise UserError(f"{folder / 'settings.json'} names no judge; restore it from a copy")
+    return _known_verdicts(folder, settings["judge"])
+
+
+def _known_verdicts(folder: Path, identity: Mapping[str, Any]) -> dict[str, Verdict]:
     answers = {
         name: _digest(d.answers[-1]) for name, d in read_dialogues(folder).items() if d.answers
     }
-    return _read_verdicts(folder, judging, answers)
+    return _read_verdicts(folder, identity, answers)
 
 
 def _held(
@@ -136,7 +183,7 @@ def _judged(
     """The verdicts by the case's id, what the judge did not answer, and what it cost this time."""
     whole = [d for d in dialogues if not d.failed and not d.case.control]
     answers = {d.case.id: _digest(d.answers[-1]) for d in whole}
-    verdicts = _read_verdicts(folder, judging, answers)
+    verdicts = _read_verdicts(folder, judging.identity, answers)
     open_ = [d for d in whole if d.case.id not in verdicts]
     given: list[Answer] = []
     failed: dict[int, str] = {}
@@ -156,9 +203,9 @@ def _judged(
 
 
 def _read_verdicts(
-    folder: Path, judging: Judging, answers: Mapping[str, str]
+    folder: Path, identity: Mapping[str, Any], answers: Mapping[str, str]
 ) -> dict[str, Verdict]:
-    path, judge = folder / "verdicts.jsonl", request_key(judging.identity)
+    path, judge = folder / "verdicts.jsonl", request_key(identity)
     found = {}
     for number, row in enumerate(read_log(path), start=1):
         try:
@@ -175,28 +222,22 @@ def _read_verdicts(
     return found
 
 
-def _settings(cases: Sequence[Case], model: Model, way: Way, limits: Limits) -> dict[str, Any]:
+def _settings(
+    cases: Sequence[Case],
+    model: Model,
+    way: Way,
+    limits: Limits,
+    given: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    records = [to_record(case) for case in cases]
     settings = {
-        "cases": request_key([to_record(case) for case in cases]),
+        "cases": request_key(records, dict(given)) if given else request_key(records),
         "count": len(cases),
         "model": dict(model.identity),
         "way": {"name": type(way).__name__, **dataclasses.asdict(way)},
         "limits": dataclasses.asdict(limits),
     }
     return json.loads(json.dumps(settings))  # lists for tuples, as they come back
-
-
-def _check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
-    path = folder / "settings.json"
-    if not path.is_file():
-        return
-    stored = read_json(path)
-    for name, value in settings.items():
-        if not isinstance(stored, dict) or stored.get(name) != value:
-            raise UserError(
-                f"{folder} holds dialogues with other {name}; give another folder, or what it was "
-                "made with"
-            )
 
 
 def _digest(answer: str) -> str:

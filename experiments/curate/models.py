@@ -45,8 +45,11 @@ class ModelOptions:
     """Of a local model's matrix products."""
 
 
-def open_chat_model(options: ModelOptions, experiment: Experiment) -> Model:
-    """The model that the options name. experiment: whose arms a run folder holds.
+def open_chat_model(
+    options: ModelOptions, experiment: Experiment, *, together: int | None = None
+) -> Model:
+    """The model that the options name. experiment: whose arms a run folder holds. together:
+    requests under way at an endpoint (8 unless given), or prompts of one batch (1 unless given).
 
     Raises `UserError` for options that contradict each other, a key variable that is not set, a
     model that cannot be opened or has no chat template, and an arm that is not trained.
@@ -61,16 +64,17 @@ def open_chat_model(options: ModelOptions, experiment: Experiment) -> Model:
             prices=None if options.prices is None else Prices(*options.prices),
             timeout=options.timeout,
             retries=options.retries,
+            **({} if together is None else {"concurrency": together}),
         )
     if run:
-        return _trained_model(options, experiment)
+        return _trained_model(options, experiment, together or 1)
     opened = open_model(options.model, MeshConfig(), options.dtype, remat="none")
     if opened.tokenizer.chat_template is None:
         raise UserError(
             f"{options.model} has no chat template, and conversations are asked through one; take "
             "an instruction-tuned model"
         )
-    return policy_model(opened, name=f"{options.model} {options.dtype}", batch_size=1)
+    return policy_model(opened, name=f"{options.model} {options.dtype}", batch_size=together or 1)
 
 
 def read_key(variable: str, option: str) -> str | None:
@@ -105,7 +109,7 @@ def _check_options(options: ModelOptions, run: bool) -> None:
         )
 
 
-def _trained_model(options: ModelOptions, experiment: Experiment) -> Model:
+def _trained_model(options: ModelOptions, experiment: Experiment, batch_size: int) -> Model:
     space = _workspace(Path(options.model), experiment)
     arm = experiment.arm(options.arm)
     if space.tokenizer.chat_template is None:
@@ -117,7 +121,7 @@ def _trained_model(options: ModelOptions, experiment: Experiment) -> Model:
         _check_trained(space, step, options.seed)
     model = train_arm(space, arm, options.seed)  # finished, so it is read
     name = f"{options.model} {arm.name} seed {options.seed}"
-    return policy_model(model.merged(), name=name, batch_size=1)
+    return policy_model(model.merged(), name=name, batch_size=batch_size)
 
 
 def _workspace(folder: Path, experiment: Experiment) -> Workspace:

@@ -114,7 +114,7 @@ def _with_control(row: InputRow, name: str, number: int) -> InputRow:
 
 
 def balanced_rows(
-    rows: Sequence[InputRow], *, limit: int | None = None, seed: int = 0
+    rows: Sequence[InputRow | Case], *, limit: int | None = None, seed: int = 0
 ) -> list[int]:
     """Numbers of at most `limit` rows, in order, with as many of each category as can be.
 
