@@ -23,7 +23,7 @@ def _imitation(*, steps: int, learning_rate: float, batch_size: int = 16) -> Imi
         run=SFTConfig(
             steps=steps,
             batch_size=batch_size,
-            prompt_buckets=(72,),
+            prompt_buckets=(80,),
             completion_buckets=(28, 88),
             chunk=None,
             checkpoint_every=300,
@@ -44,30 +44,30 @@ def _imitation(*, steps: int, learning_rate: float, batch_size: int = 16) -> Imi
 
 PRESET = SafeRecPreset(
     name="mini",
-    vocab_size=3072,
+    vocab_size=2048,
     risks_shown=1,
     max_new_tokens=88,
     decoder=DecoderConfig(
-        vocab_size=3072,
+        vocab_size=2048,
         d_model=64,
         num_layers=2,
         num_heads=4,
         num_kv_heads=4,
         head_dim=16,
         d_ff=192,
-        max_positions=160,
+        max_positions=168,
         remat="dots",
     ),
     stages={
-        "base": _imitation(steps=1500, learning_rate=1e-2, batch_size=32),
-        "sft": _imitation(steps=1000, learning_rate=1e-2),
-        "safe-sft": _imitation(steps=1600, learning_rate=1e-2),
+        "base": _imitation(steps=1200, learning_rate=1e-2, batch_size=32),
+        "sft": _imitation(steps=700, learning_rate=1e-2),
+        "safe-sft": _imitation(steps=1150, learning_rate=1e-2),
         "rl": Optimization(
             run=PolicyOptimizationConfig(
-                steps=340,
-                prompts_per_step=16,
+                steps=280,
+                prompts_per_step=8,
                 num_samples=8,
-                prompt_buckets=(72,),
+                prompt_buckets=(80,),
                 chunk=8,
                 checkpoint_every=50,
             ),
@@ -75,7 +75,7 @@ PRESET = SafeRecPreset(
                 learning_rate=4e-3,
                 warmup_updates=5,
                 schedule="cosine",
-                total_updates=340,
+                total_updates=280,
                 b2=0.98,
             ),
             # Strong enough that the policy keeps reading the wishes: safe films that suit nobody
@@ -84,5 +84,5 @@ PRESET = SafeRecPreset(
         ),
     },
     level="rank",
-    weights={"relevance": 1.5, "safety": 1.5, "count": 0.75},
+    weights={"relevance": 1.5, "safety": 1.75, "count": 0.75},
 )
