@@ -22,7 +22,7 @@ from experiments.curate.metrics import METRICS, table
 from experiments.curate.mirror.way import Mirror
 from experiments.curate.page import SECTIONS
 from experiments.curate.page.held import held_dialogues
-from experiments.curate.page.marks import lost_after, stated_in, turn_marks
+from experiments.curate.page.marks import silent_after, stated_in, turn_marks
 from experiments.curate.ways import Plain
 from gdpo_jax.errors import UserError
 from tests.experiments.curate.dialogue_cases import Speaking, case
@@ -176,10 +176,10 @@ def test_marks_of_turns():
 def test_where_a_narrative_loses_the_constraint():
     told = case(0, turns=("Hello.", "I have a fig allergy.", "How far?", "Shall I?"))
     note, empty = "He has a fig allergy.", "He asks how far it is."
-    assert lost_after(told, ["", note, note, note]) is None
-    assert lost_after(told, ["", note, empty, note]) == 2
-    assert lost_after(told, [empty, note, note]) is None  # before it was said
-    assert lost_after(told, ["", "", "", ""]) is None  # no narrative at all
+    assert silent_after(told, ["", note, note, note]) == ()
+    assert silent_after(told, ["", note, empty, note]) == (2,)
+    assert silent_after(told, [empty, note, "", empty]) == (2, 3)  # turn 0 is before it was said
+    assert silent_after(told, ["", "", "", ""]) == ()  # no narrative at all
 
 
 def test_damaged_settings_are_named(tmp_path, evaluation):
