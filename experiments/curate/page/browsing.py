@@ -12,7 +12,7 @@ from experiments.common.report.rendering import render
 from experiments.common.report.runs import Run
 from experiments.curate.data.cases import Case
 from experiments.curate.page.held import Answered, ArmAnswer, held_dialogues, last_answers
-from experiments.curate.page.marks import lost_after, stated_in, turn_marks
+from experiments.curate.page.marks import silent_after, stated_in, turn_marks
 from experiments.curate.page.parts import TEMPLATES
 from gdpo_jax.errors import UserError
 
@@ -101,12 +101,12 @@ def _arm(case: Case, held: ArmAnswer, name: str) -> dict[str, Any]:
         last = {"number": len(case.turns), "text": held.text, "narrative": "", "lost": False}
         return shown | {"answers": [last]}
     dialogue = held.dialogue
-    lost = lost_after(case, dialogue.narratives)
+    lost = silent_after(case, dialogue.narratives)
     narratives = [*dialogue.narratives, *([""] * len(dialogue.answers))]
     answers = [
-        {"number": n + 1, "text": text, "narrative": narratives[n], "lost": n == lost}
+        {"number": n + 1, "text": text, "narrative": narratives[n], "lost": n in lost}
         for n, text in enumerate(dialogue.answers)
     ]
-    if lost is not None:
-        shown["lost"] = f"The narrative no longer speaks of the constraint after turn {lost + 1}."
+    if lost:
+        shown["lost"] = f"The first narrative without the constraint is after turn {lost[0] + 1}."
     return shown | {"answers": answers, "errors": dialogue.errors}

@@ -1,5 +1,5 @@
 """What the turns of a dialogue are: where the constraint is said, a wish of others, the question;
-and where it went out of MIRROR's narrative."""
+and where MIRROR's narrative has lost it."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from experiments.curate.data.cases import Case
 from experiments.curate.judging.constraints import understand
 from experiments.curate.judging.phrases import plain
 
-__all__ = ["lost_after", "stated_in", "turn_marks"]
+__all__ = ["silent_after", "stated_in", "turn_marks"]
 
 
 def stated_in(case: Case) -> int | None:
@@ -37,17 +37,16 @@ def turn_marks(case: Case) -> list[str]:
     return marks
 
 
-def lost_after(case: Case, narratives: Sequence[str]) -> int | None:
-    """The first turn, from 0, whose narrative no longer speaks of the constraint; None where all
-    do, and where there is no narrative or nobody knows where it was said."""
+def silent_after(case: Case, narratives: Sequence[str]) -> tuple[int, ...]:
+    """The turns, from 0, whose narrative does not speak of the constraint though it was said; none
+    where there is no narrative at all, or the constraint is said in other words."""
     stated = stated_in(case)
     if stated is None or not any(narratives):
-        return None
+        return ()
     words = understand(case.constraint, "")
-    for number, narrative in enumerate(narratives):
-        text = plain(narrative)
-        if number >= stated and not any(
-            pattern.search(text) for pattern in (words.names, words.owned, words.hints)
-        ):
-            return number
-    return None
+    patterns = (words.names, words.owned, words.hints)
+    return tuple(
+        number
+        for number, narrative in enumerate(narratives)
+        if number >= stated and not any(p.search(plain(narrative)) for p in patterns)
+    )
