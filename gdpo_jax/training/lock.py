@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,12 +20,15 @@ except ImportError:  # not a POSIX system
 __all__ = ["only_run_in"]
 
 _LOCK = "run.lock"
+_AGAIN = 0.05  # seconds between tries
 
 
 @contextlib.contextmanager
-def only_run_in(workdir: Path) -> Iterator[None]:
+def only_run_in(workdir: Path, *, patience: float = 0.0) -> Iterator[None]:
     """Make `workdir` and hold `workdir/run.lock`, which the system releases when this process ends,
     however it ends. Of several processes only the first does so.
+
+    patience: seconds to wait for the end of another run that holds it.
 
     Where files cannot be locked (Windows, some network file systems) a warning says so.
 
@@ -43,7 +47,7 @@ def only_run_in(workdir: Path) -> Iterator[None]:
     except (OSError, ValueError) as error:
         raise UserError(f"{workdir} cannot be a work directory: {error}") from error
     with file:
-        held = _lock(file.fileno(), path)
+        held = _lock(file.fileno(), path, time.monotonic() + patience)
         if held:
             file.seek(0)
             file.truncate()
@@ -57,13 +61,16 @@ def only_run_in(workdir: Path) -> Iterator[None]:
                 fcntl.flock(file.fileno(), fcntl.LOCK_UN)
 
 
-def _lock(number: int, path: Path) -> bool:
+def _lock(number: int, path: Path, deadline: float) -> bool:
     reason = "this system has no flock"
-    if fcntl is not None:
+    while fcntl is not None:
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         except BlockingIOError as error:
+            if time.monotonic() < deadline:
+                time.sleep(_AGAIN)
+                continue
             holder = path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
             raise UserError(
                 f"another run is under way in {path.parent} ({holder}); wait for its end, stop it, "
@@ -71,6 +78,7 @@ def _lock(number: int, path: Path) -> bool:
             ) from error
         except OSError as error:
             reason = f"its file system cannot: {error.strerror}"
+            break
     warnings.warn(
         f"{path} cannot be locked ({reason}); see to it that no other run uses {path.parent}",
         stacklevel=2,

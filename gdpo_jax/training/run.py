@@ -37,6 +37,8 @@ from gdpo_jax.training.progress import Progress
 from gdpo_jax.training.signals import StopSignals, stop_by
 from gdpo_jax.training.state import TrainState
 
+_READING = 120.0  # seconds in which another process has read a finished run
+
 
 class NonFiniteLossError(UserError, FloatingPointError):
     """The loss or its gradient stopped being finite; names the step."""
@@ -96,7 +98,10 @@ class Run:
         }
         check_agreement(described, records)
         with contextlib.ExitStack() as opened:
-            together(lambda: opened.enter_context(only_run_in(workdir)))
+            # A finished run is only read, as by several arms that start from it at the same time.
+            read = (workdir / "checkpoints" / str(config.steps)).is_dir()
+            patience = _READING if read else 0.0
+            together(lambda: opened.enter_context(only_run_in(workdir, patience=patience)))
             self._checkpoints = Checkpoints(
                 workdir / "checkpoints", config=described, keep=config.keep_checkpoints
             )

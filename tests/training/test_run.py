@@ -1,5 +1,6 @@
 """A run around its steps: what it stores, what stops it, and who may be in its folder."""
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -16,6 +17,7 @@ import toy
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import Metrics
 from gdpo_jax.training import Checkpoints, create_state, make_optimizer, read_metrics
+from gdpo_jax.training.lock import only_run_in
 from gdpo_jax.training.run import NonFiniteLossError, Pending, Run
 
 METRICS = Metrics(sums={"loss": 0.5, "grad_norm": 1.0, "tokens": 8.0}, minima={"healthy": 1.0})
@@ -137,6 +139,20 @@ def test_two_runs_do_not_share_a_work_directory(tmp_path, state):
             pass
     with open_run(tmp_path, state):
         pass
+
+
+def test_readers_of_a_finished_run_wait_for_each_other(tmp_path, state):
+    config = toy.sft_config()
+    with open_run(tmp_path, state) as run:
+        take_steps(run, state, lambda step: None, until=config.steps)
+    with contextlib.ExitStack() as reader:
+        reader.enter_context(only_run_in(tmp_path))
+        threading.Timer(0.3, reader.close).start()
+        with open_run(tmp_path, state) as run:
+            assert run.start_step == config.steps
+    unfinished = tmp_path / "unfinished"
+    with only_run_in(unfinished), pytest.raises(UserError, match="another run is under way"):
+        open_run(unfinished, state)
 
 
 def test_where_files_cannot_be_locked_a_warning_says_so(tmp_path, state, monkeypatch):

@@ -84,5 +84,5 @@ PRESET = SafeRecPreset(
         ),
     },
     level="rank",
-    weights={"relevance": 1.5, "safety": 1.75, "count": 0.75},
+    weights={"relevance": 1.5, "safety": 1.5, "count": 0.75},
 )
