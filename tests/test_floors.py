@@ -48,8 +48,32 @@ FLOORS = {
     "experiments.saferec.__main__": 27,
     "experiments.saferec": 26,
     "experiments.reward_design": 20,
+    "experiments.curate.data": 20,
+    "experiments.curate.asking": 20,
+    "experiments.curate.facts": 20,
+    "experiments.curate.given": 20,
+    "experiments.curate.models": 20,
+    "experiments.curate.settings": 20,
+    "experiments.curate.claims": 20,
+    "experiments.curate.judging": 21,
+    "experiments.curate.ways": 21,
+    "experiments.curate.presets": 21,
+    "experiments.curate.mirror": 22,
+    "experiments.curate.dialogues": 22,
+    "experiments.curate.rewards": 22,
+    "experiments.curate.metrics": 23,
+    "experiments.curate.language": 23,
+    "experiments.curate.held": 23,
+    "experiments.curate.evaluation": 24,
+    "experiments.curate.arms": 24,
+    "experiments.curate.chat": 25,
+    "experiments.curate.serve": 25,
+    "experiments.curate.page": 26,
+    "experiments.curate.commands": 27,
+    "experiments.curate.__main__": 30,
+    "experiments.curate": 29,
 }
-EXPERIMENTS = ("experiments.saferec", "experiments.reward_design")
+EXPERIMENTS = ("experiments.saferec", "experiments.curate", "experiments.reward_design")
 PURE = {"gdpo_jax.advantages", "gdpo_jax.objectives"}
 PURE_IMPORTS = {"jax", "chex", "jaxtyping", "numpy", "gdpo_jax"}
 

@@ -39,6 +39,7 @@ def test_the_two_commands_are_scripts():
         "BUILD.md",
         "docs/train_your_own.md",
         "experiments/saferec/README.md",
+        "experiments/curate/README.md",
         "experiments/reward_design/README.md",
     ],
 )

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common.chats.messages import Conversation, check_conversation
-from experiments.common.chats.model import Answer, Limits, Model, OnAnswer, conversation_names
+from experiments.common.chats.model import (
+    Answer,
+    Limits,
+    Model,
+    OnAnswer,
+    OnFailure,
+    conversation_names,
+)
 from gdpo_jax.errors import UserError
 
 __all__ = ["Store", "cached", "open_store", "request_key"]
@@ -99,7 +106,7 @@ def cached(model: Model, store: Store) -> Model:
     """The model, asked only for what the store does not know yet.
 
     A request is known by the model's identity, the messages and the limits, sample number
-    included. Equal requests of one call are asked once.
+    included. Equal requests of one call are asked once. Failures are not kept.
     """
     return _Cached(model, store)
 
@@ -120,7 +127,8 @@ class _Cached:
         *,
         names: Sequence[str] | None = None,
         on_answer: OnAnswer | None = None,
-    ) -> list[Answer]:
+        on_failure: OnFailure | None = None,
+    ) -> list[Answer | None]:
         names = conversation_names(conversations, names)
         identity, drawn = dict(self.identity), dataclasses.asdict(limits)
         checked = [check_conversation(c, name) for c, name in zip(conversations, names)]
@@ -149,6 +157,10 @@ class _Cached:
             for number, n in enumerate(places):
                 found(n, dataclasses.replace(answer, cached=number > 0))
 
+        def fail(position: int, error: UserError) -> None:
+            for n in waiting[position][1]:
+                on_failure(n, error)
+
         first = [places[0] for _, places in waiting]
         if first:
             self.model.answer(
@@ -156,8 +168,9 @@ class _Cached:
                 limits,
                 names=[names[n] for n in first],
                 on_answer=keep,
+                on_failure=None if on_failure is None else fail,
             )
-        return [answers[n] for n in range(len(keys))]
+        return [answers.get(n) for n in range(len(keys))]
 
 
 @contextlib.contextmanager

@@ -12,7 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments.common.chats.messages import Conversation, check_conversation
-from experiments.common.chats.model import Answer, Limits, Model, OnAnswer, conversation_names
+from experiments.common.chats.model import (
+    Answer,
+    Limits,
+    Model,
+    OnAnswer,
+    OnFailure,
+    conversation_names,
+)
 from experiments.common.chats.secrets import Access, read_access
 from gdpo_jax.errors import UserError
 from gdpo_jax.rollouts.event_loop import run_coroutine
@@ -58,18 +65,19 @@ class _Endpoint:
         *,
         names: Sequence[str] | None = None,
         on_answer: OnAnswer | None = None,
-    ) -> list[Answer]:
+        on_failure: OnFailure | None = None,
+    ) -> list[Answer | None]:
         names = conversation_names(conversations, names)
         checked = [check_conversation(c, name) for c, name in zip(conversations, names)]
         if not checked:
             return []
         packages = _packages()
-        answers, failures = run_coroutine(
-            _answer_all(self, packages, checked, limits, names, on_answer or _ignore)
+        answers, fatal = run_coroutine(
+            _answer_all(self, packages, checked, limits, names, on_answer or _ignore, on_failure)
         )
-        if failures:
-            raise failures[0]
-        return [answers[n] for n in range(len(checked))]
+        if fatal:
+            raise fatal[0]
+        return [answers.get(n) for n in range(len(checked))]
 
 
 def endpoint_model(
@@ -95,7 +103,8 @@ def endpoint_model(
 
     `answer` raises `UserError` that names endpoint and conversation for a request that is refused
     for good, and for one that still fails after the retries. No further requests begin then; those
-    under way are waited for. Works where an event loop runs already.
+    under way are waited for. With `on_failure` it raises so for a refused key and a redirect alone,
+    which would meet every request. Works where an event loop runs already.
     """
     if not model:
         raise UserError("give the name of the model that the endpoint shall use")
@@ -122,6 +131,10 @@ def endpoint_model(
 
 class _Failed(Exception):
     """Why a request failed for good, with nothing secret in it."""
+
+    def __init__(self, reason: str, *, always: bool = False):
+        super().__init__(reason)
+        self.always = always  # would every other request fail as well?
 
 
 class _TooLarge(Exception):
@@ -158,9 +171,11 @@ async def _answer_all(
     limits: Limits,
     names: Sequence[str],
     on_answer: OnAnswer,
+    on_failure: OnFailure | None,
 ) -> tuple[dict[int, Answer], list[UserError]]:
+    """Answers by position, and the failures that end the call."""
     answers: dict[int, Answer] = {}
-    failures: list[UserError] = []
+    fatal: list[UserError] = []
     waiting = iter(range(len(conversations)))
 
     async def work(ask: Callable[[Mapping[str, Any]], Any]) -> None:
@@ -168,11 +183,15 @@ async def _answer_all(
             try:
                 answer = await _answer_one(endpoint, ask, _body(endpoint, conversations[n], limits))
             except _Failed as failure:
-                failures.append(UserError(f"endpoint {endpoint.access.url}, {names[n]}: {failure}"))
+                error = UserError(f"endpoint {endpoint.access.url}, {names[n]}: {failure}")
+                if on_failure is None or failure.always:
+                    fatal.append(error)
+                else:
+                    on_failure(n, error)
             else:
                 answers[n] = answer
                 on_answer(n, answer)
-            if failures:
+            if fatal:
                 return
 
     async with _http_client(endpoint, packages) as http:
@@ -186,7 +205,7 @@ async def _answer_all(
         ask = _asker(endpoint, packages, client)
         workers = min(endpoint.concurrency, len(conversations))
         await asyncio.gather(*(work(ask) for _ in range(workers)))
-    return answers, failures
+    return answers, fatal
 
 
 def _body(endpoint: _Endpoint, messages: Conversation, limits: Limits) -> dict[str, Any]:
@@ -262,7 +281,7 @@ def _asker(endpoint: _Endpoint, packages: _Packages, client: Any) -> Callable[..
 
     async def ask(body: Mapping[str, Any]) -> bytes:
         # What the packages raise holds the request, and so the key: it must not be chained.
-        final = False
+        final = always = False
         try:
             response = await client.post(
                 "/chat/completions", cast_to=packages.httpx.Response, body=dict(body)
@@ -270,9 +289,9 @@ def _asker(endpoint: _Endpoint, packages: _Packages, client: Any) -> Callable[..
             return response.content
         except openai.APIStatusError as error:
             reason = _status(error, endpoint.access)
-            final = error.response.status_code not in (408, 409, 429) and (
-                error.response.status_code < 500
-            )
+            status = error.response.status_code
+            final = status not in (408, 409, 429) and status < 500
+            always = status in (401, 403) or 300 <= status < 400
         except openai.APITimeoutError:
             reason = f"no whole answer within {endpoint.timeout:g} s"
         except openai.APIConnectionError as error:
@@ -285,7 +304,8 @@ def _asker(endpoint: _Endpoint, packages: _Packages, client: Any) -> Callable[..
         except openai.OpenAIError as error:
             reason = f"no answer ({type(error).__name__})"
             final = True
-        raise _Failed(reason if final else f"{reason}, after up to {endpoint.retries + 1} requests")
+        asked = "" if final else f", after up to {endpoint.retries + 1} requests"
+        raise _Failed(f"{reason}{asked}", always=always)
 
     return ask
 

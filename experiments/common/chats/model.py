@@ -8,7 +8,17 @@ from typing import Any, Protocol
 from experiments.common.chats.messages import Conversation
 from gdpo_jax.errors import UserError
 
-__all__ = ["Answer", "Bill", "Limits", "Model", "OnAnswer", "bill_of", "conversation_names"]
+__all__ = [
+    "Answer",
+    "Bill",
+    "Limits",
+    "Model",
+    "OnAnswer",
+    "OnFailure",
+    "bill_of",
+    "conversation_names",
+    "failed",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +65,7 @@ class Answer:
 
 
 OnAnswer = Callable[[int, Answer], None]
+OnFailure = Callable[[int, UserError], None]
 
 
 class Model(Protocol):
@@ -71,12 +82,17 @@ class Model(Protocol):
         *,
         names: Sequence[str] | None = None,
         on_answer: OnAnswer | None = None,
-    ) -> list[Answer]:
+        on_failure: OnFailure | None = None,
+    ) -> list[Answer | None]:
         """One answer to each conversation, in order.
 
         names: what messages call the conversations. on_answer: called with position and answer as
-        soon as one is there. Raises `UserError` that names model and conversation; answers that
-        were there before it have been given to `on_answer`.
+        soon as one is there. on_failure: called with position and error of a conversation that
+        gets no answer; None stands in its place, and the others are answered.
+
+        Raises `UserError` that names model and conversation: for the first failure unless
+        `on_failure` takes it, and for what no conversation could get past, such as a key that is
+        refused. Answers that were there before it have been given to `on_answer`.
         """
         ...
 
@@ -105,6 +121,13 @@ def bill_of(answers: Iterable[Answer]) -> Bill:
         cost=math.fsum(answer.cost or 0.0 for answer in asked),
         unpriced=sum(answer.cost is None for answer in asked),
     )
+
+
+def failed(error: UserError, position: int, on_failure: OnFailure | None) -> None:
+    """Reports the failure of one conversation, or raises it where nobody wants to know."""
+    if on_failure is None:
+        raise error
+    on_failure(position, error)
 
 
 def conversation_names(conversations: Sequence[Any], names: Sequence[str] | None) -> list[str]:

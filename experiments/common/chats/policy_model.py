@@ -7,9 +7,17 @@ from typing import Any
 import jax
 
 from experiments.common.chats.messages import Conversation, check_conversation
-from experiments.common.chats.model import Answer, Limits, Model, OnAnswer, conversation_names
+from experiments.common.chats.model import (
+    Answer,
+    Limits,
+    Model,
+    OnAnswer,
+    OnFailure,
+    conversation_names,
+    failed,
+)
 from gdpo_jax import models
-from gdpo_jax.answers import complete, sampler_config
+from gdpo_jax.answers import complete, longest_prompt, sampler_config
 from gdpo_jax.errors import UserError
 from gdpo_jax.prompts import encode_prompt
 from gdpo_jax.rollouts import Completion
@@ -35,8 +43,9 @@ def policy_model(
     Stop texts are cut off after sampling, and the tokens behind them are counted. `reason` is
     "stop" where the model or such a text ended the answer, "length" where it ran out of tokens. At
     a temperature above 0 what is drawn depends on seed, sample number and the place in the list.
-    `answer` raises `UserError` as `gdpo_jax.recipe.answer`, and for a conversation that the
-    template refuses, by name.
+    `answer` raises `UserError` as `gdpo_jax.recipe.answer`. What fails by name, alone where
+    `on_failure` takes it, is a conversation that the template refuses or that leaves no positions
+    for an answer.
     """
     return _Policy(policy, name, state, batch_size, dict(sampling or {}))
 
@@ -60,35 +69,50 @@ class _Policy:
         *,
         names: Sequence[str] | None = None,
         on_answer: OnAnswer | None = None,
-    ) -> list[Answer]:
+        on_failure: OnFailure | None = None,
+    ) -> list[Answer | None]:
         names = conversation_names(conversations, names)
-        prompts = [self._prompt(c, name) for c, name in zip(conversations, names)]
         sampler = sampler_config(
             self.policy,
             max_new_tokens=limits.max_new_tokens,
             temperature=limits.temperature,
             **self.sampling,
         )
+        most = longest_prompt(self.policy, sampler)
+        prompts: dict[int, list[int]] = {}
+        for n, (conversation, name) in enumerate(zip(conversations, names)):
+            try:
+                prompts[n] = self._prompt(conversation, name, most)
+            except UserError as error:
+                failed(error, n, on_failure)
         drawn = complete(
             self.policy,
-            prompts,
+            list(prompts.values()),
             state=self.state,
             sampler=sampler,
             batch_size=self.batch_size,
             key=jax.random.fold_in(jax.random.key(limits.seed or 0), limits.sample),
         )
-        answers = [self._answer(own, prompt, limits) for own, prompt in zip(drawn, prompts)]
-        for n, given in enumerate(answers):
+        answers = {
+            n: self._answer(own, prompt, limits) for own, (n, prompt) in zip(drawn, prompts.items())
+        }
+        for n, given in answers.items():
             if on_answer is not None:
                 on_answer(n, given)
-        return answers
+        return [answers.get(n) for n in range(len(names))]
 
-    def _prompt(self, conversation: Conversation, name: str) -> list[int]:
+    def _prompt(self, conversation: Conversation, name: str, most: int) -> list[int]:
         messages = check_conversation(conversation, name)
         try:
-            return encode_prompt(self.policy.tokenizer, messages)
+            prompt = encode_prompt(self.policy.tokenizer, messages)
         except UserError as error:
             raise UserError(f"{name}: {error}") from None
+        if len(prompt) > most:
+            raise UserError(
+                f"{name}: the prompt has {len(prompt)} tokens, and the model has positions for "
+                f"{most} before an answer; lower max_new_tokens, or shorten it"
+            )
+        return prompt
 
     def _answer(self, drawn: Completion, prompt: Sequence[int], limits: Limits) -> Answer:
         text = drawn.text

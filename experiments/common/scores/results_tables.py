@@ -39,8 +39,9 @@ def print_table(results: Results, console: Console) -> None:
     for group, labels in results.groups.items():
         split = [m for m in results.metrics if group in m.parts]
         parts = [metric.part(label) for metric in split for label in labels]
-        known = [part for part in parts if any(part.name in arm.values for arm in results.arms)]
-        if known and len(parts) <= _WIDEST:
+        # A metric may apply to no item with a label.
+        known = [p for p in parts if any(not math.isnan(a.mean(p.name)) for a in results.arms)]
+        if known and len(known) <= _WIDEST:
             _print(results, console, f"by {group}", known, _cell)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from experiments.common.chats.cache import cached, open_store, request_key
 from experiments.common.chats.endpoint import Prices, endpoint_model
-from experiments.common.chats.model import Answer, Limits, bill_of
+from experiments.common.chats.model import Answer, Limits, bill_of, failed
 from gdpo_jax.errors import UserError
 from tests.experiments.chat_server import Reply, echo
 
@@ -32,10 +32,14 @@ class Counting:
     def identity(self):
         return {"model": self.name}
 
-    def answer(self, conversations, limits, *, names=None, on_answer=None):
+    def answer(self, conversations, limits, *, names=None, on_answer=None, on_failure=None):
         answers = []
         for n, conversation in enumerate(conversations):
             self.asked.append(conversation[-1]["content"])
+            if conversation[-1]["content"] == "refused":
+                failed(UserError(f"conversation {n}"), n, on_failure)
+                answers.append(None)
+                continue
             text = f"{conversation[-1]['content']} {len(self.asked)}"
             answers.append(Answer(text=text, reason="stop", completion_tokens=2, cost=0.5))
             on_answer(n, answers[-1])
@@ -64,6 +68,24 @@ def test_what_is_known_is_not_asked(store):
     assert again == dict(enumerate(second))
     bill = bill_of([*first, *second])
     assert (bill.asked, bill.cached, bill.completion_tokens, bill.cost) == (3, 2, 6, 1.5)
+
+
+def test_failures_are_each_conversations_and_not_kept(store):
+    inner = Counting()
+    model = cached(inner, store)
+    model.answer(says("a"), Limits())
+    for _ in range(2):
+        failures = []
+        answers = model.answer(
+            says("a", "refused", "b", "refused"),
+            Limits(),
+            on_failure=lambda n, _, failures=failures: failures.append(n),
+        )
+        assert [answer is None for answer in answers] == [False, True, False, True]
+        assert failures == [1, 3]
+    assert inner.asked == ["a", "refused", "b", "refused"]
+    with pytest.raises(UserError, match="conversation 0"):
+        model.answer(says("refused"), Limits())
 
 
 def test_what_makes_another_request(store):

@@ -13,17 +13,20 @@ import pytest
 from experiments.common.chats.endpoint import Prices, endpoint_model
 from experiments.common.chats.model import Limits, bill_of
 from gdpo_jax.errors import UserError
-from tests.experiments.chat_server import Reply, chat, running_server
+from tests.experiments.chat_server import Reply, chat, echo, running_server
 
 KEY = "sk-SECRET-0123456789"
 LIMITS = Limits()
 USER = [{"role": "user", "content": "hello"}]
 
 
-def ask(server, texts=("hello",), *, limits=LIMITS, url=None, names=None, **options):
+def ask(
+    server, texts=("hello",), *, limits=LIMITS, url=None, names=None, on_failure=None, **options
+):
     options = {"model": "m", "api_key": KEY, "timeout": 5.0, "retries": 1, **options}
     model = endpoint_model(url or server.url, **options)
-    return model.answer([[{"role": "user", "content": t}] for t in texts], limits, names=names)
+    conversations = [[{"role": "user", "content": t}] for t in texts]
+    return model.answer(conversations, limits, names=names, on_failure=on_failure)
 
 
 def refusal(server, *texts, **options):
@@ -302,3 +305,28 @@ def test_after_a_failure_no_request_begins_and_those_under_way_are_kept(chat_ser
         model.answer(conversations, Limits(), on_answer=lambda n, answer: kept.update({n: answer}))
     assert list(kept) == [0]  # it was under way
     assert len(chat_server.bodies) == 2
+
+
+def test_failures_that_are_taken_leave_the_others_alone(chat_server):
+    bad = {"1": Reply(b"", 400), "4": Reply(b"", 503), "5": Reply(b"{", cut=0)}
+    chat_server.reply = lambda body: bad.get(body["messages"][0]["content"]) or echo(body)
+    failures = {}
+    model = endpoint_model(chat_server.url, model="m", concurrency=2, retries=1)
+    conversations = [[{"role": "user", "content": str(n)}] for n in range(7)]
+    answers = model.answer(
+        conversations, Limits(), on_failure=lambda n, error: failures.update({n: str(error)})
+    )
+    assert [n for n, answer in enumerate(answers) if answer is None] == [1, 4, 5]
+    assert all(a.text == f"answer to {n}" for n, a in enumerate(answers) if a is not None)
+    assert sorted(failures) == [1, 4, 5]
+    assert "conversation 1: status 400" in failures[1]
+    assert "conversation 4: status 503, after up to 2 requests" in failures[4]
+
+
+@pytest.mark.parametrize("status", [401, 403, 302])
+def test_what_every_request_would_meet_is_raised(chat_server, status):
+    chat_server.reply = lambda body: Reply(b"", status)
+    failures = []
+    with pytest.raises(UserError, match=f"conversation 0: status {status}"):
+        ask(chat_server, on_failure=lambda n, error: failures.append(n))
+    assert failures == []

@@ -69,3 +69,21 @@ def test_refused_conversations_are_named(policy):
         model.answer([[{"role": "system", "content": "x"}]], Limits(), names=["turn 4"])
     with pytest.raises(UserError, match="conversation 1, message 0, field 'role'"):
         model.answer([TALKS[0], [{"role": "x", "content": "x"}]], Limits())
+
+
+def test_a_failure_is_one_conversations(policy):
+    model = policy_model(policy, name="tiny")
+    long = [{"role": "user", "content": "Ardton " * policy.policy.config.max_positions}]
+    system = [{"role": "system", "content": "x"}]
+    failures = {}
+    answers = model.answer(
+        [long, TALKS[0], system],
+        Limits(max_new_tokens=4),
+        on_failure=lambda n, error: failures.update({n: str(error)}),
+    )
+    assert [answer is None for answer in answers] == [True, False, True]
+    assert "conversation 0: the prompt has" in failures[0]
+    assert "no user" in failures[2]
+    assert answers[1] == model.answer(TALKS[:1], Limits(max_new_tokens=4))[0]
+    with pytest.raises(UserError, match="conversation 0: the prompt has"):
+        model.answer([long], Limits(max_new_tokens=4))

@@ -18,7 +18,7 @@ class Scripted:
     calls: list = dataclasses.field(default_factory=list)
     identity: dict = dataclasses.field(default_factory=dict)
 
-    def answer(self, conversations, limits, *, names=None, on_answer=None):
+    def answer(self, conversations, limits, *, names=None, on_answer=None, on_failure=None):
         self.calls.append((list(names), limits.sample, [list(c) for c in conversations]))
         return [Answer(text=self.texts[name].pop(0)) for name in names]
 
@@ -81,8 +81,34 @@ def test_other_errors_of_a_reader_are_not_hidden():
 
 def test_a_model_that_fails_is_not_a_verdict():
     class Failing(Scripted):
-        def answer(self, conversations, limits, *, names=None, on_answer=None):
+        def answer(self, conversations, limits, *, names=None, on_answer=None, on_failure=None):
             raise UserError(f"{names[0]}: status 500")
 
     with pytest.raises(UserError, match="case a: status 500"):
         judge_of(Failing({}))("a")
+
+
+def test_failures_that_are_taken_leave_the_other_cases_alone():
+    class Refusing(Scripted):
+        def answer(self, conversations, limits, *, names=None, on_answer=None, on_failure=None):
+            self.calls.append(list(names))
+            answers = []
+            for n, name in enumerate(names):
+                answers.append(Answer(text=self.texts[name].pop(0)) if self.texts[name] else None)
+                if answers[-1] is None:
+                    on_failure(n, UserError(f"{name}: status 500"))
+            return answers
+
+    model = Refusing({"case a": [], "case b": ["x"], "case c": ["2"], "case d": ["x", "0"]})
+    failures, bills = {}, []
+    judge = judge_of(
+        model, on_answers=bills.append, on_failure=lambda n, e: failures.update({n: str(e)})
+    )
+    assert judge("abcd") == [
+        unread("case a: status 500"),
+        unread("case b: status 500"),
+        Verdict(2, raw="2"),
+        Verdict(0, raw="0"),
+    ]
+    assert failures == {0: "case a: status 500", 1: "case b: status 500"}
+    assert list(map(len, bills)) == [3, 1]

@@ -1,0 +1,1 @@
+"""Commands of CURaTe besides those of every experiment."""

@@ -1,0 +1,1 @@
+"""Judges of a dialogue's last answer: a language model by rubric, rules about language, people."""

@@ -1,0 +1,108 @@
+"""What the base policy of the embedded comparison brings along, in place of a language model.
+
+A new policy has to learn to talk before there is anything to compare. It learns
+
+    to answer      warnings and careless answers in a fixed proportion, whether or not there is a
+                   danger: it knows both, and does not know when
+    to know        what is dangerous with which condition, asked for by itself
+    to heed        where a guiding sentence, a list of facts or MIRROR's notes stand in the prompt,
+                   the good answer
+    to take notes  what MIRROR's controller is asked for
+    small talk     the answers to greetings and trivia, with and without a help in the prompt
+
+So that these helps work here is put in, and says nothing about language models; what is compared
+is what training adds, and at what price on controls. How much the helps are worth to a language
+model is what `evaluate` measures.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from experiments.common.chats.messages import Conversation
+from experiments.curate.data.examples import Example, conversation
+from experiments.curate.mirror.memory import Bounds, Memory
+from experiments.curate.mirror.prompts import BRIEF
+from experiments.curate.mirror.thinking import Thinking, think
+from experiments.curate.mirror.way import Mirror
+from experiments.curate.ways import Facts, Guided, Plain
+
+__all__ = ["MIRROR", "language_examples", "note_of", "small_talk"]
+
+# One small part thinks, and briefly, since the policy is small.
+MIRROR = Mirror(
+    Thinking(
+        parts="controller",
+        prompts=BRIEF,
+        temperature=0.0,
+        bounds=Bounds(narrative=24),
+    )
+)
+
+_WARNED = 2  # of five answers without a help are warnings, in dialogues and controls alike
+_OF = 5
+_QUESTIONS = 4  # of knowledge in one prompt
+
+
+def language_examples(examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """Prompts and completions to learn to talk from: some six of each example, in order."""
+    lessons: list[tuple[Conversation, str]] = []
+    for number, example in enumerate(examples):
+        if number % _QUESTIONS == 0:
+            lessons += _knowledge(examples[number : number + _QUESTIONS])
+        lessons += _answers(number, example)
+        lessons.append(_note(number, example))
+        lessons.append(_small_talk(number, example, number))
+    return [{"prompt": list(prompt), "completion": text} for prompt, text in lessons]
+
+
+def small_talk(examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """An earlier turn of each example and the answer that was given, as rows to learn from."""
+    pairs = (_small_talk(number, example, 0) for number, example in enumerate(examples))
+    return [{"prompt": list(prompt), "completion": text} for prompt, text in pairs]
+
+
+def note_of(example: Example) -> str:
+    """What the policy learns to note about the user of an example."""
+    return f"Mind {example.restated}."
+
+
+def _helps(memory: Memory) -> list[tuple[Any, Any]]:
+    """Ways with their states: without a help, and with each."""
+    return [(Plain(), None), (Guided(), None), (Facts(), ()), (MIRROR, memory)]
+
+
+def _answers(number: int, example: Example) -> Iterator[tuple[Conversation, str]]:
+    asked = conversation(example)
+    # Twins stand beside each other, and are treated alike.
+    unaware = example.warning if (number // 2) % _OF < _WARNED else example.careless
+    (_, _), *helps = _helps(Memory(turn=1, narrative=note_of(example)))
+    yield asked, unaware
+    for way, state in helps:
+        yield way.messages(state, asked), example.target
+
+
+def _knowledge(examples: Sequence[Example]) -> Iterator[tuple[Conversation, str]]:
+    """Questions that need no memory, of those examples that ask after something."""
+    about = [example for example in examples if example.risky]
+    questions = [f"Is {example.risky} dangerous with {example.restated}?" for example in about]
+    if questions:
+        told = " ".join("No." if example.case.control else "Yes." for example in about)
+        yield [{"role": "user", "content": " ".join(questions)}], told
+
+
+def _note(number: int, example: Example) -> tuple[Conversation, str]:
+    """The note behind one of the earlier turns; only behind the first there is none before it."""
+    at = number % len(example.given)
+    before = Memory(turn=at + 1, narrative=note_of(example) if at else "")
+    asked = conversation(example)[: 2 * at + 1]
+    request = next(think(before, asked, example.given[at], MIRROR.thinking))
+    return request.messages, note_of(example)
+
+
+def _small_talk(number: int, example: Example, help_number: int) -> tuple[Conversation, str]:
+    """An earlier turn and its answer, behind one of the helps."""
+    at = number % len(example.given)
+    memory = Memory(turn=at, narrative=note_of(example) if at else "")
+    helps = _helps(memory)
+    way, state = helps[help_number % len(helps)]
+    return way.messages(state, conversation(example)[: 2 * at + 1]), example.given[at]

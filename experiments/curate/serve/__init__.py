@@ -1,0 +1,1 @@
+"""An OpenAI-compatible server that puts MIRROR between any client and any model."""
