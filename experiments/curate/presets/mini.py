@@ -4,6 +4,10 @@ A policy of 0.3M parameters learns from nothing to talk, and then what is danger
 generated dialogues with a control twin each. It stands for the papers' arms, not their numbers.
 
     python -m experiments.curate reproduce --preset mini [--seeds 3]
+
+Cost: about a quarter of an hour of one CPU core, of which the language stage takes five minutes.
+Expect no more than that it runs: this recipe does not teach the policy yet what is dangerous with
+what (README.md).
 """
 
 from experiments.common.runs.settings import Imitation, Optimization
