@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -99,7 +100,7 @@ class Run:
         check_agreement(described, records)
         with contextlib.ExitStack() as opened:
             # A finished run is only read, as by several arms that start from it at the same time.
-            read = (workdir / "checkpoints" / str(config.steps)).is_dir()
+            read = os.path.isdir(workdir / "checkpoints" / str(config.steps))
             patience = _READING if read else 0.0
             together(lambda: opened.enter_context(only_run_in(workdir, patience=patience)))
             self._checkpoints = Checkpoints(

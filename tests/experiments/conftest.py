@@ -26,9 +26,13 @@ def reference_file():
     return locate
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """A running browser: the one CHROMIUM names, one on the path, or Playwright's own."""
+    """A running browser: the one CHROMIUM names, one on the path, or Playwright's own.
+
+    Of a module alone: meanwhile Playwright has an event loop in this thread, and no test could run
+    another one.
+    """
     api = pytest.importorskip("playwright.sync_api", reason="no playwright; install the extra dev")
     with api.sync_playwright() as driver:
         found = next(filter(None, map(shutil.which, (os.environ.get("CHROMIUM", ""), *NAMES))), "")

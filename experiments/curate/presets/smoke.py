@@ -16,7 +16,7 @@ _STEPS = 2
 def _short(settings: Imitation | Optimization) -> Imitation | Optimization:
     run = {"steps": _STEPS}
     if isinstance(settings, Optimization):
-        run |= {"prompts_per_step": 4, "num_samples": 4}
+        run |= {"prompts_per_step": 8, "num_samples": 2}
     return dataclasses.replace(
         settings,
         run=dataclasses.replace(settings.run, **run),

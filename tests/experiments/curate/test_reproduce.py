@@ -16,7 +16,7 @@ def test_arms_are_trained_and_scored_and_a_second_call_does_nothing_twice(tmp_pa
     arguments += ["--arms", "mirror", "gdpo", "--own-turns", "True"]
     assert main(arguments) == 0
     told = capsys.readouterr().out
-    assert "MIRROR: answered and scored" in told and "GDPO: trained" in told
+    assert "MIRROR: answered and scored" in told and "GDPO: trained in" in told
     assert json.loads((folder / "preset.json").read_text())["own_turns"] is True
     rows = json.loads((folder / "seed-0" / "gdpo" / "scores.json").read_text())
     assert rows["judge"] == {"judge": "rules", "version": 1}
@@ -25,7 +25,7 @@ def test_arms_are_trained_and_scored_and_a_second_call_does_nothing_twice(tmp_pa
     assert "<h1>CURaTe" in (folder / "report.html").read_text()
     assert main(arguments) == 0
     again = capsys.readouterr().out
-    assert again.count("scored before") == 2 and "trained" not in again
+    assert again.count("scored before") == 2 and "trained in" not in again
     # Behind other earlier answers it is another run.
     assert main([*arguments[:-1], "False"]) == 2
 
