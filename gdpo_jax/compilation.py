@@ -9,8 +9,8 @@ import jaxlib
 
 __all__ = ["compile_quickly", "keep_programs"]
 
-# XLA had two ways to write the loops of fused operations for the CPU. The older one compiled in
-# half of the time and ran as fast; releases from 0.11 on have one, and stop at an unknown flag.
+# XLA had two ways to write the loops of fused operations for the CPU. The older one compiles faster
+# (scripts/bench_compile.py); releases from 0.11 on have one, and stop at a flag unknown to them.
 _LOOPS = "--xla_cpu_use_fusion_emitters"
 _TWO_WAYS_BEFORE = (0, 11)
 
