@@ -4,13 +4,12 @@ An answer is written as soon as it is there: a killed process loses those in fli
 processes may use one file. Rows are JSON with a digest; nothing is pickled.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,16 @@ from experiments.common.chats.model import (
     OnFailure,
     conversation_names,
 )
+from experiments.common.files.sqlite_file import Contents, damaged, open_connection, using
 from gdpo_jax.errors import UserError
 
 __all__ = ["Store", "cached", "open_store", "request_key"]
 
-_WAIT = 60.0  # seconds for another process to finish its writing
+_CONTENTS = Contents(
+    "kept answers",
+    "give another name, restore it from a copy, or delete it, and what it held is asked and paid "
+    "for anew",
+)
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS known (key TEXT PRIMARY KEY, value TEXT NOT NULL, "
     "digest TEXT NOT NULL)"
@@ -50,20 +54,20 @@ class Store:
 
     def get(self, key: str) -> dict[str, Any] | None:
         """What is known under `key`. Raises `UserError` for a damaged file."""
-        with self.lock, _using(self.path):
+        with self.lock, using(self.path, _CONTENTS):
             row = self.connection.execute(
                 "SELECT value, digest FROM known WHERE key = ?", (key,)
             ).fetchone()
         if row is None:
             return None
         if not isinstance(row[0], str) or row[1] != request_key(key, row[0]):
-            raise _damaged(self.path, f"the row {key[:12]}... does not match its digest")
+            raise damaged(self.path, f"the row {key[:12]}... does not match its digest", _CONTENTS)
         return json.loads(row[0])
 
     def put(self, key: str, value: Mapping[str, Any]) -> None:
         """Keeps `value` under `key`, on disk when this returns; what is known already stays."""
         text = json.dumps(value)
-        with self.lock, _using(self.path):
+        with self.lock, using(self.path, _CONTENTS):
             self.connection.execute(
                 "INSERT OR IGNORE INTO known VALUES (?, ?, ?)", (key, text, request_key(key, text))
             )
@@ -78,27 +82,13 @@ def open_store(path: Path) -> Store:
 
     Raises `UserError` for a file that is damaged, something else, or cannot be used.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot use {path}: {error.strerror}") from None
-    with _using(path):
-        # Every statement is a transaction of its own; the journal is SQLite's default, one file
-        # that is gone between writings and rolled back after a kill.
-        connection = sqlite3.connect(
-            path, timeout=_WAIT, isolation_level=None, check_same_thread=False
-        )
-        try:
-            connection.execute(_TABLE)
-            # Also finds another table of this name.
-            connection.execute("SELECT key, value, digest FROM known LIMIT 1").fetchone()
-            [problem] = connection.execute("PRAGMA quick_check(1)").fetchone()
-        except BaseException:
-            connection.close()
-            raise
-    if problem != "ok":
-        connection.close()
-        raise _damaged(path, problem)
+
+    def prepare(connection: sqlite3.Connection) -> None:
+        connection.execute(_TABLE)
+        # Finds another table of this name.
+        connection.execute("SELECT key, value, digest FROM known LIMIT 1").fetchone()
+
+    connection = open_connection(path, prepare, _CONTENTS)
     return Store(path, connection, threading.Lock())
 
 
@@ -171,28 +161,3 @@ class _Cached:
                 on_failure=None if on_failure is None else fail,
             )
         return [answers.get(n) for n in range(len(keys))]
-
-
-@contextlib.contextmanager
-def _using(path: Path) -> Iterator[None]:
-    """Turns what SQLite raises into one message."""
-    try:
-        yield
-    except sqlite3.ProgrammingError:  # ours, not the file's
-        raise
-    except sqlite3.OperationalError as error:
-        if "no such column" in str(error):
-            raise _damaged(path, "another table stands in it") from None
-        raise UserError(
-            f"cannot use {path}: {error}; is the folder there and writable, the disk full, or "
-            "another process writing all the time?"
-        ) from None
-    except sqlite3.DatabaseError as error:
-        raise _damaged(path, str(error)) from None
-
-
-def _damaged(path: Path, reason: str) -> UserError:
-    return UserError(
-        f"{path} is damaged, or no file of kept answers ({reason}); give another name, restore it "
-        "from a copy, or delete it, and what it held is asked and paid for anew"
-    )

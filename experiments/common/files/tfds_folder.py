@@ -1,9 +1,12 @@
-"""Data sets on disk as TFDS writes them in array_record: found, opened and read, TensorFlow not.
+"""Data sets on disk as TFDS writes them in array_record: written, found and read, TensorFlow not.
 
 A data set is a folder of configs; rows with a field `position` come in its order.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import io
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,45 @@ import tensorflow_datasets as tfds
 
 from gdpo_jax.errors import UserError
 
-__all__ = ["find_config", "open_builder", "read_config", "to_text", "to_texts"]
+__all__ = ["find_config", "open_builder", "read_config", "to_text", "to_texts", "write_configs"]
+
+
+def write_configs(
+    builder: Callable[..., tfds.core.DatasetBuilder],
+    data_dir: Path,
+    configs: Mapping[str, Mapping[str, Sequence[Any]]],
+    *,
+    finish: Callable[[Path], None],
+) -> Path:
+    """Writes a data set into `data_dir`, whole or not at all; returns its folder.
+
+    builder: a builder class that takes `rows` by split. configs: these rows by config; a config
+    without splits is left out. finish: writes what else belongs into the folder, before it has its
+    name. `data_dir` is left as it was where anything fails.
+    """
+    target = data_dir / builder.name
+    created = not data_dir.exists()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    tfds.disable_progress_bar()
+    try:
+        with tempfile.TemporaryDirectory(dir=data_dir, prefix=".building-") as folder:
+            for config, rows in configs.items():
+                if not rows:
+                    continue
+                options = {"data_dir": folder, "file_format": "array_record"}
+                made = builder(config=config, rows=rows, **options)
+                # TFDS would announce a folder that is about to move.
+                with contextlib.redirect_stdout(io.StringIO()):
+                    made.download_and_prepare()
+            built = Path(folder) / builder.name
+            finish(built)
+            built.rename(target)
+    except BaseException:
+        if created:
+            with contextlib.suppress(OSError):  # not empty: somebody else writes there
+                data_dir.rmdir()
+        raise
+    return target
 
 
 def find_config(data_dir: Path, config: str) -> Path | None:

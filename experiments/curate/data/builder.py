@@ -6,10 +6,7 @@ learn from, by train, validation and test. TensorFlow is needed neither to write
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from experiments.common.files.tfds_folder import (
     read_config,
     to_text,
     to_texts,
+    write_configs,
 )
 from experiments.curate.data.cases import Case, from_record, to_record
 from experiments.curate.data.examples import Example, example_of, example_record
@@ -122,32 +120,11 @@ def write_dataset(
     for split, part in (examples or {}).items():
         if part:
             contents["examples"][split] = [example_record(example) for example in part]
-    created = not data_dir.exists()
-    data_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(dir=data_dir, prefix=".building-") as folder:
-            for config, rows in contents.items():
-                if rows:
-                    _write_config(folder, config, rows)
-            built = Path(folder) / Curate.name
-            (built / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-            built.rename(target)
-    except BaseException:
-        if created:
-            with contextlib.suppress(OSError):  # not empty: somebody else writes there
-                data_dir.rmdir()
-        raise
-    return target
 
+    def finish(built: Path) -> None:
+        (built / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
-def _write_config(
-    folder: str, config: str, rows: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> None:
-    tfds.disable_progress_bar()
-    builder = Curate(config=config, rows=rows, data_dir=folder, file_format="array_record")
-    # TFDS would announce a folder that is about to move.
-    with contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare()
+    return write_configs(Curate, data_dir, contents, finish=finish)
 
 
 def load_cases(data_dir: Path, scenarios: Sequence[str] | None = None) -> list[Case]:

@@ -6,6 +6,7 @@ other's, and a killed process leaves the last whole one. Rows are JSON; nothing 
 
 import contextlib
 import dataclasses
+import functools
 import json
 import sqlite3
 import threading
@@ -14,13 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
+from experiments.common.files.sqlite_file import Contents, open_connection, using
 from experiments.curate.mirror.memory import Bounds, Memory, from_record, to_record
 from gdpo_jax.errors import UserError
 
 __all__ = ["Memories", "Saved", "open_memories"]
 
 _SCHEMA = 1  # PRAGMA user_version of the file
-_WAIT = 30.0  # seconds for another process to finish its writing
+_CONTENTS = Contents("memories", "give another name, or restore it from a copy")
 _TABLE = (
     "CREATE TABLE memories (user TEXT PRIMARY KEY, memory TEXT NOT NULL, changed REAL NOT NULL)"
 )
@@ -105,7 +107,7 @@ class Memories:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self.lock, _using(self.path):
+        with self.lock, using(self.path, _CONTENTS):
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -121,23 +123,11 @@ def open_memories(path: Path, bounds: Bounds) -> Memories:
     Raises `UserError` for a file that is damaged, something else, of a later version, or cannot be
     used.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot use {path}: {error.strerror}") from None
-    with _using(path):
-        connection = sqlite3.connect(
-            path, timeout=_WAIT, isolation_level=None, check_same_thread=False
-        )
-        try:
-            _prepare(connection, path)
-        except BaseException:
-            connection.close()
-            raise
+    connection = open_connection(path, functools.partial(_prepare, path), _CONTENTS)
     return Memories(path, bounds, connection, threading.Lock())
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+def _prepare(path: Path, connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")  # of two processes, one makes the table
     [version] = connection.execute("PRAGMA user_version").fetchone()
     tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
@@ -152,25 +142,3 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} was written by a later version of this program (schema {version}, this one "
             f"reads {_SCHEMA}); update, or give another name"
         )
-    [problem] = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if problem != "ok":
-        raise sqlite3.DatabaseError(problem)
-
-
-@contextlib.contextmanager
-def _using(path: Path) -> Iterator[None]:
-    """Turns what SQLite raises into one message."""
-    try:
-        yield
-    except sqlite3.ProgrammingError:  # ours, not the file's
-        raise
-    except sqlite3.OperationalError as error:
-        raise UserError(
-            f"cannot use {path}: {error}; is the folder there and writable, the disk full, or "
-            "another process writing all the time?"
-        ) from None
-    except sqlite3.DatabaseError as error:
-        raise UserError(
-            f"{path} is damaged, or no file of memories ({error}); give another name, or restore "
-            "it from a copy"
-        ) from None

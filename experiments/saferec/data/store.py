@@ -8,11 +8,8 @@ fields may lack, and a field is not spelt out three times.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -22,7 +19,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from experiments.common.files.json_rows import write_rows
-from experiments.common.files.tfds_folder import find_config, open_builder, read_config, to_text
+from experiments.common.files.tfds_folder import (
+    find_config,
+    open_builder,
+    read_config,
+    to_text,
+    write_configs,
+)
 from experiments.saferec.oracle.catalogue import Film
 from experiments.saferec.oracle.games import Game, game_table
 from experiments.saferec.oracle.table import ItemTable, RiskTable, film_table
@@ -110,32 +113,14 @@ def write_dataset(
     without records are left out. Raises UserError if `data_dir` holds a data set already.
     """
     check_free(data_dir)
-    target = data_dir / Saferec.name
     contents = {config: {_ITEMS: rows} for config, rows in _item_rows(table).items() if rows}
-    if conversations := {split: part for split, part in records.items() if part}:
-        contents["conversations"] = conversations
-    created = not data_dir.exists()
-    data_dir.mkdir(parents=True, exist_ok=True)
-    tfds.disable_progress_bar()
-    try:
-        with tempfile.TemporaryDirectory(dir=data_dir, prefix=".building-") as folder:
-            for config, rows in contents.items():
-                builder = Saferec(
-                    config=config, rows=rows, data_dir=folder, file_format="array_record"
-                )
-                # TFDS would announce a folder that is about to move.
-                with contextlib.redirect_stdout(io.StringIO()):
-                    builder.download_and_prepare()
-            built = Path(folder) / Saferec.name
-            write_rows(built / REJECTED, rejected)
-            (built / "counts.json").write_text(json.dumps(counts, indent=1) + "\n")
-            built.rename(target)
-    except BaseException:
-        if created:
-            with contextlib.suppress(OSError):  # not empty: somebody else writes there
-                data_dir.rmdir()
-        raise
-    return target
+    contents["conversations"] = {split: part for split, part in records.items() if part}
+
+    def finish(built: Path) -> None:
+        write_rows(built / REJECTED, rejected)
+        (built / "counts.json").write_text(json.dumps(counts, indent=1) + "\n")
+
+    return write_configs(Saferec, data_dir, contents, finish=finish)
 
 
 def _item_rows(table: ItemTable) -> dict[str, list[Any]]:

@@ -234,7 +234,7 @@ def test_what_cannot_be_used(tmp_path, monkeypatch):
     for path in (tmp_path, tmp_path / "file" / "answers"):
         with pytest.raises(UserError, match="cannot use"):
             open_store(path)
-    monkeypatch.setattr("experiments.common.chats.cache._WAIT", 0.1)
+    monkeypatch.setattr("experiments.common.files.sqlite_file._WAIT", 0.1)
     path = tmp_path / "held.sqlite"
     with contextlib.closing(open_store(path)) as store:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
