@@ -19,7 +19,7 @@ from experiments.curate.held import Held, LastAnswers
 from experiments.curate.language import MIRROR, language_examples, small_talk
 from experiments.curate.rewards import REWARDS
 from experiments.curate.settings import CuratePreset
-from experiments.curate.ways import Facts, Guided
+from experiments.curate.ways import Facts, guided
 from gdpo_jax.policies import Tokenizer
 
 __all__ = ["ARMS", "EXAMPLES", "rewards", "tokenizer"]
@@ -40,7 +40,7 @@ ARMS = (
         title="guiding prompt",
         start="language",
         stage=NoTraining(),
-        answer=Held(Guided()),
+        answer=Held(guided()),
     ),
     Arm(
         name="facts",

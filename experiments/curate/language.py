@@ -24,7 +24,7 @@ from experiments.curate.mirror.memory import Bounds, Memory
 from experiments.curate.mirror.prompts import BRIEF
 from experiments.curate.mirror.thinking import Thinking, think
 from experiments.curate.mirror.way import Mirror
-from experiments.curate.ways import Facts, Guided, Plain
+from experiments.curate.ways import Facts, Plain, guided
 
 __all__ = ["MIRROR", "language_examples", "note_of", "small_talk"]
 
@@ -68,7 +68,7 @@ def note_of(example: Example) -> str:
 
 def _helps(memory: Memory) -> list[tuple[Any, Any]]:
     """Ways with their states: without a help, and with each."""
-    return [(Plain(), None), (Guided(), None), (Facts(), ()), (MIRROR, memory)]
+    return [(Plain(), None), (guided(), None), (Facts(), ()), (MIRROR, memory)]
 
 
 def _answers(number: int, example: Example) -> Iterator[tuple[Conversation, str]]:

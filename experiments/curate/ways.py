@@ -14,7 +14,7 @@ from experiments.common.chats.model import Answer, Limits, Model
 from experiments.curate.asking import ask_all
 from experiments.curate.facts import MOST_CHARACTERS, remember
 
-__all__ = ["Facts", "Guided", "Plain", "Reminder", "State", "Turn", "Way"]
+__all__ = ["Facts", "Plain", "State", "Turn", "Way", "guided", "reminder"]
 
 State: TypeAlias = Any
 
@@ -67,45 +67,23 @@ class Way(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Plain:
-    """The model as it is, with the whole conversation."""
+    """The model with the whole conversation, and perhaps a sentence beside the user's new turn.
 
-    def start(self) -> State:
-        return None
-
-    def messages(self, state: State, history: Conversation) -> Conversation:
-        del state
-        return list(history)
-
-    def turn(
-        self,
-        model: Model,
-        states: Sequence[State],
-        histories: Sequence[Conversation],
-        limits: Limits,
-        names: Sequence[str],
-    ) -> list[Turn]:
-        return _talk(self.messages, model, states, histories, limits, names)
-
-
-@dataclasses.dataclass(frozen=True)
-class Guided:
-    """A sentence stands before the user's new turn, as CURaTe's guiding prompt does (arXiv
-    2410.21159, section 5).
-
-    The model sees it in every turn, and before the newest one only: a way does not know which
-    question is the last, and earlier turns are shown as the user wrote them. The last request of a
-    dialogue so equals the published variant's but for the answers that were given under it.
+    The sentence is shown in every turn, and beside the newest one only: a way does not know which
+    question is the last, and earlier turns are shown as the user wrote them.
     """
 
-    sentence: str = _GUIDE
+    before: str = ""
+    behind: str = ""
 
     def start(self) -> State:
         return None
 
     def messages(self, state: State, history: Conversation) -> Conversation:
         del state
-        *before, last = history
-        return [*before, {"role": "user", "content": f"{self.sentence}\n{last['content']}"}]
+        *earlier, last = history
+        text = "\n".join(filter(None, (self.before, last["content"], self.behind)))
+        return [*earlier, {**last, "content": text}]
 
     def turn(
         self,
@@ -118,30 +96,17 @@ class Guided:
         return _talk(self.messages, model, states, histories, limits, names)
 
 
-@dataclasses.dataclass(frozen=True)
-class Reminder:
-    """A sentence stands behind the user's new turn, as PrefEval's reminder does (arXiv 2502.09597,
-    section 3)."""
+def guided(sentence: str = _GUIDE) -> Plain:
+    """The way with CURaTe's guiding prompt before the turn (arXiv 2410.21159, section 5).
 
-    sentence: str = _REMINDER
+    The last request of a dialogue equals the published variant's but for the answers given so far.
+    """
+    return Plain(before=sentence)
 
-    def start(self) -> State:
-        return None
 
-    def messages(self, state: State, history: Conversation) -> Conversation:
-        del state
-        *before, last = history
-        return [*before, {"role": "user", "content": f"{last['content']}\n{self.sentence}"}]
-
-    def turn(
-        self,
-        model: Model,
-        states: Sequence[State],
-        histories: Sequence[Conversation],
-        limits: Limits,
-        names: Sequence[str],
-    ) -> list[Turn]:
-        return _talk(self.messages, model, states, histories, limits, names)
+def reminder(sentence: str = _REMINDER) -> Plain:
+    """The way with PrefEval's reminder behind the turn (arXiv 2502.09597, section 3)."""
+    return Plain(behind=sentence)
 
 
 @dataclasses.dataclass(frozen=True)

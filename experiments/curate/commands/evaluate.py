@@ -30,7 +30,7 @@ from experiments.curate.mirror.prompts import BRIEF
 from experiments.curate.mirror.thinking import Thinking
 from experiments.curate.mirror.way import Mirror
 from experiments.curate.models import ModelOptions, open_chat_model
-from experiments.curate.ways import Facts, Guided, Plain, Reminder, Way
+from experiments.curate.ways import Facts, Plain, Way, guided, reminder
 from gdpo_jax.errors import UserError
 
 __all__ = ["TITLES", "WayName", "evaluating"]
@@ -175,9 +175,9 @@ def _ways(
         )
     ways: dict[str, Way] = {
         "plain": Plain(),
-        "guided": Guided(),
+        "guided": guided(),
         "facts": Facts(),
-        "reminder": Reminder(),
+        "reminder": reminder(),
         "mirror": Mirror(thinking),
         "mirror-manager": Mirror(dataclasses.replace(thinking, parts="manager")),
         "mirror-controller": Mirror(dataclasses.replace(thinking, parts="controller")),

@@ -15,7 +15,7 @@ from experiments.curate.dialogues import (
     hold,
     total_bills,
 )
-from experiments.curate.ways import Guided, Plain, Turn
+from experiments.curate.ways import Plain, Turn, guided
 from gdpo_jax.errors import UserError
 from tests.experiments.curate.dialogue_cases import Speaking, case
 
@@ -83,7 +83,7 @@ def test_narratives_errors_and_components_of_a_way():
 
 
 def test_rows_and_sums(tmp_path):
-    [dialogue], _ = hold(Speaking(), [case(0)], Guided(), Limits(max_new_tokens=5))
+    [dialogue], _ = hold(Speaking(), [case(0)], guided(), Limits(max_new_tokens=5))
     row = json.loads(json.dumps(dialogue_row(dialogue)))
     assert dialogue_of(row) == dialogue
     with pytest.raises(UserError, match="no dialogue of this project: KeyError"):

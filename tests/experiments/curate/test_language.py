@@ -5,7 +5,7 @@ from experiments.curate.data.generated import generate_examples
 from experiments.curate.language import MIRROR, language_examples, note_of, small_talk
 from experiments.curate.mirror.memory import begin_turn, finish_turn
 from experiments.curate.mirror.thinking import think
-from experiments.curate.ways import Facts, Guided
+from experiments.curate.ways import Facts, guided
 
 EXAMPLES = generate_examples("train", 50)
 LESSONS = language_examples(EXAMPLES)
@@ -27,7 +27,7 @@ def test_twins_are_warned_alike_in_two_of_five_pairs():
 def test_helps_are_heeded_in_the_words_in_which_the_arms_give_them():
     for example in EXAMPLES[:10]:
         asked = conversation(example)
-        for way in (Guided(), Facts()):
+        for way in (guided(), Facts()):
             assert (str(way.messages(way.start(), asked)), example.target) in KNOWN
         assert Facts().messages((), asked)[0]["role"] == "system"
 

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.common.chats.model import Limits
-from experiments.curate.ways import Facts, Guided, Plain, Reminder
+from experiments.curate.ways import Facts, Plain, guided, reminder
 from gdpo_jax.errors import UserError
 from tests.experiments.curate.stub_models import Stub, assistant, user
 
@@ -16,8 +16,8 @@ def shown(way, state=None):
 
 def test_what_the_model_is_shown():
     assert shown(Plain()) == HISTORY
-    assert shown(Guided("Mind me.")) == [*HISTORY[:2], user("Mind me.\nWhich pet?")]
-    assert shown(Reminder("Mind me.")) == [*HISTORY[:2], user("Which pet?\nMind me.")]
+    assert shown(guided("Mind me.")) == [*HISTORY[:2], user("Mind me.\nWhich pet?")]
+    assert shown(reminder("Mind me.")) == [*HISTORY[:2], user("Which pet?\nMind me.")]
     note, *rest = shown(Facts())
     assert rest == HISTORY and note["role"] == "system"
     assert note["content"].splitlines()[1:] == ["- I fear dogs."]
@@ -29,7 +29,7 @@ def test_what_the_model_is_shown():
     assert Facts().messages((), HISTORY[-1:]) == HISTORY[-1:]
 
 
-@pytest.mark.parametrize("way", [Plain(), Guided(), Reminder(), Facts()])
+@pytest.mark.parametrize("way", [Plain(), guided(), reminder(), Facts()])
 def test_turns_are_one_batch_and_a_failure_is_its_own(way):
     fails = [user("fail")]
     model = Stub(lambda m: UserError("status 500") if "fail" in m[-1]["content"] else "an answer")
