@@ -10,54 +10,26 @@ Expect no more than that it runs: this recipe does not teach the policy yet what
 what (README.md).
 """
 
-from experiments.common.runs.settings import Imitation, Optimization
+import functools
+
+from experiments.common.runs.new_policies import new_decoder, new_imitation
+from experiments.common.runs.settings import Optimization
 from experiments.curate.settings import CuratePreset
 from gdpo_jax.objectives import ObjectiveConfig
-from gdpo_jax.policies import DecoderConfig
-from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig, SFTConfig
+from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig
 
 _BUCKETS = (128, 192)
 
 
-def _imitation(*, steps: int, batch_size: int) -> Imitation:
-    return Imitation(
-        run=SFTConfig(
-            steps=steps,
-            batch_size=batch_size,
-            prompt_buckets=_BUCKETS,
-            completion_buckets=(40,),
-            chunk=None,
-            checkpoint_every=400,
-            log_every=10,
-        ),
-        # A model this small wants a rate that would break a large one.
-        optimizer=OptimizerConfig(
-            learning_rate=1e-2,
-            warmup_updates=40,
-            schedule="cosine",
-            total_updates=steps,
-            final_fraction=0.05,
-            b2=0.98,
-            weight_decay=0.01,
-        ),
-    )
-
+_imitation = functools.partial(
+    new_imitation, prompt_buckets=_BUCKETS, completion_buckets=(40,), checkpoint_every=400
+)
 
 PRESET = CuratePreset(
     name="mini",
     vocab_size=1536,
     max_new_tokens=40,
-    decoder=DecoderConfig(
-        vocab_size=1536,
-        d_model=64,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=4,
-        head_dim=16,
-        d_ff=192,
-        max_positions=232,
-        remat="dots",
-    ),
+    decoder=new_decoder(vocab_size=1536, max_positions=232),
     stages={
         "language": _imitation(steps=800, batch_size=32),
         "sft": _imitation(steps=200, batch_size=32),

@@ -11,57 +11,28 @@ Expect (mean of 5 seeds, test): Safe-GDPO Recall@10 0.131, NDCG@10 0.116, SVR@10
 Variations: `--level sequence` for one advantage an answer; `rl --arm NAME` for one arm alone.
 """
 
-from experiments.common.runs.settings import Imitation, Optimization
+import functools
+
+from experiments.common.runs.new_policies import new_decoder, new_imitation
+from experiments.common.runs.settings import Optimization
 from experiments.saferec.settings import SafeRecPreset
 from gdpo_jax.objectives import ObjectiveConfig
-from gdpo_jax.policies import DecoderConfig
-from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig, SFTConfig
+from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig
 
-
-def _imitation(*, steps: int, learning_rate: float, batch_size: int = 16) -> Imitation:
-    return Imitation(
-        run=SFTConfig(
-            steps=steps,
-            batch_size=batch_size,
-            prompt_buckets=(72,),
-            completion_buckets=(28, 88),
-            chunk=None,
-            checkpoint_every=300,
-            log_every=10,
-        ),
-        # A model this small wants a rate that would break a large one.
-        optimizer=OptimizerConfig(
-            learning_rate=learning_rate,
-            warmup_updates=40,
-            schedule="cosine",
-            total_updates=steps,
-            final_fraction=0.05,
-            b2=0.98,
-            weight_decay=0.01,
-        ),
-    )
-
+_imitation = functools.partial(
+    new_imitation, prompt_buckets=(72,), completion_buckets=(28, 88), checkpoint_every=300
+)
 
 PRESET = SafeRecPreset(
     name="mini",
     vocab_size=3072,
     risks_shown=1,
     max_new_tokens=88,
-    decoder=DecoderConfig(
-        vocab_size=3072,
-        d_model=64,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=4,
-        head_dim=16,
-        d_ff=192,
-        max_positions=160,
-        remat="dots",
-    ),
+    decoder=new_decoder(vocab_size=3072, max_positions=160),
     stages={
-        "base": _imitation(steps=1500, learning_rate=1e-2, batch_size=32),
-        "sft": _imitation(steps=1000, learning_rate=1e-2),
-        "safe-sft": _imitation(steps=1600, learning_rate=1e-2),
+        "base": _imitation(steps=1500, batch_size=32),
+        "sft": _imitation(steps=1000, batch_size=16),
+        "safe-sft": _imitation(steps=1600, batch_size=16),
         "rl": Optimization(
             run=PolicyOptimizationConfig(
                 steps=340,
