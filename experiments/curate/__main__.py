@@ -14,11 +14,11 @@ from experiments.curate.claims import CLAIMS
 from experiments.curate.commands.agreement import agreement
 from experiments.curate.commands.data import data
 from experiments.curate.commands.evaluate import evaluating
-from experiments.curate.data.builder import load_examples, write_dataset
 from experiments.curate.data.cases import from_record
 from experiments.curate.data.examples import conversation, example_record
 from experiments.curate.data.generated import SPLITS, generate_examples
 from experiments.curate.data.sources import open_cases
+from experiments.curate.data.tfds_builder import load_examples, write_dataset
 from experiments.curate.dialogues import Dialogue
 from experiments.curate.judging.rules import IDENTITY, rules_judge
 from experiments.curate.metrics import METRICS, table

@@ -15,7 +15,7 @@ from experiments.common.runs.arms import Arm
 from experiments.common.runs.experiment import Data
 from experiments.common.runs.stages import Imitate, NoTraining, Rewards
 from experiments.curate.data.examples import example_of
-from experiments.curate.held import Held, LastAnswers
+from experiments.curate.dialogue_arms import Held, LastAnswers
 from experiments.curate.language import MIRROR, language_examples, small_talk
 from experiments.curate.rewards import REWARDS
 from experiments.curate.settings import CuratePreset

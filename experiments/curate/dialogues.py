@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.common.chats.model import Answer, Bill, Limits, Model, bill_of
 from experiments.curate.data.cases import Case, from_record, to_record
-from experiments.curate.given import GIVEN, turn_name
+from experiments.curate.given_answers import GIVEN, turn_name
 from experiments.curate.judging.judged import Judged
 from experiments.curate.ways import Turn, Way
 from gdpo_jax.errors import UserError

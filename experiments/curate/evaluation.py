@@ -30,7 +30,7 @@ from experiments.curate.dialogues import (
     hold,
     total_bills,
 )
-from experiments.curate.given import with_given
+from experiments.curate.given_answers import with_given
 from experiments.curate.judging.judges import Judging
 from experiments.curate.metrics import METRICS, table
 from experiments.curate.ways import Way

@@ -8,9 +8,9 @@ from rich.console import Console
 from tyro.conf import arg
 
 from experiments.curate.commands.selection import Selection, choose
-from experiments.curate.data.builder import write_dataset
 from experiments.curate.data.generated import SPLITS, generate_examples
 from experiments.curate.data.sources import OWN
+from experiments.curate.data.tfds_builder import write_dataset
 from gdpo_jax.errors import UserError
 
 __all__ = ["data"]

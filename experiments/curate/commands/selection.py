@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.curate.data.builder import load_cases, load_given
-from experiments.curate.data.building import CONTROL, balanced_rows, check_names
+from experiments.curate.data.build_cases import CONTROL, balanced_rows, check_names
 from experiments.curate.data.cases import Case
 from experiments.curate.data.construction import CAREFUL, CURATE, MIRROR
 from experiments.curate.data.distractors import own_distractors, read_distractors
 from experiments.curate.data.prefeval import Form, prefeval_cases
 from experiments.curate.data.scenarios import SCENARIOS
 from experiments.curate.data.sources import OWN, open_cases
+from experiments.curate.data.tfds_builder import load_cases, load_given
 from gdpo_jax.errors import UserError
 
 __all__ = ["SMALL", "Chosen", "Selection", "choose"]

@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments.common.embedded.sentences import instance_split
 from experiments.common.files.json_rows import read_resource
-from experiments.curate.data.building import CONTROL
+from experiments.curate.data.build_cases import CONTROL
 from experiments.curate.data.cases import Case
 from experiments.curate.data.examples import Example
 from experiments.curate.data.own import own_tables, own_trivia

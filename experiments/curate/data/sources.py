@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.curate.data.ablations import ABLATIONS
-from experiments.curate.data.building import CONTROL, build_cases, check_names
+from experiments.curate.data.build_cases import CONTROL, build_cases, check_names
 from experiments.curate.data.cases import Case
 from experiments.curate.data.construction import CURATE, Construction
 from experiments.curate.data.own import own_tables

@@ -11,7 +11,7 @@ from experiments.common.report.comparisons import quiet
 from experiments.common.report.rendering import render
 from experiments.common.report.runs import Run
 from experiments.curate.data.cases import Case
-from experiments.curate.page.held import Answered, ArmAnswer, held_dialogues, last_answers
+from experiments.curate.page.answers import Answered, ArmAnswer, held_dialogues, last_answers
 from experiments.curate.page.marks import silent_after, stated_in, turn_marks
 from experiments.curate.page.parts import TEMPLATES
 from gdpo_jax.errors import UserError

@@ -10,7 +10,7 @@ from experiments.common.report.report import LAST
 from experiments.common.report.runs import Run, Section, by_run
 from experiments.common.report.tables import group_table
 from experiments.curate.data.ablations import ABLATIONS
-from experiments.curate.data.building import CONTROL
+from experiments.curate.data.build_cases import CONTROL
 from experiments.curate.page.browsing import dialogues
 from experiments.curate.page.costs import costs
 from experiments.curate.page.parts import parts_table

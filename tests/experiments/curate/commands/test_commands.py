@@ -8,8 +8,8 @@ from experiments.common.chats.model import Answer, Limits
 from experiments.common.scores.summaries import read_summary
 from experiments.curate.__main__ import main
 from experiments.curate.commands.selection import Selection, choose
-from experiments.curate.data.builder import load_cases, load_given, split_sizes
-from experiments.curate.given import turn_name, with_given
+from experiments.curate.data.tfds_builder import load_cases, load_given, split_sizes
+from experiments.curate.given_answers import turn_name, with_given
 from gdpo_jax.errors import UserError
 from tests.experiments.chat_server import Reply, chat
 from tests.experiments.curate.dialogue_cases import Speaking

@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 
 from experiments.curate.data.ablations import ABLATIONS
-from experiments.curate.data.building import build_cases
+from experiments.curate.data.build_cases import build_cases
 from experiments.curate.data.own import own_rows, own_tables
 from experiments.curate.data.scenarios import SCENARIOS
 from experiments.curate.data.workbooks import read_workbooks

@@ -11,9 +11,9 @@ from experiments.common.report.report import report
 from experiments.common.report.runs import load_runs
 from experiments.common.scores.results import collect
 from experiments.common.scores.summaries import summarize, write_json
-from experiments.curate.data.builder import write_dataset
 from experiments.curate.data.generated import generate_examples
 from experiments.curate.data.sources import open_cases
+from experiments.curate.data.tfds_builder import write_dataset
 from experiments.curate.dialogues import Dialogue
 from experiments.curate.evaluation import evaluate
 from experiments.curate.judging.judges import rules_judging
@@ -21,7 +21,7 @@ from experiments.curate.judging.rules import rules_judge
 from experiments.curate.metrics import METRICS, table
 from experiments.curate.mirror.way import Mirror
 from experiments.curate.page import SECTIONS
-from experiments.curate.page.held import held_dialogues
+from experiments.curate.page.answers import held_dialogues
 from experiments.curate.page.marks import silent_after, stated_in, turn_marks
 from experiments.curate.ways import Plain
 from gdpo_jax.errors import UserError

@@ -10,8 +10,8 @@ from experiments.common.judges.verdict import Verdict
 from experiments.common.report.runs import Run
 from experiments.common.scores.summaries import read_summary
 from experiments.common.scores.table import Table
-from experiments.curate.data.builder import load_examples
 from experiments.curate.data.cases import Case
+from experiments.curate.data.tfds_builder import load_examples
 from experiments.curate.dialogues import Dialogue
 from experiments.curate.evaluation import last_verdicts, read_dialogues
 from experiments.curate.judging.judged import FAIL, PASS, UNCLEAR

@@ -6,7 +6,7 @@ from experiments.common.runs.arms import Arm
 from experiments.curate.arms import ARMS
 from experiments.curate.data.examples import conversation, example_record
 from experiments.curate.data.generated import generate_examples
-from experiments.curate.held import Held, LastAnswers, own_turns, reply_model
+from experiments.curate.dialogue_arms import Held, LastAnswers, own_turns, reply_model
 from experiments.curate.ways import Facts
 from gdpo_jax.errors import UserError
 

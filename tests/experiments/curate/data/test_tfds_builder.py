@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from experiments.curate.data.builder import (
+from experiments.curate.data.generated import SPLITS, generate_examples
+from experiments.curate.data.sources import open_cases
+from experiments.curate.data.tfds_builder import (
     Curate,
     load_cases,
     load_examples,
     split_sizes,
     write_dataset,
 )
-from experiments.curate.data.generated import SPLITS, generate_examples
-from experiments.curate.data.sources import open_cases
 from gdpo_jax.errors import UserError
 
 SCENARIOS = ("sc5", "sc1", "sc1-control", "sc3-hh", "mirror-sc3-middle")

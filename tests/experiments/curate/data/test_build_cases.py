@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.curate.data.ablations import ABLATIONS
-from experiments.curate.data.building import balanced_rows, build_cases
+from experiments.curate.data.build_cases import balanced_rows, build_cases
 from experiments.curate.data.construction import CURATE, MIRROR, Construction
 from experiments.curate.data.draws import draw
 from experiments.curate.data.own import own_tables
