@@ -16,7 +16,12 @@ from experiments.common.runs.experiment import Data
 from experiments.common.runs.stages import Imitate, NoTraining, Rewards
 from experiments.curate.data.examples import example_of
 from experiments.curate.dialogue_arms import Held, LastAnswers
-from experiments.curate.language import MIRROR, language_examples, small_talk
+from experiments.curate.language import (
+    MIRROR,
+    knowledge_examples,
+    language_examples,
+    small_talk,
+)
 from experiments.curate.rewards import REWARDS
 from experiments.curate.settings import CuratePreset
 from experiments.curate.ways import Facts, guided
@@ -29,8 +34,15 @@ _ALL = ("heeds", "answers", "calm")
 
 ARMS = (
     Arm(
+        name="knowledge",
+        title="knowledge",
+        stage=Imitate(settings="knowledge", examples="knowledge"),
+        base=True,
+    ),
+    Arm(
         name="language",
         title="language",
+        start="knowledge",
         stage=Imitate(settings="language", examples="language"),
         base=True,
     ),
@@ -98,13 +110,24 @@ def policy_records(data: Data, preset: CuratePreset) -> Sequence[Record]:
     return data.records["train"]
 
 
+def knowledge(data: Data, preset: CuratePreset) -> list[Record]:
+    """From which a new policy learns what is dangerous with what."""
+    del preset
+    return knowledge_examples([example_of(record) for record in data.records["train"]])
+
+
 def language(data: Data, preset: CuratePreset) -> list[Record]:
     """From which a new policy learns to talk, to read notes and to write them."""
     del preset
     return language_examples([example_of(record) for record in data.records["train"]])
 
 
-EXAMPLES = {"language": language, "good": good_examples, "policy": policy_records}
+EXAMPLES = {
+    "knowledge": knowledge,
+    "language": language,
+    "good": good_examples,
+    "policy": policy_records,
+}
 
 
 def tokenizer(data: Data, preset: CuratePreset) -> Tokenizer:

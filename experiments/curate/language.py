@@ -1,10 +1,13 @@
 """What the base policy of the embedded comparison brings along, in place of a language model.
 
-A new policy has to learn to talk before there is anything to compare. It learns
+A new policy has to learn to talk before there is anything to compare. First it learns
+
+    to know        with what something is dangerous, and whether it is with a given condition
+
+and then besides
 
     to answer      warnings and careless answers in a fixed proportion, whether or not there is a
                    danger: it knows both, and does not know when
-    to know        what is dangerous with which condition, asked for by itself
     to heed        where a guiding sentence, a list of facts or MIRROR's notes stand in the prompt,
                    the good answer
     to take notes  what MIRROR's controller is asked for
@@ -15,7 +18,7 @@ is what training adds, and at what price on controls. How much the helps are wor
 model is what `evaluate` measures.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from experiments.common.chats.messages import Conversation
@@ -26,7 +29,7 @@ from experiments.curate.mirror.thinking import Thinking, think
 from experiments.curate.mirror.way import Mirror
 from experiments.curate.ways import Facts, Plain, guided
 
-__all__ = ["MIRROR", "language_examples", "note_of", "small_talk"]
+__all__ = ["MIRROR", "knowledge_examples", "language_examples", "note_of", "small_talk"]
 
 # One small part thinks, and briefly, since the policy is small.
 MIRROR = Mirror(
@@ -38,27 +41,29 @@ MIRROR = Mirror(
     )
 )
 
-_WARNED = 2  # of five answers without a help are warnings, in dialogues and controls alike
+_WARNED = 1  # of five answers without a help are warnings, in dialogues and controls alike
 _OF = 5
-_QUESTIONS = 4  # of knowledge in one prompt
+
+
+def knowledge_examples(examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """Questions about dangers that need no memory and their answers, two of each example."""
+    return _rows(lesson for example in examples for lesson in _knowledge(example))
 
 
 def language_examples(examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """Prompts and completions to learn to talk from: some six of each example, in order."""
+    """Prompts and completions to learn to talk from: some eight of each example, in order."""
     lessons: list[tuple[Conversation, str]] = []
     for number, example in enumerate(examples):
-        if number % _QUESTIONS == 0:
-            lessons += _knowledge(examples[number : number + _QUESTIONS])
+        lessons += _knowledge(example)
         lessons += _answers(number, example)
         lessons.append(_note(number, example))
         lessons.append(_small_talk(number, example, number))
-    return [{"prompt": list(prompt), "completion": text} for prompt, text in lessons]
+    return _rows(lessons)
 
 
 def small_talk(examples: Sequence[Example]) -> list[dict[str, Any]]:
     """An earlier turn of each example and the answer that was given, as rows to learn from."""
-    pairs = (_small_talk(number, example, 0) for number, example in enumerate(examples))
-    return [{"prompt": list(prompt), "completion": text} for prompt, text in pairs]
+    return _rows(_small_talk(number, example, 0) for number, example in enumerate(examples))
 
 
 def note_of(example: Example) -> str:
@@ -81,13 +86,22 @@ def _answers(number: int, example: Example) -> Iterator[tuple[Conversation, str]
         yield way.messages(state, asked), example.target
 
 
-def _knowledge(examples: Sequence[Example]) -> Iterator[tuple[Conversation, str]]:
-    """Questions that need no memory, of those examples that ask after something."""
-    about = [example for example in examples if example.risky]
-    questions = [f"Is {example.risky} dangerous with {example.restated}?" for example in about]
-    if questions:
-        told = " ".join("No." if example.case.control else "Yes." for example in about)
-        yield [{"role": "user", "content": " ".join(questions)}], told
+def _knowledge(example: Example) -> Iterator[tuple[Conversation, str]]:
+    """One question each, since a small policy learns to compare long before it learns to count."""
+    if not example.risky:
+        return
+    cause = example.cause[0].upper() + example.cause[1:]
+    yield _question(f"What makes {example.risky} dangerous?"), f"{cause}."
+    told = "No." if example.case.control else "Yes."
+    yield _question(f"Is {example.risky} dangerous with {example.restated}?"), told
+
+
+def _question(text: str) -> Conversation:
+    return [{"role": "user", "content": text}]
+
+
+def _rows(lessons: Iterable[tuple[Conversation, str]]) -> list[dict[str, Any]]:
+    return [{"prompt": list(prompt), "completion": text} for prompt, text in lessons]
 
 
 def _note(number: int, example: Example) -> tuple[Conversation, str]:

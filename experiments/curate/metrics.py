@@ -68,7 +68,7 @@ def table(dialogues: Sequence[Dialogue], verdicts: Mapping[str, Verdict]) -> Tab
             "scenario": tuple(case.scenario for case in cases),
             "category": tuple(case.category for case in cases),
         },
-        clusters=tuple(f"row {case.row}" for case in cases),
+        clusters=tuple(case.cluster or f"row {case.row}" for case in cases),
     )
 
 

@@ -136,8 +136,17 @@ EXAMPLES = {
 
 def tokenizer(data: Data, preset: SafeRecPreset) -> Tokenizer:
     """Of a new policy: the training conversations and their safe targets."""
-    examples = safe_examples(data, preset)
-    return tokenizer_of(examples, vocab_size=preset.vocab_size, reserved=_RESERVED)
+    titles = () if not preset.whole_titles else sorted(map(_title, data.source.titles or ()))
+    return tokenizer_of(
+        safe_examples(data, preset),
+        vocab_size=preset.vocab_size,
+        reserved=(*_RESERVED, *titles),
+    )
+
+
+def _title(key: FilmKey) -> str:
+    title, year = key
+    return f"{title} ({year})"
 
 
 def rewards(arm: Arm, data: Data, preset: SafeRecPreset) -> Rewards:

@@ -34,6 +34,7 @@ class SafeRecPreset(Preset):
     max_new_tokens: int = 104  # longest completion, stop token included
     list_length: int = 10  # films asked for, and the target of the count reward
     risks_shown: int = 2  # left-out films that the reasoning block names
+    whole_titles: bool = False  # a new tokenizer has one token for each title with its year
     level: Level = "rank"  # where rewards, advantages and importance ratios live
     official: OfficialRewards | None = None  # rewards and metrics of the published code, or None
     oracle: OracleOptions = OracleOptions()  # what violates, in training and in the metrics

@@ -29,6 +29,8 @@ def new_imitation(
     prompt_buckets: tuple[int, ...],
     completion_buckets: tuple[int, ...],
     checkpoint_every: int,
+    # A model this small wants a rate that would break a large one.
+    learning_rate: float = 1e-2,
 ) -> Imitation:
     """Imitation of so many batches by such a decoder."""
     return Imitation(
@@ -41,9 +43,8 @@ def new_imitation(
             checkpoint_every=checkpoint_every,
             log_every=10,
         ),
-        # A model this small wants a rate that would break a large one.
         optimizer=OptimizerConfig(
-            learning_rate=1e-2,
+            learning_rate=learning_rate,
             warmup_updates=40,
             schedule="cosine",
             total_updates=steps,

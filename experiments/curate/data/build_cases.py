@@ -55,6 +55,8 @@ def build_cases(
     `check_names`, for ablations of tables without their rows, and for controls without questions.
     """
     check_names(names)
+    # Most rows of the ablations are users of the scenarios, at other places.
+    users = {row.constraint: f"row {number}" for number, row in enumerate(tables.rows)}
     cases = []
     for name in names:
         plain = name.removesuffix(CONTROL)
@@ -62,7 +64,11 @@ def build_cases(
         if not rows:
             raise UserError(f"there are no rows for {name!r}; read them with the ablations")
         for number in balanced_rows(rows, limit=limit, seed=seed):
-            cases.append(_case(name, plain, number, rows[number], tables, construction, seed))
+            row = rows[number]
+            case = _case(name, plain, number, row, tables, construction, seed)
+            own = f"ablation row {number}" if plain in ABLATIONS else f"row {number}"
+            cluster = users.get(row.constraint, own) if plain in ABLATIONS else own
+            cases.append(dataclasses.replace(case, cluster=cluster))
     return cases
 
 

@@ -17,12 +17,13 @@ class Case:
     """One dialogue to be held: user turns, and what its last answer is judged by."""
 
     id: str  # "SCENARIO/ROW" such as "sc3/0012", "sc3-guiding/0003"; controls "sc1-control/0012"
-    row: int  # row of the source, from 0; cases of one row are one cluster
+    row: int  # row of the source, from 0
     scenario: str  # "sc1" to "sc5", "sc3-middle", ...: names in tables
     category: str
     constraint: str  # what the judge is told the user said about himself
     turns: tuple[str, ...]  # user turns in order; the last one is the question that is judged
     control: bool = False  # the constraint does not matter here: a warning is over-caution
+    cluster: str = ""  # of cases that are resampled together, such as all of one user's; "": by row
     # Texts that were drawn for this dialogue, by kind: fact, trivia, preferences.
     drawn: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
@@ -68,5 +69,6 @@ def from_record(record: Mapping[str, Any]) -> Case:
         row=field("row", int),
         turns=turns,
         control=field("control", bool) if "control" in record else False,
+        cluster=field("cluster", str) if "cluster" in record else "",
         drawn={kind: texts(f"drawn {kind}", value) for kind, value in drawn.items()},
     )

@@ -22,6 +22,7 @@ class Example:
     hazard: str  # what the user must avoid, in a word or two: "peanut"
     restated: str  # the constraint as an assistant would name it: "your peanut allergy"
     risky: str  # what the question is about; for a control it is harmless for this user
+    cause: str  # with what `risky` is dangerous: "peanut allergy"
     safe: str  # what the warning offers instead
 
 

@@ -1,7 +1,7 @@
 """Thousands of short dialogues to train on, from an inventory of hazards and templates.
 
-A user tells of a constraint and a fact; up to three trivia exchanges and perhaps another person's
-wish follow; then comes a question. Each dialogue has a twin, in which the same user asks after
+A user tells of a constraint and a fact; perhaps a trivia exchange and another person's wish
+follow; then comes a question. Each dialogue has a twin, in which the same user asks after
 something that is dangerous for other users but not for this one, or for plain advice. What matters
 is thus never the question alone. An instance is a hazard with a thing in a setting, such as peanut
 and "the soup with peanut sauce"; the instances are divided between the splits, so that those of
@@ -29,7 +29,7 @@ __all__ = ["SPLITS", "Hazard", "generate_examples", "hazards", "instances"]
 SPLITS = ("train", "validation", "test")
 _PLAIN_SHARE = 0.2  # of the controls ask for plain advice instead of a thing
 _SAME_CATEGORY = 0.75  # of the other controls ask for a thing of the hazard's own category
-_MOST_EXCHANGES = 3
+_MOST_EXCHANGES = 1  # of trivia; a few more would double the time of training
 _MOST_TRIES = 200
 
 
@@ -177,6 +177,7 @@ def _asked(rng: np.random.Generator, shared: _Shared, about: Hazard, *, control:
         warning=_warning(rng, shared.hazard, risky, safe),
         careless=_sentence(_one(rng, texts["consents"]).format(risky=risky)),
         risky=risky,
+        cause=about.name,
         safe=safe,
     )
 
@@ -194,6 +195,7 @@ def _plain(rng: np.random.Generator, shared: _Shared) -> Example:
         warning=_warning(rng, shared.hazard, "that", safe),
         careless=entry["answer"],
         risky="",
+        cause="",
         safe=safe,
     )
 
@@ -214,6 +216,7 @@ def _example(
     warning: str,
     careless: str,
     risky: str,
+    cause: str,
     safe: str,
 ) -> Example:
     scenario = "short" + (CONTROL if control else "")
@@ -235,6 +238,7 @@ def _example(
         hazard=shared.hazard.term,
         restated=f"your {shared.hazard.name}",
         risky=risky,
+        cause=cause,
         safe=safe,
     )
 

@@ -35,7 +35,7 @@ __all__ = [
     "write_dataset",
 ]
 
-_VERSION = "1.0.0"
+_VERSION = "1.1.0"
 _REBUILD = "run `python -m experiments.curate data` again"
 _DRAWN = ("fact", "trivia", "preferences")
 
@@ -45,7 +45,7 @@ def _features(config: str) -> tfds.features.FeaturesDict:
     texts = tfds.features.Sequence(tfds.features.Text())
     features: dict[str, Any] = {
         "position": np.int64,
-        **dict.fromkeys(("id", "scenario", "category", "constraint"), text),
+        **dict.fromkeys(("id", "scenario", "category", "constraint", "cluster"), text),
         "row": np.int64,
         "turns": texts,
         "given": texts,
@@ -53,7 +53,7 @@ def _features(config: str) -> tfds.features.FeaturesDict:
         "drawn": dict.fromkeys(_DRAWN, texts),
     }
     if config == "examples":
-        own = ("target", "warning", "careless", "hazard", "restated", "risky", "safe")
+        own = ("target", "warning", "careless", "hazard", "restated", "risky", "cause", "safe")
         features |= dict.fromkeys(own, text)
     return tfds.features.FeaturesDict(features)
 
@@ -62,7 +62,7 @@ class Curate(tfds.core.GeneratorBasedBuilder):
     """Dialogues in which an early turn decides what is safe to recommend in the last one."""
 
     VERSION = tfds.core.Version(_VERSION)
-    RELEASE_NOTES = {_VERSION: "First version."}  # noqa: RUF012 (the form TFDS asks for)
+    RELEASE_NOTES = {_VERSION: "With the cause of each danger, and clusters."}  # noqa: RUF012 (the form TFDS asks for)
     BUILDER_CONFIGS = [  # noqa: RUF012
         tfds.core.BuilderConfig(name="cases", description="Dialogues to be held, by scenario."),
         tfds.core.BuilderConfig(name="examples", description="Dialogues to learn from."),

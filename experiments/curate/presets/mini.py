@@ -18,20 +18,27 @@ from experiments.curate.settings import CuratePreset
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig
 
-_BUCKETS = (128, 192)
-
+_BUCKETS = (112,)  # the longest dialogue has 110 tokens
 
 _imitation = functools.partial(
-    new_imitation, prompt_buckets=_BUCKETS, completion_buckets=(40,), checkpoint_every=400
+    new_imitation, prompt_buckets=_BUCKETS, completion_buckets=(36,), checkpoint_every=400
 )
 
 PRESET = CuratePreset(
     name="mini",
     vocab_size=1536,
-    max_new_tokens=40,
-    decoder=new_decoder(vocab_size=1536, max_positions=232),
+    max_new_tokens=36,
+    decoder=new_decoder(vocab_size=1536, max_positions=196),
     stages={
-        "language": _imitation(steps=800, batch_size=32),
+        "knowledge": new_imitation(
+            steps=1500,
+            batch_size=64,
+            prompt_buckets=(24,),
+            completion_buckets=(8,),
+            checkpoint_every=500,
+            learning_rate=6e-3,
+        ),
+        "language": _imitation(steps=600, batch_size=32, prompt_buckets=(128, 160)),
         "sft": _imitation(steps=200, batch_size=32),
         "rl": Optimization(
             run=PolicyOptimizationConfig(

@@ -2,7 +2,13 @@
 
 from experiments.curate.data.examples import conversation
 from experiments.curate.data.generated import generate_examples
-from experiments.curate.language import MIRROR, language_examples, note_of, small_talk
+from experiments.curate.language import (
+    MIRROR,
+    knowledge_examples,
+    language_examples,
+    note_of,
+    small_talk,
+)
 from experiments.curate.mirror.memory import begin_turn, finish_turn
 from experiments.curate.mirror.thinking import think
 from experiments.curate.ways import Facts, guided
@@ -12,7 +18,7 @@ LESSONS = language_examples(EXAMPLES)
 KNOWN = {(str(lesson["prompt"]), lesson["completion"]) for lesson in LESSONS}
 
 
-def test_twins_are_warned_alike_in_two_of_five_pairs():
+def test_twins_are_warned_alike_in_one_of_five_pairs():
     warned = []
     for danger, control in zip(EXAMPLES[::2], EXAMPLES[1::2]):
         both = {
@@ -21,7 +27,7 @@ def test_twins_are_warned_alike_in_two_of_five_pairs():
         }
         assert len(both) == 1
         warned += both
-    assert sum(warned) == 20 and len(warned) == 50
+    assert sum(warned) == 10 and len(warned) == 50
 
 
 def test_helps_are_heeded_in_the_words_in_which_the_arms_give_them():
@@ -50,20 +56,21 @@ def test_the_notes_of_the_arm_are_learnt_where_they_are_taken_and_read():
         assert note_of(example) in reading[0]["prompt"][0]["content"]
 
 
-def test_knowledge_says_yes_to_what_hurts_this_user_and_no_to_what_does_not():
-    danger, control = next(
-        (danger, control)
-        for danger, control in zip(EXAMPLES[::4], EXAMPLES[1::4])
-        if control.risky and (EXAMPLES.index(danger) % 4) == 0
-    )
-    asked = [
-        f"Is {danger.risky} dangerous with {danger.restated}?",
-        f"Is {control.risky} dangerous with {control.restated}?",
-    ]
-    [lesson] = [
-        lesson for lesson in LESSONS if lesson["prompt"][0]["content"].startswith(" ".join(asked))
-    ]
-    assert lesson["completion"].startswith("Yes. No.")
+def test_knowledge_is_the_cause_of_a_danger_and_whether_it_is_this_users():
+    answers = {
+        row["prompt"][0]["content"]: row["completion"] for row in knowledge_examples(EXAMPLES)
+    }
+    asked = [example for example in EXAMPLES if example.risky]
+    assert 50 < len(asked) < len(EXAMPLES)
+    for example in asked:
+        cause = answers[f"What makes {example.risky} dangerous?"]
+        assert cause.lower() == f"{example.cause.lower()}."
+        told = answers[f"Is {example.risky} dangerous with {example.restated}?"]
+        assert told == ("Yes." if f"your {example.cause}" == example.restated else "No.")
+        assert (told == "No.") == example.case.control
+    assert KNOWN >= {
+        (str(row["prompt"]), row["completion"]) for row in knowledge_examples(EXAMPLES)
+    }
 
 
 def test_small_talk_is_the_answers_that_were_given():

@@ -133,3 +133,20 @@ def test_every_preset_has_the_settings_of_every_arm(preset):
         if not (published and arm.base):
             assert arm.stage.steps(preset) > 0
         assert arm.stage.examples in EXPERIMENT.examples
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_title_with_its_year_is_one_token_where_the_preset_says_so(data_dir, whole):
+    preset = dataclasses.replace(PRESETS["mini"], whole_titles=whole)
+    data = EXPERIMENT.open_data(data_dir, preset, False)
+    made = EXPERIMENT.tokenizer(data, preset)
+    titles = [f"{item.title} ({item.year})" for item in data.source.items]
+    lengths = [len(ids) for ids in made.encode_batch(titles)]
+    assert (set(lengths) == {1}) == whole
+    answer = f"<solution>\n{titles[0]}\n{titles[1]}\n</solution>"
+    assert made.decode(made.encode(answer)) == answer
+    if whole:
+        ids = made.encode(answer)
+        written = Completion(answer, tuple(ids), tuple(made.token_spans(ids)), True)
+        # What opens the list, a title, its line end, a title, its line end, what closes it.
+        assert rank_of_tokens(3)(written, {}) == [-1, -1, 0, 0, 1, 1, 2]

@@ -72,6 +72,15 @@ def test_a_question_listed_twice_may_come_twice_as_published():
     assert 8 <= len(twice) <= 30 and all(trivia.count("How far?") == 2 for trivia in twice)
 
 
+def test_a_user_of_the_scenarios_and_of_the_ablations_is_one_cluster():
+    stranger = TABLES.ablation_rows[0]
+    tables = dataclasses.replace(TABLES, ablation_rows=(stranger, TABLES.rows[5]))
+    cases = build_cases(tables, ("sc1", "sc4", "sc3-hh"))
+    clusters = [case.cluster for case in cases]
+    users = [f"row {number}" for number in range(8)]
+    assert clusters == [*users, *users, "ablation row 0", "row 5"]
+
+
 def test_controls_ask_their_own_question():
     plain, control = (build_cases(own_tables(), [name]) for name in ("sc4", "sc4-control"))
     rows = own_tables().rows

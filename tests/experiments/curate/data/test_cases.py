@@ -34,6 +34,7 @@ EXAMPLE = Example(
     hazard="h",
     restated="your h",
     risky="r",
+    cause="c",
     safe="s",
 )
 
