@@ -68,9 +68,9 @@ def test_knowledge_is_the_cause_of_a_danger_and_whether_it_is_this_users():
         told = answers[f"Is {example.risky} dangerous with {example.restated}?"]
         assert told == ("Yes." if f"your {example.cause}" == example.restated else "No.")
         assert (told == "No.") == example.case.control
-    assert KNOWN >= {
+    assert {
         (str(row["prompt"]), row["completion"]) for row in knowledge_examples(EXAMPLES)
-    }
+    } <= KNOWN
 
 
 def test_small_talk_is_the_answers_that_were_given():
