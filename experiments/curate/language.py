@@ -4,8 +4,9 @@ A new policy has to learn to talk before there is anything to compare. First it 
 
     to know        with what something is dangerous, and whether it is with a given condition
 
-and then besides
+and then besides, in dialogues,
 
+    to tell        whether something is dangerous for the user, asked outright
     to answer      warnings and careless answers in a fixed proportion, whether or not there is a
                    danger: it knows both, and does not know when
     to heed        where a guiding sentence, a list of facts or MIRROR's notes stand in the prompt,
@@ -51,10 +52,11 @@ def knowledge_examples(examples: Sequence[Example]) -> list[dict[str, Any]]:
 
 
 def language_examples(examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """Prompts and completions to learn to talk from: some eight of each example, in order."""
+    """Prompts and completions to learn to talk from: some nine of each example, in order."""
     lessons: list[tuple[Conversation, str]] = []
     for number, example in enumerate(examples):
         lessons += _knowledge(example)
+        lessons += _asked_outright(example)
         lessons += _answers(number, example)
         lessons.append(_note(number, example))
         lessons.append(_small_talk(number, example, number))
@@ -87,13 +89,24 @@ def _answers(number: int, example: Example) -> Iterator[tuple[Conversation, str]
 
 
 def _knowledge(example: Example) -> Iterator[tuple[Conversation, str]]:
-    """One question each, since a small policy learns to compare long before it learns to count."""
+    """One question a prompt: with several, a small policy first has to learn to count them."""
     if not example.risky:
         return
     cause = example.cause[0].upper() + example.cause[1:]
     yield _question(f"What makes {example.risky} dangerous?"), f"{cause}."
-    told = "No." if example.case.control else "Yes."
-    yield _question(f"Is {example.risky} dangerous with {example.restated}?"), told
+    # The condition first, as in a dialogue, where what is asked for comes last.
+    yield _question(f"With {example.restated}, is {example.risky} dangerous?"), _told(example)
+
+
+def _asked_outright(example: Example) -> Iterator[tuple[Conversation, str]]:
+    """The dialogue with the question after the danger itself in place of the user's own."""
+    if example.risky:
+        question = _question(f"Is {example.risky} dangerous for me?")
+        yield [*conversation(example)[:-1], *question], _told(example)
+
+
+def _told(example: Example) -> str:
+    return "No." if example.case.control else "Yes."
 
 
 def _question(text: str) -> Conversation:

@@ -7,12 +7,12 @@ from gdpo_jax.training import OptimizerConfig, SFTConfig
 __all__ = ["new_decoder", "new_imitation"]
 
 
-def new_decoder(*, vocab_size: int, max_positions: int) -> DecoderConfig:
-    """A decoder of 0.3M parameters, which two CPU cores train in minutes."""
+def new_decoder(*, vocab_size: int, max_positions: int, num_layers: int = 2) -> DecoderConfig:
+    """A decoder of some 0.3M parameters, which two CPU cores train in minutes."""
     return DecoderConfig(
         vocab_size=vocab_size,
         d_model=64,
-        num_layers=2,
+        num_layers=num_layers,
         num_heads=4,
         num_kv_heads=4,
         head_dim=16,

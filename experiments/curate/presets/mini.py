@@ -28,17 +28,17 @@ PRESET = CuratePreset(
     name="mini",
     vocab_size=1536,
     max_new_tokens=36,
-    decoder=new_decoder(vocab_size=1536, max_positions=196),
+    decoder=new_decoder(vocab_size=1536, max_positions=228, num_layers=3),
     stages={
         "knowledge": new_imitation(
-            steps=1500,
+            steps=900,
             batch_size=64,
             prompt_buckets=(24,),
             completion_buckets=(8,),
             checkpoint_every=500,
             learning_rate=6e-3,
         ),
-        "language": _imitation(steps=600, batch_size=32, prompt_buckets=(128, 160)),
+        "language": _imitation(steps=800, batch_size=32, prompt_buckets=(128, 160)),
         "sft": _imitation(steps=200, batch_size=32),
         "rl": Optimization(
             run=PolicyOptimizationConfig(

@@ -20,25 +20,27 @@ from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig
 
 _imitation = functools.partial(
-    new_imitation, prompt_buckets=(72,), completion_buckets=(28, 88), checkpoint_every=300
+    new_imitation, prompt_buckets=(80,), completion_buckets=(20, 60), checkpoint_every=300
 )
 
 PRESET = SafeRecPreset(
     name="mini",
-    vocab_size=3072,
+    vocab_size=1536,
+    # 640 of the tokens: an answer is a third shorter, and its title is one choice.
+    whole_titles=True,
     risks_shown=1,
-    max_new_tokens=88,
-    decoder=new_decoder(vocab_size=3072, max_positions=160),
+    max_new_tokens=60,
+    decoder=new_decoder(vocab_size=1536, max_positions=140),
     stages={
-        "base": _imitation(steps=1500, batch_size=32),
-        "sft": _imitation(steps=1000, batch_size=16),
-        "safe-sft": _imitation(steps=1600, batch_size=16),
+        "base": _imitation(steps=1200, batch_size=32),
+        "sft": _imitation(steps=700, batch_size=16),
+        "safe-sft": _imitation(steps=1300, batch_size=16),
         "rl": Optimization(
             run=PolicyOptimizationConfig(
-                steps=340,
-                prompts_per_step=16,
+                steps=360,
+                prompts_per_step=8,
                 num_samples=8,
-                prompt_buckets=(72,),
+                prompt_buckets=(80,),
                 chunk=8,
                 checkpoint_every=50,
             ),
@@ -46,7 +48,7 @@ PRESET = SafeRecPreset(
                 learning_rate=4e-3,
                 warmup_updates=5,
                 schedule="cosine",
-                total_updates=340,
+                total_updates=360,
                 b2=0.98,
             ),
             # Strong enough that the policy keeps reading the wishes: safe films that suit nobody
@@ -55,5 +57,5 @@ PRESET = SafeRecPreset(
         ),
     },
     level="rank",
-    weights={"relevance": 1.5, "safety": 1.5, "count": 0.75},
+    weights={"relevance": 1.75, "safety": 1.75, "count": 0.75},
 )

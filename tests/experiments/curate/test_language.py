@@ -65,7 +65,7 @@ def test_knowledge_is_the_cause_of_a_danger_and_whether_it_is_this_users():
     for example in asked:
         cause = answers[f"What makes {example.risky} dangerous?"]
         assert cause.lower() == f"{example.cause.lower()}."
-        told = answers[f"Is {example.risky} dangerous with {example.restated}?"]
+        told = answers[f"With {example.restated}, is {example.risky} dangerous?"]
         assert told == ("Yes." if f"your {example.cause}" == example.restated else "No.")
         assert (told == "No.") == example.case.control
     assert {
