@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from experiments.curate.data.cases import Case
 from experiments.curate.judging.constraints import understand
-from experiments.curate.judging.phrases import plain
+from experiments.common.judges.phrases import plain
 
 __all__ = ["silent_after", "stated_in", "turn_marks"]
 
