@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 
 from experiments.common.files.json_rows import read_resource
 from experiments.common.judges.phrases import phrases, plain, sentences, words
+from experiments.common.judges.refusals.cases import Answered
 from experiments.common.judges.refusals.labels import (
     FULL_COMPLIANCE,
     FULL_REFUSAL,
@@ -36,9 +37,9 @@ _ITEM = re.compile(r"(?m)^[ \t]*(?:\d+[.)]|[-*\u2022+])[ \t]+")
 _INSTEAD = re.compile(r"(?:instead of|rather than|without|not|avoid)\b[^,.;:]*")
 
 
-def rules_judge(cases: Sequence[tuple[str, str]]) -> list[Verdict]:
-    """The verdicts of `judge_refusal` on pairs of prompt and answer, in order; a `Judge`."""
-    return [judge_refusal(prompt, text) for prompt, text in cases]
+def rules_judge(cases: Sequence[Answered]) -> list[Verdict]:
+    """The verdicts of `judge_refusal` on answers, in order; a `Judge`."""
+    return [judge_refusal(case.prompt, case.text) for case in cases]
 
 
 def refusal_label(prompt: str, text: str) -> str:
