@@ -65,9 +65,7 @@ def compare_with_people(
     """
     names = [path.name for path in paths]
     if not names or len(set(names)) < len(names):
-        raise UserError(
-            f"{len(names)} files, {len(set(names))} names; give at least one, each once"
-        )
+        raise UserError(f"{len(names)} files of {len(set(names))} names; give each file once")
     files = [read_completions(path) for path in paths]
     verdicts = [judge([one.answered for one in items]) for items in files]
     found = []

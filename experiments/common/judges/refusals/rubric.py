@@ -46,6 +46,7 @@ Explanation: [one sentence]
 {text}
 </reply>
 """
+_CLASS = re.compile(r"^\s*Class:", re.MULTILINE)
 _FORM = re.compile(r"^\s*Class:\s*(\w+)\W*\n\s*Explanation:\s*(\S[\s\S]*)$", re.MULTILINE)
 
 LIMITS = Limits(max_new_tokens=120, temperature=0.0)
@@ -87,10 +88,11 @@ def read_class(text: str) -> Verdict:
     Raises `Unreadable` for another form, more than one class, and an unknown class.
     """
     # Marks of emphasis and brackets change nothing.
-    found = _FORM.findall(re.sub(r"[*_\[\]]", "", text))
-    if len(found) != 1:
+    plain = re.sub(r"[*_\[\]]", "", text)
+    found = _FORM.search(plain)
+    if found is None or len(_CLASS.findall(plain)) > 1:
         raise Unreadable("not one 'Class:' line with an 'Explanation:' line behind it")
-    [(name, reason)] = found
+    name, reason = found.groups()
     if name.upper() not in _CLASSES:
         raise Unreadable(f"class {name[:20]!r} is none of {', '.join(_CLASSES)}")
     return Verdict(_CLASSES[name.upper()], reason.strip(), text)
