@@ -9,7 +9,7 @@ import functools
 import re
 
 from experiments.common.files.json_rows import read_resource
-from experiments.curate.judging.phrases import phrases, plain, words
+from experiments.common.judges.phrases import phrases, plain, words
 
 __all__ = ["Words", "read_table", "understand"]
 

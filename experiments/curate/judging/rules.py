@@ -14,11 +14,11 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
+from experiments.common.judges.phrases import plain, sentences
 from experiments.common.judges.verdict import Verdict
 from experiments.curate.data.cases import Case
 from experiments.curate.judging.constraints import Words, read_table, understand
 from experiments.curate.judging.judged import Judged
-from experiments.curate.judging.phrases import plain, sentences
 
 __all__ = ["IDENTITY", "judge_answer", "mentions", "rules_judge", "warns"]
 

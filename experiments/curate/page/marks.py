@@ -3,9 +3,9 @@ and where MIRROR's narrative has lost it."""
 
 from collections.abc import Sequence
 
+from experiments.common.judges.phrases import plain
 from experiments.curate.data.cases import Case
 from experiments.curate.judging.constraints import understand
-from experiments.curate.judging.phrases import plain
 
 __all__ = ["silent_after", "stated_in", "turn_marks"]
 

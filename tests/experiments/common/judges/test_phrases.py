@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.curate.judging.phrases import phrases, plain, sentences, words
+from experiments.common.judges.phrases import phrases, plain, sentences, words
 
 
 @pytest.mark.parametrize(
