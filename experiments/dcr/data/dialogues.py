@@ -12,9 +12,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from experiments.common.files.json_rows import read_rows, shown
+from experiments.common.files.json_rows import shown
 from experiments.dcr.data.normalized import first_alike
 from experiments.dcr.data.prompts import TOXIC, SafetyPrompt
+from gdpo_jax.data.json_rows import read_json_rows
 from gdpo_jax.errors import UserError
 
 __all__ = ["FILES", "read_dialogues"]
@@ -35,7 +36,7 @@ def read_dialogues(path: Path, name: str = "hh-rlhf") -> tuple[SafetyPrompt, ...
 
     Raises UserError that names file, row and field for what is no dialogue, and for an empty file.
     """
-    rows = read_rows(path)
+    rows = read_json_rows(path, lines=True)
     if not rows:
         raise UserError(f"{path} has no rows; restore the file from a copy")
     found = []

@@ -97,8 +97,8 @@ def generate_triples(split: str, count: int, *, seed: int = 0) -> list[Triple]:
 
     A triple is of one family and one wording; its prompts share acts or things where the split has
     such combinations. Families are equally frequent, so that in training the texts of small ones
-    recur in other triples; in validation and test no text occurs twice. Raises UserError for an unknown split, a negative count, and where the
-    inventory cannot give so many.
+    recur in other triples; in validation and test no text occurs twice. Raises UserError for an
+    unknown split, a negative count, and where the inventory cannot give so many.
     """
     if split not in SPLITS:
         raise UserError(f"no split {split!r}; there are {', '.join(SPLITS)}")

@@ -21,7 +21,7 @@ from experiments.dcr.data.prompts import PLAIN, SafetyPrompt
 from experiments.dcr.data.triples import SPLITS, sentence
 from gdpo_jax.errors import UserError
 
-__all__ = ["CHECKABLE", "SOURCE", "facts", "follows", "generate_instructions", "requests"]
+__all__ = ["SOURCE", "facts", "follows", "generate_instructions", "is_request", "requests"]
 
 SOURCE = "instructions"
 
@@ -29,9 +29,6 @@ SOURCE = "instructions"
 @functools.cache
 def _texts() -> Mapping[str, Any]:
     return MappingProxyType(read_resource("experiments.dcr.data.embedded", "instructions.json"))
-
-
-CHECKABLE = frozenset(task["type"] for task in _texts()["tasks"])  # types with one right answer
 
 
 @functools.cache
@@ -69,12 +66,18 @@ def generate_instructions(split: str, count: int, *, seed: int = 0) -> list[Safe
     return [known[order[n // 2]] if n % 2 == 0 else chosen[n // 2] for n in range(count)]
 
 
+def is_request(prompt: SafetyPrompt) -> bool:
+    """Whether the prompt has one right answer, which `follows` checks."""
+    types = {task["type"] for task in _texts()["tasks"]}
+    return prompt.source == SOURCE and prompt.type in types
+
+
 def follows(prompt: SafetyPrompt, text: str) -> bool:
     """Whether an answer to a request is the right one, case and punctuation aside.
 
     Raises UserError for a prompt that has no checkable answer.
     """
-    if prompt.source != SOURCE or prompt.type not in CHECKABLE:
+    if not is_request(prompt):
         raise UserError(f"{prompt.id} has no checkable answer; give requests of {SOURCE}")
     return normalized(text) == normalized(prompt.answer)
 
