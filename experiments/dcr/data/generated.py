@@ -26,7 +26,7 @@ from gdpo_jax.errors import UserError
 __all__ = ["SOURCE", "Use", "generate_triples", "instances", "uses"]
 
 SOURCE = "generated"
-_MOST_TRIES = 200
+_MOST_TRIES = 100
 
 
 # Compared by identity: each use is made once.

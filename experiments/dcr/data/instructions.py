@@ -8,7 +8,7 @@ between the splits, so that those of validation and test are unseen in training.
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -34,13 +34,13 @@ def _texts() -> Mapping[str, Any]:
 @functools.cache
 def facts(split: str) -> tuple[SafetyPrompt, ...]:
     """All questions on facts of a split, of which there are some 200. UserError as `requests`."""
-    return tuple(_of_split(split, _facts()))
+    return tuple(_of_split(split, _all_facts()))
 
 
 @functools.cache
 def requests(split: str) -> tuple[SafetyPrompt, ...]:
     """All requests with a checkable answer of a split. Raises UserError for an unknown split."""
-    return tuple(_of_split(split, _requests()))
+    return tuple(_of_split(split, _all_requests()))
 
 
 def generate_instructions(split: str, count: int, *, seed: int = 0) -> list[SafetyPrompt]:
@@ -82,10 +82,20 @@ def follows(prompt: SafetyPrompt, text: str) -> bool:
     return normalized(text) == normalized(prompt.answer)
 
 
-def _of_split(split: str, prompts: Iterator[SafetyPrompt]) -> Iterator[SafetyPrompt]:
+def _of_split(split: str, prompts: Iterable[SafetyPrompt]) -> Iterator[SafetyPrompt]:
     if split not in SPLITS:
         raise UserError(f"no split {split!r}; there are {', '.join(SPLITS)}")
     return (prompt for prompt in prompts if instance_split(prompt.text) == split)
+
+
+@functools.cache
+def _all_facts() -> tuple[SafetyPrompt, ...]:
+    return tuple(_facts())
+
+
+@functools.cache
+def _all_requests() -> tuple[SafetyPrompt, ...]:
+    return tuple(_requests())
 
 
 def _facts() -> Iterator[SafetyPrompt]:
@@ -119,8 +129,8 @@ def _requests() -> Iterator[SafetyPrompt]:
 
 
 def _some(words: Sequence[str], slots: int) -> Sequence[str]:
-    """All words, or of requests with three of them the first 16: they are many even so."""
-    return words if slots < 3 else words[:16]
+    """All words, or of requests with three of them the first dozen: they are many even so."""
+    return words if slots < 3 else words[:12]
 
 
 def _prompt(name: str, text: str, answer: str, type_: str, *, cluster: str = "") -> SafetyPrompt:
