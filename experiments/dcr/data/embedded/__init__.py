@@ -1,0 +1,1 @@
+"""Texts of our own: matched triples, an inventory to combine prompts from, and instructions."""
