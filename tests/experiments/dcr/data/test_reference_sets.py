@@ -4,7 +4,6 @@ from collections import Counter
 
 import pytest
 
-from experiments.dcr.data.completions import read_completions
 from experiments.dcr.data.published import read_set
 from experiments.dcr.data.splits import pool, refinement_prompts
 
@@ -52,26 +51,6 @@ def test_kinds_and_types(reference_file):
     assert sorted(types["coconot-eval"].values()) == [82, 142, 157, 225, 395]
     assert sorted(types["strongreject"].values()) == [50, 50, 50, 50, 54, 59]
     assert types["hh-rlhf"] == {("toxic", "single-turn"): 661, ("toxic", "multi-turn"): 1651}
-
-
-# Labels 1, 2, 3, and rows on which both annotators agree.
-@pytest.mark.parametrize(
-    ("model", "labels", "agreed"),
-    [
-        ("gpt4", [230, 211, 9], 443),
-        ("llama2new", [176, 230, 44], 431),
-        ("llama2orig", [101, 294, 55], 434),
-    ],
-)
-def test_completions(reference_file, model, labels, agreed):
-    found = read_completions(reference_file(f"xstest/xstest_v2_completions_{model}.csv"))
-    counts = Counter(completion.label for completion in found)
-    assert [n for _, n in sorted(counts.items())] == labels
-    assert sum(len(set(completion.annotations)) == 1 for completion in found) == agreed
-    prompts = {p.id: p for p in read_set("xstest", reference_file("xstest/xstest_prompts.csv"))}
-    other = [c.id for c in found if prompts[c.prompt_id].text != c.prompt]
-    assert other == ["v2-195"]
-    assert all(prompts[c.prompt_id].kind == c.kind for c in found)
 
 
 def test_harmful_sets_overlap(reference_file):
