@@ -72,8 +72,24 @@ FLOORS = {
     "experiments.curate.commands": 27,
     "experiments.curate.__main__": 30,
     "experiments.curate": 29,
+    "experiments.dcr.data": 20,
+    "experiments.dcr.judging": 21,
+    "experiments.dcr.refinement": 21,
+    "experiments.dcr.kernel": 21,
+    "experiments.dcr.separation": 22,
+    "experiments.dcr.bound": 22,
+    "experiments.dcr.arms": 24,
+    "experiments.dcr.page": 26,
+    "experiments.dcr.commands": 27,
+    "experiments.dcr.__main__": 30,
+    "experiments.dcr": 29,
 }
-EXPERIMENTS = ("experiments.saferec", "experiments.curate", "experiments.reward_design")
+EXPERIMENTS = (
+    "experiments.saferec",
+    "experiments.curate",
+    "experiments.dcr",
+    "experiments.reward_design",
+)
 PURE = {"gdpo_jax.advantages", "gdpo_jax.objectives"}
 PURE_IMPORTS = {"jax", "chex", "jaxtyping", "numpy", "gdpo_jax"}
 
