@@ -46,8 +46,8 @@ def test_prompts_of_a_cluster_are_on_one_side_of_the_split():
     kinds = ["seeming"] * 36 + ["toxic"] * 36
     apart = separation(states, kinds, clusters=np.repeat(np.arange(24), 3), folds=4)
     copied = separation(states, kinds, folds=4)
-    assert copied.auc > 0.9
-    assert apart.auc < 0.7
+    assert copied.auc > 0.75
+    assert apart.auc < 0.6
 
 
 @pytest.mark.parametrize(
