@@ -28,7 +28,7 @@ from gdpo_jax.training import (
     to_local,
 )
 
-__all__ = ["answer", "complete", "longest_prompt", "model_engine", "sampler_config"]
+__all__ = ["answer", "complete", "everywhere", "longest_prompt", "model_engine", "sampler_config"]
 
 
 def sampler_config(
@@ -131,7 +131,7 @@ def _complete_batch(
         params, *to_global((padded[share], lengths[share]), model.mesh), key, num_samples=1
     )
     kept = (rollout.completions, rollout.mask, rollout.finished, rollout.log_probs)
-    ids, mask, finished, log_probs = (array[: len(rows), 0] for array in _everywhere(kept))
+    ids, mask, finished, log_probs = (array[: len(rows), 0] for array in everywhere(kept))
     if not np.isfinite(log_probs[mask]).all():
         raise UserError(
             f"the log-probs of {model.name or 'this model'} are not finite: its weights are "
@@ -141,7 +141,7 @@ def _complete_batch(
     return decode_completions(model.tokenizer, ids, mask, finished)
 
 
-def _everywhere(tree: Any) -> Any:
+def everywhere(tree: Any) -> Any:
     """Every process's rows on every process, as NumPy."""
     if jax.process_count() == 1:
         return jax.tree.map(np.asarray, tree)

@@ -240,5 +240,12 @@ def restored(model: Model, run: str | Path, *, best: bool = False) -> Model:
 
 def stored_lora(run: str | Path) -> LoraConfig | None:
     """The adapters that a run trains; None where it trains all parameters. Raises as `restored`."""
-    lora = stored_config(run)["lora"]
+    stored = stored_config(run)
+    if "trained" in stored:
+        names = ", ".join(name for name, _ in stored["trained"]["leaves"])
+        raise UserError(
+            f"the checkpoints of {run} hold a part of the parameters ({names}); run the training "
+            "again with the same arguments, which loads what is finished"
+        )
+    lora = stored["lora"]
     return None if lora is None else LoraConfig(**lora)

@@ -112,24 +112,26 @@ def prepare_imitation(
     model: Model,
     records: Sequence[Any],
     prompt: PromptFunction,
-    completion: str | Callable[[Any], Any],
+    completion: str | Callable[[Any], Any] | None,
     optimizer: OptimizerConfig | optax.GradientTransformation | None,
     config: SFTConfig | None,
     too_long: TooLong,
+    label: str | Callable[[Any], int] | None = None,
 ) -> Ready:
     """What `imitate` and its plan run with; raises as `prepare_optimization`."""
     config = config or SFTConfig()
-    encode = completion_encoder(model.tokenizer, prompt, completion)
+    encode = completion_encoder(model.tokenizer, prompt, completion, label)
+    parts = 1 if completion is None else 2
     fitted = fit_rows(
         records,
-        encode,
-        buckets=(config.prompt_buckets, config.completion_buckets),
+        lambda record: encode(record)[:parts],
+        buckets=(config.prompt_buckets, config.completion_buckets)[:parts],
         positions=model.policy.config.max_positions,
         batch_size=config.batch_size,
         too_long=too_long,
-        names=("prompt", "completion"),
+        names=("prompt", "completion")[:parts],
     )
-    prompts, completions = fitted.buckets
+    prompts, completions = (*fitted.buckets, ())[:2]
     config = dataclasses.replace(config, prompt_buckets=prompts, completion_buckets=completions)
     rate = _WHOLE_IMITATION_RATE if model.policy.trained is None else _ADAPTER_IMITATION_RATE
     optimizer = optimizer or OptimizerConfig(learning_rate=rate)

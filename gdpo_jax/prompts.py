@@ -80,17 +80,28 @@ def is_chat(given: Any) -> bool:
 
 
 def completion_encoder(
-    tokenizer: Tokenizer, prompt: PromptFunction, completion: str | Callable[[Any], str]
-) -> Callable[[Any], tuple[list[int], list[int]]]:
-    """`encode(record)`: the token ids of a prompt and of the answer to imitate, its end included.
+    tokenizer: Tokenizer,
+    prompt: PromptFunction,
+    completion: str | Callable[[Any], Any] | None,
+    label: str | Callable[[Any], int] | None = None,
+) -> Callable[[Any], tuple]:
+    """`encode(record)`: the token ids of a prompt and of the answer to imitate, its end included,
+    and the label where one is asked for.
 
     completion: a field's name, or a function of the record that gives text, or token ids as they
-    are. After chat messages an answer ends as the chat template ends it, elsewhere with the end
-    token.
+    are; None for prompts alone. label: a field's name, or a function of the record. After chat
+    messages an answer ends as the chat template ends it, elsewhere with the end token.
     """
-    read_prompt, read_completion = _reader(prompt, "prompt"), _reader(completion, "completion")
+    read_prompt = _reader(prompt, "prompt")
+    read_label = None if label is None else _reader(label, "label")
+    read_completion = (lambda record: ()) if completion is None else completion
+    read_completion = _reader(read_completion, "completion")
 
-    def encode(record: Any) -> tuple[list[int], list[int]]:
+    def encode(record: Any) -> tuple:
+        label = () if read_label is None else (read_label(record),)
+        return *pair(record), *label
+
+    def pair(record: Any) -> tuple[list[int], list[int]]:
         asked, answer = read_prompt(record), read_completion(record)
         if not isinstance(answer, str):
             return encode_prompt(tokenizer, asked), _token_ids(tokenizer, answer)

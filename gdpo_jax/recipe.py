@@ -8,6 +8,7 @@
 widths, optimizer, engine, reference policy, and the split of records over processes.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,19 @@ import optax
 
 from gdpo_jax.advantages import AdvantageTransform, gdpo
 from gdpo_jax.answers import answer, model_engine, sampler_config
-from gdpo_jax.data import record_batches, records_digest
+from gdpo_jax.data import RecordIterator, balanced_batches, record_batches, records_digest
+from gdpo_jax.errors import UserError
 from gdpo_jax.models import Model, open_model, with_lora
 from gdpo_jax.objectives import ObjectiveConfig
+from gdpo_jax.policies.partial import (
+    Mask,
+    checked_mask,
+    join_params,
+    partial_policy,
+    split_params,
+)
 from gdpo_jax.preparation import (
+    Ready,
     prepare_imitation,
     prepare_optimization,
     tell_left_out,
@@ -42,6 +52,7 @@ from gdpo_jax.training import (
     run_sft,
 )
 from gdpo_jax.training.planning import PlannedStep, plan_optimization, plan_sft
+from gdpo_jax.training.sft import Loss
 
 __all__ = [
     "Model",
@@ -129,12 +140,16 @@ def imitate(
     *,
     workdir: str | Path,
     prompt: PromptFunction = "prompt",
-    completion: str | Callable[[Any], Any] = "completion",
+    completion: str | Callable[[Any], Any] | None = "completion",
     optimizer: OptimizerConfig | optax.GradientTransformation | None = None,
     config: SFTConfig | None = None,
     seed: int = 0,
     too_long: TooLong = "leave_out",
     identity: Mapping[str, Any] | None = None,
+    loss: Loss | None = None,
+    label: str | Callable[[Any], int] | None = None,
+    per_label: Mapping[int, int] | None = None,
+    mask: Mask | None = None,
     **options: Any,
 ) -> TrainState:
     """Supervised fine-tuning on the records' completions; resumes and raises as `optimize` does.
@@ -142,25 +157,44 @@ def imitate(
     completion: a field's name, or a function of a record that gives text or token ids. Text ends
     with the token that ends an answer; ids are learned as they are. optimizer: AdamW at 1e-5, or
     1e-4 for adapters. seed: of the order of the records. options: further arguments of `run_sft`.
+
+    loss: `loss(policy, params, batch)` in place of the negative log-likelihood; completion=None
+    then leaves them out. label: a field's name, or a function of a record that gives a whole
+    number, for `batch.labels`. per_label: how many records of each label every batch has, together
+    `config.batch_size`. mask: which parameters are trained (`gdpo_jax.policies.partial`), such as
+    {"layers": 5, "embedding": True}; the others stay bit for bit. The returned state then holds
+    whole parameters beside an optimizer state of the trained ones; `on_state` sees both parts.
     """
     title = options.pop("title", "imitation")
-    ready = prepare_imitation(model, records, prompt, completion, optimizer, config, too_long)
+    if loss is None and completion is None:
+        raise UserError("completion=None leaves nothing to imitate; give a loss= of prompts")
+    ready = prepare_imitation(
+        model, records, prompt, completion, optimizer, config, too_long, label
+    )
     tell_left_out(title, ready.left_out, len(records))
-    return run_sft(
-        model.policy,
-        _fresh_state(model, ready.optimizer, seed),
+    batches = _labelled_batches(ready, model, per_label, label is not None, seed)
+    trained = model if mask is None else _masked(model, mask)
+    state = run_sft(
+        trained.policy,
+        _fresh_state(trained, ready.optimizer, seed),
         optimizer=ready.optimizer,
-        records=_batches(ready.records, model, ready.config.batch_size, seed),
+        records=batches,
         encode=ready.encode,
         pad_id=model.tokenizer.pad_id,
         config=ready.config,
         workdir=workdir,
         mesh=model.mesh,
         rules=model.rules,
-        identity=_identity(model, ready.records, identity, seed=seed),
+        identity=_identity(model, ready.records, identity, seed=seed, **_given(per_label)),
         title=title,
+        loss=loss,
         **options,
     )
+    if mask is None:
+        return state
+    mask = checked_mask(model.params, mask)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, model.params)
+    return state.replace(params=jax.device_put(join_params(state.params, mask), shardings))
 
 
 def plan_optimize(
@@ -199,6 +233,43 @@ def plan_imitate(
     """Memory of the step that `imitate` would run; `model` may be that of `abstract_model`."""
     ready = prepare_imitation(model, records, prompt, completion, optimizer, config, too_long)
     return plan_sft(model.policy, ready.optimizer, ready.config, mesh=model.mesh)
+
+
+def _masked(model: Model, mask: Mask) -> Model:
+    """The model whose parameters are in two parts, of which one is trained."""
+    mask = checked_mask(model.params, mask)
+    policy = partial_policy(model.policy, mask)
+    return dataclasses.replace(model, policy=policy, params=split_params(model.params, mask))
+
+
+def _labelled_batches(
+    ready: Ready, model: Model, per_label: Mapping[int, int] | None, labelled: bool, seed: int
+) -> RecordIterator:
+    """Batches of the records in their own order, or with so many of each label."""
+    if per_label is None:
+        return _batches(ready.records, model, ready.config.batch_size, seed)
+    if not labelled:
+        raise UserError("per_label counts records by their label; give label= as well")
+    if sum(per_label.values()) != ready.config.batch_size:
+        raise UserError(
+            f"per_label {dict(per_label)} has {sum(per_label.values())} records together, and "
+            f"batch_size is {ready.config.batch_size}; make them equal"
+        )
+    index, count = process_share(model.mesh)
+    return balanced_batches(
+        ready.records,
+        classes=[ready.encode(record)[2] for record in ready.records],
+        counts=per_label,
+        seed=seed,
+        process_index=index,
+        process_count=count,
+    )
+
+
+def _given(per_label: Mapping[int, int] | None) -> dict[str, Any]:
+    if per_label is None:
+        return {}
+    return {"per_label": {str(label): count for label, count in per_label.items()}}
 
 
 def _identity(

@@ -73,6 +73,14 @@ FLOORS = {
     "experiments.curate.__main__": 30,
     "experiments.curate": 29,
     "experiments.dcr.data": 20,
+    "experiments.dcr.refinement": 21,
+    "experiments.dcr.kernel": 21,
+    "experiments.dcr.separation": 22,
+    "experiments.dcr.bound": 22,
+    "experiments.dcr.arms": 24,
+    "experiments.dcr.page": 26,
+    "experiments.dcr.commands": 27,
+    "experiments.dcr.__main__": 30,
     "experiments.dcr": 29,
 }
 EXPERIMENTS = (

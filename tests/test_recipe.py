@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -12,7 +13,7 @@ from gdpo_jax.advantages import grpo
 from gdpo_jax.errors import UserError
 from gdpo_jax.models import restored, stored_lora
 from gdpo_jax.objectives import ObjectiveConfig
-from gdpo_jax.policies import LoraConfig
+from gdpo_jax.policies import LoraConfig, layer_states, pooled
 from gdpo_jax.recipe import sampler_config
 from gdpo_jax.rollouts import RewardError
 from gdpo_jax.training import (
@@ -190,3 +191,56 @@ def test_a_template_without_a_user_role_is_one_error(tmp_path):
     asked = [{"prompt": [{"role": "user", "content": "x"}]}] * 8
     with pytest.raises(UserError, match=r"record 0: the chat template .*only system messages"):
         run(one_device(folder), tmp_path / "run", records=asked)
+
+
+def mean_state(policy, params, batch):
+    """A loss of prompts alone: how large their states behind layer 1 are."""
+    states = layer_states(policy, params, batch.prompts, batch.prompt_lengths, 1)
+    return jnp.mean(jnp.square(pooled(states, batch.prompt_lengths, "mean")))
+
+
+LABELLED = [{**record, "label": number % 4 == 0} for number, record in enumerate(RECORDS)]
+ALONE = {
+    "completion": None,
+    "loss": mean_state,
+    "label": lambda record: int(record["label"]),
+    "per_label": {0: 6, 1: 2},
+    "mask": {"layers": 1},
+    "config": SFTConfig(steps=2, batch_size=8),
+    "optimizer": OptimizerConfig(learning_rate=1e-2, weight_decay=0.1),
+}
+
+
+def test_a_loss_of_prompts_trains_what_the_mask_says(folder, tmp_path):
+    model = one_device(folder)
+    state = imitate(model, LABELLED, workdir=tmp_path / "run", **ALONE)
+    assert jax.tree.structure(state.params) == jax.tree.structure(model.params)
+    for name, before in model.params["layers"].items():
+        pairs = zip(jax.tree.leaves(before), jax.tree.leaves(state.params["layers"][name]))
+        for old, new in pairs:
+            assert (old[0] != new[0]).any(), name
+            np.testing.assert_array_equal(old[1], new[1])
+    np.testing.assert_array_equal(state.params["embedding"], model.params["embedding"])
+    again = imitate(model, LABELLED, workdir=tmp_path / "run", **ALONE)
+    jax.tree.map(np.testing.assert_array_equal, again.params, state.params)
+    with pytest.raises(UserError, match=r"a part of the parameters \(layers\)"):
+        stored_lora(tmp_path / "run")
+    with pytest.raises(UserError, match="per_label"):
+        imitate(model, LABELLED, workdir=tmp_path / "run", **ALONE | {"per_label": {0: 4, 1: 4}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": None}, "completion=None leaves nothing to imitate"),
+        ({"label": None}, "give label= as well"),
+        ({"per_label": {0: 6}}, "has 6 records together, and batch_size is 8"),
+        ({"per_label": {0: 6, 3: 2}}, "no record is of class 3"),
+        ({"label": "letters"}, "no field 'letters' for the label"),
+        ({"mask": {"layers": 3}}, "legal: 1 to 2"),
+    ],
+)
+def test_what_a_loss_cannot_be_given_is_named(folder, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        imitate(one_device(folder), LABELLED, workdir=tmp_path / "run", **ALONE | changes)
+    assert not (tmp_path / "run").exists()

@@ -1,1 +1,1 @@
-"""DCR: can a model learn to tell toxic prompts from those that only look it, before tuning?"""
+"""DCR (arXiv 2603.03323): contrastive refinement before alignment, and over-refusal measured."""

@@ -2,6 +2,7 @@
 exact record.
 """
 
+from gdpo_jax.data.balanced import balanced_batches
 from gdpo_jax.data.digests import records_digest
 from gdpo_jax.data.files import read_records, require_fields
 from gdpo_jax.data.padding import bucket_for, pad_right
@@ -9,6 +10,7 @@ from gdpo_jax.data.pipeline import RecordIterator, record_batches
 
 __all__ = [
     "RecordIterator",
+    "balanced_batches",
     "bucket_for",
     "pad_right",
     "read_records",

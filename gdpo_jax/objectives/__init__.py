@@ -8,6 +8,12 @@ from gdpo_jax.objectives.aggregation import (
     token_weights,
 )
 from gdpo_jax.objectives.config import ObjectiveConfig
+from gdpo_jax.objectives.contrastive import (
+    circle_loss,
+    info_nce,
+    supervised_contrastive,
+    triplet_loss,
+)
 from gdpo_jax.objectives.importance import log_importance
 from gdpo_jax.objectives.kl import KL_ESTIMATORS, importance_weighted, kl_estimate
 from gdpo_jax.objectives.metrics import Metrics, join_metrics
@@ -41,12 +47,14 @@ __all__ = [
     "ObjectiveConfig",
     "SamplerCorrection",
     "aggregate",
+    "circle_loss",
     "cispo_surrogate",
     "clip_flags",
     "clipped_surrogate",
     "count_denominators",
     "covariance_tokens",
     "importance_weighted",
+    "info_nce",
     "join_metrics",
     "kl_estimate",
     "log_importance",
@@ -60,6 +68,8 @@ __all__ = [
     "sequence_kl",
     "spread_to_tokens",
     "stale_sequence_weights",
+    "supervised_contrastive",
     "token_weights",
     "top_entropy_tokens",
+    "triplet_loss",
 ]

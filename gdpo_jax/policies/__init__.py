@@ -2,7 +2,7 @@
 
 from gdpo_jax.policies.chat import render_chat
 from gdpo_jax.policies.config import DecoderConfig, RopeScaling
-from gdpo_jax.policies.decoder import decoder_policy
+from gdpo_jax.policies.decoder import check_layer, decoder_policy
 from gdpo_jax.policies.families import gemma3, llama3, qwen3, qwen25, smollm2
 from gdpo_jax.policies.files.adapters import (
     AdapterFolder,
@@ -19,6 +19,12 @@ from gdpo_jax.policies.files.pretrained import (
 )
 from gdpo_jax.policies.log_probs import completion_log_probs
 from gdpo_jax.policies.lora import LoraConfig, lora_apply, lora_init, lora_merge, lora_policy
+from gdpo_jax.policies.partial import (
+    TrainedMask,
+    join_params,
+    partial_policy,
+    split_params,
+)
 from gdpo_jax.policies.placement import (
     DEFAULT_RULES,
     ShardingRules,
@@ -34,10 +40,12 @@ from gdpo_jax.policies.policy import (
     trained_part,
     with_trained_part,
 )
+from gdpo_jax.policies.states import POOLINGS, layer_states, pooled
 from gdpo_jax.policies.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
 __all__ = [
     "DEFAULT_RULES",
+    "POOLINGS",
     "AdapterFolder",
     "DecoderConfig",
     "LoraConfig",
@@ -48,10 +56,14 @@ __all__ = [
     "RopeScaling",
     "ShardingRules",
     "Tokenizer",
+    "TrainedMask",
+    "check_layer",
     "completion_log_probs",
     "decoder_policy",
     "gather_weights",
     "gemma3",
+    "join_params",
+    "layer_states",
     "llama3",
     "load_adapters",
     "load_pretrained",
@@ -63,7 +75,9 @@ __all__ = [
     "num_params",
     "open_adapters",
     "open_pretrained",
+    "partial_policy",
     "pin_rows",
+    "pooled",
     "qwen3",
     "qwen25",
     "render_chat",
@@ -71,6 +85,7 @@ __all__ = [
     "save_pretrained",
     "smollm2",
     "smollm2_path",
+    "split_params",
     "split_vocabulary",
     "train_tokenizer",
     "trained_part",

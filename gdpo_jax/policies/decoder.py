@@ -1,10 +1,12 @@
 """One decoder-only transformer as a policy: pure functions over a plain tree of float32 arrays.
 
 Layers (layer.py) have their parameters stacked on a leading axis and scanned to train, or given as
-a tuple and unrolled to decode (unrolling.py).
+a tuple and unrolled to decode (unrolling.py). Without an embedding the decoder takes hidden states
+in place of tokens, and without a final norm it gives those behind its last layer.
 """
 
 import functools
+import numbers
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -12,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gdpo_jax.errors import UserError
 from gdpo_jax.policies.attention import masked
 from gdpo_jax.policies.config import DecoderConfig
 from gdpo_jax.policies.layer import Layer, RMSNorm
@@ -88,13 +91,20 @@ def decoder_policy(config: DecoderConfig) -> Policy:
             return layer.apply({"params": layer_params}, x, rotary, attend, cache, local)
 
     def forward(params, tokens, positions, attend, caches=None, placement=UNPLACED):
-        x = jnp.take(params["embedding"], tokens, axis=0, mode="clip").astype(dtype)
-        # Decoding has the whole table.
         unrolled = isinstance(params["layers"], tuple)
-        x = placement.layers(x) if unrolled else placement.lookup(x)
-        if config.scale_embeddings:
-            x = x * jnp.asarray(config.d_model**0.5, dtype)
         local = config.local_layers
+        if "embedding" in params:
+            x = jnp.take(params["embedding"], tokens, axis=0, mode="clip").astype(dtype)
+            # Decoding has the whole table.
+            x = placement.layers(x) if unrolled else placement.lookup(x)
+            if config.scale_embeddings:
+                x = x * jnp.asarray(config.d_model**0.5, dtype)
+        else:
+            x = placement.layers(tokens.astype(dtype))
+        if local is not None and not unrolled:
+            # Of a part of the layers (`split_layers`): the first ones, or the last.
+            depth = jax.tree.leaves(params["layers"])[0].shape[0]
+            local = local[:depth] if "embedding" in params else local[len(local) - depth :]
         if TURNS in params:
             rotary = looked_up(params[TURNS], positions)
         else:
@@ -115,8 +125,10 @@ def decoder_policy(config: DecoderConfig) -> Policy:
                 x, cache = run_layer(layer_params, x, rotary, attend, cache, own)
                 return placement.layers(x), cache
 
-            xs = (params["layers"], caches, None if local is None else jnp.array(local))
+            xs = (params["layers"], caches, None if local is None else jnp.array(local, bool))
             x, caches = jax.lax.scan(checkpointed(body, config.remat), x, xs)
+        if "final_norm" not in params:
+            return x, caches
         return norm.apply({"params": params["final_norm"]}, x), caches
 
     def output(params: Params) -> Float[Array, "..."]:
@@ -128,6 +140,13 @@ def decoder_policy(config: DecoderConfig) -> Policy:
     def unroll(params: Params, num_positions: int) -> Params:
         return unroll_layers(params, config, num_positions)
 
+    def split_layers(params: Params, count: int) -> tuple[Params, Params]:
+        check_layer(config, count)
+        first = jax.tree.map(lambda p: p[:count], params["layers"])
+        others = jax.tree.map(lambda p: p[count:], params["layers"])
+        lower = {"embedding": params["embedding"], "layers": first}
+        return lower, {"layers": others, "final_norm": params["final_norm"]}
+
     return Policy(
         config,
         init,
@@ -136,7 +155,17 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         output_table,
         unroll=unroll,
         logical_axes=logical_axes,
+        split_layers=split_layers,
     )
 
 
-__all__ = ["checkpointed", "decoder_policy"]
+def check_layer(config: DecoderConfig, layer: int) -> None:
+    """Raises UserError for a layer, counted from 1, that the decoder does not have."""
+    whole = isinstance(layer, numbers.Integral) and not isinstance(layer, bool)
+    if not whole or not 1 <= layer <= config.num_layers:
+        raise UserError(
+            f"layer {layer!r} does not exist: the decoder has layers 1 to {config.num_layers}"
+        )
+
+
+__all__ = ["check_layer", "checkpointed", "decoder_policy"]

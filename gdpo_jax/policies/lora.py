@@ -134,6 +134,7 @@ def lora_policy(policy: Policy, config: LoraConfig) -> Policy:
         output=lambda params: policy.output(params.get(BASE, params)),
         unroll=unroll,
         reference=lambda params: params[BASE],
+        split_layers=lambda params, count: policy.split_layers(joined(params), count),
         trained=ADAPTERS,
         trained_config=config,
     )

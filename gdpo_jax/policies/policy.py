@@ -82,8 +82,12 @@ class Policy(NamedTuple):
     logical_axes() -> the tree of params with a tuple of axis names for each leaf; None where every
       parameter is whole on every device.
     reference(params) -> those of the policy before training, where `params` hold them, or None.
+    split_layers(params, count) -> those of the first `count` layers and of the layers behind them:
+      `forward` gives the hidden states [N,T,D] between both for the first, and takes them in place
+      of tokens for the second. None where a model does not offer it.
     trained: the branch of `params` that training changes; None for all of them.
-    trained_config: what that branch is (a LoraConfig), which a continuation of a run must share.
+    trained_config: what that branch is (a LoraConfig or a TrainedMask), which a continuation of a
+      run must share.
     placement: how arrays lie on the mesh of a step; not for the author of a model to give.
     """
 
@@ -96,6 +100,7 @@ class Policy(NamedTuple):
     unroll: Callable[[Params, int], Params] = _as_stored
     logical_axes: Callable[[], PyTree] | None = None
     reference: Callable[[Params], Params] | None = None
+    split_layers: Callable[[Params, int], tuple[Params, Params]] | None = None
     trained: str | None = None
     trained_config: Any = None
     placement: Placement = Placement()

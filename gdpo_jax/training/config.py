@@ -33,7 +33,8 @@ class SFTConfig:
     # Legal widths of prompts, each pair with one of completions one compilation; None: made from
     # the records by `gdpo_jax.imitate`.
     prompt_buckets: tuple[int, ...] | None = None
-    completion_buckets: tuple[int, ...] | None = None  # legal widths of completions, or None
+    # Legal widths of completions, or None; (): prompts alone, for a loss that reads no completions.
+    completion_buckets: tuple[int, ...] | None = None
     accumulation_steps: int = 1  # micro-batches per update; same update, less memory
     layout: Literal["shared", "plain"] = "shared"  # of prompt and completions in a row
     chunk: int | None = 16  # completion positions whose logits exist at a time
@@ -132,6 +133,8 @@ def _check_positive(config: Any, *names: str) -> None:
             raise UserError(f"{name} must be positive, got {getattr(config, name)}")
     for name in ("prompt_buckets", "completion_buckets"):
         buckets = getattr(config, name, None)
+        if buckets == () and name == "completion_buckets":
+            continue
         if buckets is not None and (not buckets or min(buckets) < 1):
             raise UserError(f"{name} must name at least one positive width, got {buckets}")
     if config.chunk is not None and config.chunk < 1:

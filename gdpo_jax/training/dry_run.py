@@ -73,7 +73,12 @@ def abstract_batch(
 
 
 def abstract_sft_batch(
-    *, batch_size: int, prompt_length: int, completion_length: int, mesh: Mesh
+    *,
+    batch_size: int,
+    prompt_length: int,
+    completion_length: int,
+    mesh: Mesh,
+    with_labels: bool = False,
 ) -> SFTBatch:
     """The batch of a supervised step, as shapes, dtypes and shardings."""
     sharding = batch_sharding(mesh)
@@ -86,6 +91,7 @@ def abstract_sft_batch(
         prompt_lengths=rows(jnp.int32),
         completions=rows(jnp.int32, completion_length),
         completion_mask=rows(jnp.bool_, completion_length),
+        labels=rows(jnp.int32) if with_labels else None,
     )
 
 

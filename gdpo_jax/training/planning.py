@@ -27,6 +27,7 @@ from gdpo_jax.training.dry_run import (
 )
 from gdpo_jax.training.mesh import AXES, batch_shards, check_batch
 from gdpo_jax.training.optimizers import OptimizerConfig, make_optimizer
+from gdpo_jax.training.sft import Loss
 
 __all__ = [
     "PlannedStep",
@@ -51,14 +52,21 @@ class PlannedStep:
 
 
 def plan_sft(
-    policy: Policy, optimizer: OptimizerConfig, config: SFTConfig, *, mesh: jax.sharding.Mesh
+    policy: Policy,
+    optimizer: OptimizerConfig,
+    config: SFTConfig,
+    *,
+    mesh: jax.sharding.Mesh,
+    loss: Loss | None = None,
+    with_labels: bool = False,
 ) -> PlannedStep:
-    """Memory of the supervised step.
+    """Memory of the supervised step. loss: of one's own (`make_sft_step`), with_labels: that it
+    reads labels.
 
     Raises UserError where sizes do not divide over the mesh or exceed the decoder's positions.
     """
     check_batch(config.batch_size, mesh, parts=config.accumulation_steps, what="batch_size")
-    prompt, completion = max(config.prompt_buckets), max(config.completion_buckets)
+    prompt, completion = max(config.prompt_buckets), max(config.completion_buckets, default=0)
     memory = sft_step_memory(
         policy,
         make_optimizer(optimizer),
@@ -67,11 +75,13 @@ def plan_sft(
             prompt_length=prompt,
             completion_length=completion,
             mesh=mesh,
+            with_labels=with_labels,
         ),
         mesh=mesh,
         accumulation_steps=config.accumulation_steps,
         layout=config.layout,
         chunk=config.chunk,
+        loss=loss,
     )
     return PlannedStep(
         "supervised step",

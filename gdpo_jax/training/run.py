@@ -18,7 +18,7 @@ import numpy as np
 from gdpo_jax.data import RecordIterator
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import Metrics
-from gdpo_jax.policies import Policy, trained_part, with_trained_part
+from gdpo_jax.policies import Policy, TrainedMask, trained_part, with_trained_part
 from gdpo_jax.training.agreement import check_agreement, check_states
 from gdpo_jax.training.checkpoints import Checkpoints
 from gdpo_jax.training.config import PolicyOptimizationConfig, SFTConfig, json_tree
@@ -94,7 +94,7 @@ class Run:
         described = {
             "run": json_tree(config),
             "policy": json_tree(policy.config),
-            "lora": json_tree(policy.trained_config),
+            **_trained(policy),
             **identity,
         }
         check_agreement(described, records)
@@ -305,6 +305,14 @@ class Run:
 
     def _stored(self, state: TrainState) -> TrainState:
         return state.replace(params=trained_part(self._policy, state.params))
+
+
+def _trained(policy: Policy) -> dict[str, Any]:
+    """What is trained of the parameters, as checkpoints name it."""
+    described = json_tree(policy.trained_config)
+    if isinstance(policy.trained_config, TrainedMask):
+        return {"lora": None, "trained": described}
+    return {"lora": described}
 
 
 def _time_when_ready(arrays: Any) -> float:

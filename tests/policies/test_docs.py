@@ -45,7 +45,7 @@ def folder(tmp_path):
 
 
 def test_the_examples_run(folder, tmp_path):
-    opening, chat, smollm2, save, lora, adapters, _ = BLOCKS  # the last: test_foreign.py
+    opening, chat, smollm2, save, lora, adapters, part, _ = BLOCKS  # the last: test_foreign.py
     assert "smollm2_path()" in smollm2
     space = {"folder": folder}
     exec(opening, space)
@@ -62,6 +62,9 @@ def test_the_examples_run(folder, tmp_path):
     assert slots == 2 * sum(leaf.size for leaf in trained)
     exec(adapters, space | {"output": tmp_path / "adapters"})
     assert (tmp_path / "adapters" / "adapter_model.safetensors").is_file()
+    records = [{"prompt": f"Name a film {n}.", "label": n % 2} for n in range(16)]
+    exec(part, space | {"output": tmp_path / "refined", "records": records})
+    assert (tmp_path / "refined" / "checkpoints" / "2").is_dir()
 
 
 @pytest.mark.slow
