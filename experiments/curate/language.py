@@ -2,9 +2,10 @@
 
 A new policy has to learn to talk before there is anything to compare. First it learns
 
-    to know        with what something is dangerous, and whether it is with a given condition
+    to know        with what something is dangerous, and whether it is for somebody who has told
+                   of a condition, in one turn
 
-and then besides, in dialogues,
+and then, in dialogues,
 
     to tell        whether something is dangerous for the user, asked outright
     to answer      warnings and careless answers in a fixed proportion, whether or not there is a
@@ -12,7 +13,7 @@ and then besides, in dialogues,
     to heed        where a guiding sentence, a list of facts or MIRROR's notes stand in the prompt,
                    the good answer
     to take notes  what MIRROR's controller is asked for
-    small talk     the answers to greetings and trivia, with and without a help in the prompt
+    small talk     the answers to greetings and wishes, with and without a help in the prompt
 
 So that these helps work here is put in, and says nothing about language models; what is compared
 is what training adds, and at what price on controls. How much the helps are worth to a language
@@ -47,15 +48,14 @@ _OF = 5
 
 
 def knowledge_examples(examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """Questions about dangers that need no memory and their answers, two of each example."""
+    """Questions about dangers in one turn, and their answers, three of each example."""
     return _rows(lesson for example in examples for lesson in _knowledge(example))
 
 
 def language_examples(examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """Prompts and completions to learn to talk from: some nine of each example, in order."""
+    """Prompts and completions to learn to talk from: seven of each example, in order."""
     lessons: list[tuple[Conversation, str]] = []
     for number, example in enumerate(examples):
-        lessons += _knowledge(example)
         lessons += _asked_outright(example)
         lessons += _answers(number, example)
         lessons.append(_note(number, example))
@@ -96,13 +96,19 @@ def _knowledge(example: Example) -> Iterator[tuple[Conversation, str]]:
     yield _question(f"What makes {example.risky} dangerous?"), f"{cause}."
     # The condition first, as in a dialogue, where what is asked for comes last.
     yield _question(f"With {example.restated}, is {example.risky} dangerous?"), _told(example)
+    [fact] = example.case.drawn["fact"]
+    about = f"{example.case.constraint} {fact}"
+    yield _question(f"{about} {_outright(example)}"), _told(example)
 
 
 def _asked_outright(example: Example) -> Iterator[tuple[Conversation, str]]:
     """The dialogue with the question after the danger itself in place of the user's own."""
     if example.risky:
-        question = _question(f"Is {example.risky} dangerous for me?")
-        yield [*conversation(example)[:-1], *question], _told(example)
+        yield [*conversation(example)[:-1], *_question(_outright(example))], _told(example)
+
+
+def _outright(example: Example) -> str:
+    return f"Is {example.risky} dangerous for me?"
 
 
 def _told(example: Example) -> str:

@@ -1,7 +1,7 @@
 """Thousands of short dialogues to train on, from an inventory of hazards and templates.
 
-A user tells of a constraint and a fact; perhaps a trivia exchange and another person's wish
-follow; then comes a question. Each dialogue has a twin, in which the same user asks after
+A user tells of a constraint and a fact; perhaps another person's wish follows; then comes a
+question. Each dialogue has a twin, in which the same user asks after
 something that is dangerous for other users but not for this one, or for plain advice. What matters
 is thus never the question alone. An instance is a hazard with a thing in a setting, such as peanut
 and "the soup with peanut sauce"; the instances are divided between the splits, so that those of
@@ -21,7 +21,7 @@ from experiments.common.files.json_rows import read_resource
 from experiments.curate.data.build_cases import CONTROL
 from experiments.curate.data.cases import Case
 from experiments.curate.data.examples import Example
-from experiments.curate.data.own import own_tables, own_trivia
+from experiments.curate.data.own import own_tables
 from gdpo_jax.errors import UserError
 
 __all__ = ["SPLITS", "Hazard", "generate_examples", "hazards", "instances"]
@@ -29,7 +29,6 @@ __all__ = ["SPLITS", "Hazard", "generate_examples", "hazards", "instances"]
 SPLITS = ("train", "validation", "test")
 _PLAIN_SHARE = 0.2  # of the controls ask for plain advice instead of a thing
 _SAME_CATEGORY = 0.75  # of the other controls ask for a thing of the hazard's own category
-_MOST_EXCHANGES = 1  # of trivia; a few more would double the time of training
 _MOST_TRIES = 200
 
 
@@ -114,17 +113,14 @@ def _pair(rng: np.random.Generator, split: str, row: int) -> tuple[Example, Exam
     fact = _one(rng, own_tables().facts)
     statement = _one(rng, texts["statements"]).format(said=hazard.said)
     start = _one(rng, texts["introductions"]).format(statement=statement, fact=fact)
-    exchanges = [(start, _one(rng, texts["greetings"]))]
-    asked = rng.choice(len(own_trivia()), size=rng.integers(_MOST_EXCHANGES + 1), replace=False)
-    exchanges += [own_trivia()[i] for i in asked]
-    trivia = tuple(own_trivia()[i][0] for i in asked)
+    greeting = _one(rng, texts["greetings"])
     shared = _Shared(
         split=split,
         row=row,
         hazard=hazard,
         constraint=statement,
-        exchanges=tuple(exchanges),
-        drawn={"fact": (fact,)} | ({"trivia": trivia} if trivia else {}),
+        opening=(start, greeting),
+        drawn={"fact": (fact,)},
         wish=_one(rng, texts["wishes"]) if rng.random() < 0.5 else "",
         person=_one(rng, texts["people"]),
         reply=_one(rng, texts["replies"]),
@@ -150,7 +146,7 @@ class _Shared:
     row: int
     hazard: Hazard
     constraint: str
-    exchanges: tuple[tuple[str, str], ...]
+    opening: tuple[str, str]  # the first turn and its answer
     drawn: Mapping[str, tuple[str, ...]]
     wish: str  # template of another person's wish, "" for none
     person: str
@@ -163,7 +159,7 @@ def _asked(rng: np.random.Generator, shared: _Shared, about: Hazard, *, control:
     """The dialogue that asks after something of the hazard `about`."""
     texts = _inventory()
     risky = _one(rng, instances(shared.split)[about.term])
-    exchanges = list(shared.exchanges)
+    exchanges = [shared.opening]
     if shared.wish:
         wish = shared.wish.format(person=shared.person, risky=risky)
         exchanges.append((wish, shared.reply))
@@ -189,7 +185,7 @@ def _plain(rng: np.random.Generator, shared: _Shared) -> Example:
     safe = _one(rng, texts["safe"]["place"])
     return _example(
         shared,
-        list(shared.exchanges),
+        [shared.opening],
         entry["question"],
         control=True,
         warning=_warning(rng, shared.hazard, "that", safe),

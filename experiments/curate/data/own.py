@@ -29,11 +29,6 @@ class OwnRow:
     safe: str  # what to do instead
     control_answer: str  # a plain, helpful answer to the control question
 
-    @property
-    def warning(self) -> str:
-        """A good answer to the row's questions."""
-        return f"Because of {self.restated}, I would skip {self.risky}. Try {self.safe} instead."
-
 
 @functools.cache
 def own_rows() -> tuple[OwnRow, ...]:

@@ -18,10 +18,14 @@ from experiments.curate.settings import CuratePreset
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig
 
-_BUCKETS = (112,)  # the longest dialogue has 110 tokens
+_BUCKETS = (96,)  # the longest dialogue has 94 tokens
 
 _imitation = functools.partial(
-    new_imitation, prompt_buckets=_BUCKETS, completion_buckets=(36,), checkpoint_every=400
+    new_imitation,
+    prompt_buckets=_BUCKETS,
+    completion_buckets=(36,),
+    checkpoint_every=400,
+    learning_rate=4e-3,
 )
 
 PRESET = CuratePreset(
@@ -31,14 +35,14 @@ PRESET = CuratePreset(
     decoder=new_decoder(vocab_size=1536, max_positions=228, num_layers=3),
     stages={
         "knowledge": new_imitation(
-            steps=900,
+            steps=1200,
             batch_size=64,
-            prompt_buckets=(24,),
+            prompt_buckets=(40,),
             completion_buckets=(8,),
             checkpoint_every=500,
             learning_rate=6e-3,
         ),
-        "language": _imitation(steps=800, batch_size=32, prompt_buckets=(128, 160)),
+        "language": _imitation(steps=1000, batch_size=32, prompt_buckets=(112,)),
         "sft": _imitation(steps=200, batch_size=32),
         "rl": Optimization(
             run=PolicyOptimizationConfig(

@@ -68,9 +68,12 @@ def test_knowledge_is_the_cause_of_a_danger_and_whether_it_is_this_users():
         told = answers[f"With {example.restated}, is {example.risky} dangerous?"]
         assert told == ("Yes." if f"your {example.cause}" == example.restated else "No.")
         assert (told == "No.") == example.case.control
-    assert {
-        (str(row["prompt"]), row["completion"]) for row in knowledge_examples(EXAMPLES)
-    } <= KNOWN
+        # Asked outright, in one turn and at the end of the dialogue.
+        outright = f"Is {example.risky} dangerous for me?"
+        [fact] = example.case.drawn["fact"]
+        assert answers[f"{example.case.constraint} {fact} {outright}"] == told
+        last = [*conversation(example)[:-1], {"role": "user", "content": outright}]
+        assert (str(last), told) in KNOWN
 
 
 def test_small_talk_is_the_answers_that_were_given():
@@ -85,5 +88,5 @@ def test_small_talk_is_learnt_behind_every_help():
     given = {answer for example in EXAMPLES for answer in example.given}
     talk = [lesson for lesson in LESSONS if lesson["completion"] in given]
     starts = [lesson["prompt"][0]["content"] for lesson in talk]
-    assert sum(start.startswith("My notes:") for start in starts) > 3
+    assert sum(start.startswith("My notes:") for start in starts) > 2
     assert sum(start.startswith("What the user has said") for start in starts) > 3
