@@ -45,6 +45,7 @@ MIRROR = Mirror(
 
 _WARNED = 1  # of five answers without a help are warnings, in dialogues and controls alike
 _OF = 5
+_WAYS = 4  # of `_helps`
 
 
 def knowledge_examples(examples: Sequence[Example]) -> list[dict[str, Any]]:
@@ -134,8 +135,8 @@ def _note(number: int, example: Example) -> tuple[Conversation, str]:
 
 def _small_talk(number: int, example: Example, help_number: int) -> tuple[Conversation, str]:
     """An earlier turn and its answer, behind one of the helps."""
-    at = number % len(example.given)
+    at = number // _WAYS % len(example.given)  # each help at each turn
     memory = Memory(turn=at, narrative=note_of(example) if at else "")
     helps = _helps(memory)
-    way, state = helps[help_number % len(helps)]
+    way, state = helps[help_number % _WAYS]
     return way.messages(state, conversation(example)[: 2 * at + 1]), example.given[at]
