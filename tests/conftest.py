@@ -55,6 +55,14 @@ def _drop_programs():
         gc.collect()
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first: otherwise one worker may end with such a file while the
+    other has nothing left.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def getkey():
     """A function that returns a new PRNG key at each call, from a fixed seed."""

@@ -223,27 +223,33 @@ def test_a_schedule_fits_wherever_weights_do():
         ),
     }
 
-    @jax.jit
-    def both(rewards, with_cost):
-        found = {}
-        for name, make in families.items():
-            batch = with_cost if name == "constrained" else rewards
-            scheduled = make({"a": 1.0, "b": optax.linear_schedule(1.0, 0.0, 4)})
-            state, pairs = scheduled.init(batch.names), []
-            for step in range(3):
-                fixed = make((1.0, 1 - 0.25 * step))
-                expected, _, _ = compute_advantages(fixed, batch, fixed.init(batch.names))
-                actual, state, _ = compute_advantages(scheduled, batch, state)
-                pairs.append((actual.values, expected.values))
-            found[name] = pairs
-        return found
-
     costs = np.concatenate([TWO_GROUPS, TWO_GROUPS[:, :, :1]], axis=2)
-    batches = reward_batch(TWO_GROUPS, ("a", "b")), reward_batch(costs, ("a", "b", "c"))
-    for name, pairs in both(*batches).items():
+    for name, make in families.items():
+        constrained = name == "constrained"
+        batch = reward_batch(*(costs, ("a", "b", "c")) if constrained else (TWO_GROUPS, ("a", "b")))
+        pairs = scheduled_and_fixed(make, batch)
         for actual, expected in pairs:
             np.testing.assert_allclose(actual, expected, atol=1e-6, err_msg=name)
         assert np.max(np.abs(pairs[0][0] - pairs[2][0])) > 0.05, name
+
+
+def scheduled_and_fixed(make, rewards):
+    """Advantages of three steps with a schedule, each beside those with the weights of the step."""
+    scheduled = make({"a": 1.0, "b": optax.linear_schedule(1.0, 0.0, 4)})
+    fixed = [make((1.0, 1 - 0.25 * step)) for step in range(3)]
+
+    @jax.jit
+    def both(rewards, state, fixed_state):
+        actual, state, _ = compute_advantages(scheduled, rewards, state)
+        # Weights are in the state, so that one program computes with those of every step.
+        expected, _, _ = compute_advantages(fixed[0], rewards, fixed_state)
+        return actual.values, expected.values, state
+
+    state, pairs = scheduled.init(rewards.names), []
+    for transform in fixed:
+        actual, expected, state = both(rewards, state, transform.init(rewards.names))
+        pairs.append((actual, expected))
+    return pairs
 
 
 def test_new_weights_do_not_recompile():

@@ -78,13 +78,17 @@ def test_dynamic_sampling_depends_on_the_quantity():
 
 def test_equal_sums_that_differ_by_rounding_carry_no_signal():
     values = np.array([[[0.1, 0.2], [0.0, 0.3], [0.3, 0.0]]], np.float32)  # 0.1 + 0.2 is not 0.3
-    rewards, transform = reward_batch(values, NAMES), grpo()
-    assert not np.any(advantage_varies(transform, rewards, transform.init(NAMES)))
-    assert not np.any(weighted_sum_varies(rewards))
-    assert np.all(any_reward_varies(rewards))
-    lengths = np.ones((1, 3), np.float32)
-    by_token = gdpo(convention="verl")
-    assert not np.any(advantage_varies(by_token, rewards, by_token.init(NAMES), lengths=lengths))
+    rewards, plain, by_token = reward_batch(values, NAMES), grpo(), gdpo(convention="verl")
+
+    @jax.jit
+    def signals(rewards, lengths):
+        by_sum = advantage_varies(plain, rewards, plain.init(NAMES))
+        by_lengths = advantage_varies(by_token, rewards, by_token.init(NAMES), lengths=lengths)
+        return by_sum, by_lengths, weighted_sum_varies(rewards), any_reward_varies(rewards)
+
+    *sums, anything = signals(rewards, np.ones((1, 3), np.float32))
+    assert not np.any(sums)
+    assert np.all(anything)
 
 
 UNEQUAL = (1.0, 0.5)

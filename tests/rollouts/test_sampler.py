@@ -74,14 +74,16 @@ def test_log_probs_equal_the_training_forward_at_every_token(
 @jax.jit
 def next_logits(params, rollout):
     """The logits `[B, G, C, V]` of every completion token, by a forward of whole rows."""
-    rows, (batch, samples, length) = [], rollout.completions.shape
-    for b, g in np.ndindex(batch, samples):
-        size = rollout.prompt_lengths[b]
-        row = jnp.zeros(rollout.prompts.shape[1] + length, jnp.int32)
-        row = row.at[: rollout.prompts.shape[1]].set(rollout.prompts[b])
-        row = jax.lax.dynamic_update_slice(row, rollout.completions[b, g], (size,))
-        rows.append((row, size - 1))
-    rows, first = jax.tree.map(lambda *x: jnp.stack(x), *rows)
+    batch, samples, length = rollout.completions.shape
+
+    def whole(prompt, size, completion):
+        row = jnp.concatenate([prompt, jnp.zeros(length, jnp.int32)])
+        return jax.lax.dynamic_update_slice(row, completion, (size,))
+
+    of_prompt = jax.vmap(whole, in_axes=(None, None, 0))
+    rows = jax.vmap(of_prompt)(rollout.prompts, rollout.prompt_lengths, rollout.completions)
+    rows = rows.reshape(batch * samples, -1)
+    first = jnp.repeat(rollout.prompt_lengths - 1, samples)
     see = jnp.tril(jnp.ones((1, rows.shape[1], rows.shape[1]), bool))
     positions = jnp.broadcast_to(jnp.arange(rows.shape[1])[None], rows.shape)
     hidden, _ = POLICY.apply(

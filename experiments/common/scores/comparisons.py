@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
 from experiments.common.scores.intervals import (
     check_options,
@@ -135,7 +134,11 @@ def mcnemar(lost: int, gained: int) -> float:
     `gained` only the other; under the null hypothesis each is as likely. One without any.
     """
     discordant = lost + gained
-    return float(stats.binomtest(gained, discordant, 0.5).pvalue) if discordant else 1.0
+    if not discordant:
+        return 1.0
+    from scipy import stats  # here, for it is a quarter of what a command imports
+
+    return float(stats.binomtest(gained, discordant, 0.5).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
