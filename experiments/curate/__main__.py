@@ -36,10 +36,17 @@ def open_data(folder: Path, preset: CuratePreset, own: bool) -> Data:
             folder,
             open_cases(seed=preset.data_seed),
             {
-                split: generate_examples(split, n, seed=preset.data_seed)
+                split: generate_examples(
+                    split, n, seed=preset.data_seed, per_category=preset.hazards
+                )
                 for split, n in sizes.items()
             },
-            about={"source": "own", "seed": preset.data_seed, "pairs": sizes},
+            about={
+                "source": "own",
+                "seed": preset.data_seed,
+                "pairs": sizes,
+                "hazards": preset.hazards,
+            },
         )
     records = {
         split: [

@@ -54,9 +54,10 @@ def knowledge_examples(examples: Sequence[Example]) -> list[dict[str, Any]]:
 
 
 def language_examples(examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """Prompts and completions to learn to talk from: seven of each example, in order."""
+    """Prompts and completions to learn to talk from: some ten of each example, in order."""
     lessons: list[tuple[Conversation, str]] = []
     for number, example in enumerate(examples):
+        lessons += _knowledge(example)  # again, or it would be forgotten
         lessons += _asked_outright(example)
         lessons += _answers(number, example)
         lessons.append(_note(number, example))

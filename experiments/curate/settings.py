@@ -17,6 +17,7 @@ class CuratePreset(Preset):
 
     training_pairs: int = 2400  # generated dialogues to learn from, each with its control twin
     test_pairs: int = 200  # of validation and of test, likewise
+    hazards: int | None = None  # of each category that the generated dialogues are about; or all
     data_seed: int = 0  # of the generated dialogues
     own_turns: bool = False  # earlier answers are the start's own in reinforcement learning
 

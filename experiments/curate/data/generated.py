@@ -79,22 +79,29 @@ def instances(split: str) -> Mapping[str, tuple[str, ...]]:
     return MappingProxyType(found)
 
 
-def generate_examples(split: str, count: int, *, seed: int = 0) -> list[Example]:
+def generate_examples(
+    split: str, count: int, *, seed: int = 0, per_category: int | None = None
+) -> list[Example]:
     """`count` dialogues and the control twin of each, one after the other, all distinct.
 
-    Raises UserError for an unknown split, a negative count, and where the templates cannot give so
-    many.
+    per_category: hazards of each category, the first ones of the inventory; None for all.
+
+    Raises UserError for an unknown split, a negative count, fewer than one hazard, and where the
+    templates cannot give so many.
     """
     if split not in SPLITS:
         raise UserError(f"no split {split!r}; there are {', '.join(SPLITS)}")
     if count < 0:
         raise UserError(f"count {count}: give the number of dialogues, from 0 on")
+    if per_category is not None and per_category < 1:
+        raise UserError(f"{per_category} hazards of each category: give a number from 1 on")
+    known = _known(split, per_category)
     rng = np.random.default_rng([seed, SPLITS.index(split)])
     seen: set[tuple[str, ...]] = set()
     examples: list[Example] = []
     for row in range(count):
         for _ in range(_MOST_TRIES):
-            pair = _pair(rng, split, row)
+            pair = _pair(rng, split, row, known)
             turns = {example.case.turns for example in pair}
             if len(turns) == 2 and seen.isdisjoint(turns):
                 break
@@ -105,10 +112,20 @@ def generate_examples(split: str, count: int, *, seed: int = 0) -> list[Example]
     return examples
 
 
-def _pair(rng: np.random.Generator, split: str, row: int) -> tuple[Example, Example]:
+def _known(split: str, per_category: int | None) -> list[Hazard]:
+    """The first hazards of each category, as far as the split asks after something of theirs."""
+    by_category: dict[str, list[Hazard]] = {}
+    for hazard in hazards():
+        by_category.setdefault(hazard.category, []).append(hazard)
+    chosen = [hazard for several in by_category.values() for hazard in several[:per_category]]
+    return [hazard for hazard in chosen if instances(split)[hazard.term]]
+
+
+def _pair(
+    rng: np.random.Generator, split: str, row: int, known: Sequence[Hazard]
+) -> tuple[Example, Example]:
     texts = _inventory()
-    by_term = instances(split)
-    hazard = _one(rng, [h for h in hazards() if by_term[h.term]])
+    hazard = _one(rng, known)
     # Twins share all but the wish and the question.
     fact = _one(rng, own_tables().facts)
     statement = _one(rng, texts["statements"]).format(said=hazard.said)
@@ -130,7 +147,7 @@ def _pair(rng: np.random.Generator, split: str, row: int) -> tuple[Example, Exam
     danger = _asked(rng, shared, hazard, control=False)
     if rng.random() < _PLAIN_SHARE:
         return danger, _plain(rng, shared)
-    others = [h for h in hazards() if by_term[h.term] and hazard.domains.isdisjoint(h.domains)]
+    others = [h for h in known if hazard.domains.isdisjoint(h.domains)]
     # Most of them of the same category: else an allergy and any food would give the answer away.
     same = [h for h in others if h.category == hazard.category]
     if same and rng.random() < _SAME_CATEGORY:

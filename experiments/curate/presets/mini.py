@@ -32,17 +32,19 @@ PRESET = CuratePreset(
     name="mini",
     vocab_size=1536,
     max_new_tokens=36,
+    # Twelve in all: whose danger is whose is learnt by comparing each with each.
+    hazards=3,
     decoder=new_decoder(vocab_size=1536, max_positions=228, num_layers=3),
     stages={
         "knowledge": new_imitation(
-            steps=1200,
+            steps=600,
             batch_size=64,
             prompt_buckets=(40,),
             completion_buckets=(8,),
             checkpoint_every=500,
             learning_rate=6e-3,
         ),
-        "language": _imitation(steps=1000, batch_size=32, prompt_buckets=(112,)),
+        "language": _imitation(steps=700, batch_size=32, prompt_buckets=(112,)),
         "sft": _imitation(steps=200, batch_size=32),
         "rl": Optimization(
             run=PolicyOptimizationConfig(

@@ -120,6 +120,21 @@ def test_seeds():
     assert generate_examples("test", 5, seed=2) != generate_examples("test", 5, seed=3)
 
 
+def test_a_few_hazards_of_each_category_are_the_first_ones():
+    first = {}
+    for hazard in hazards():
+        first.setdefault(hazard.category, []).append(hazard.term)
+    wanted = {term for terms in first.values() for term in terms[:2]}
+    for split in SPLITS:
+        found = generate_examples(split, 60, per_category=2)
+        assert {example.hazard for example in found} <= wanted
+        assert {example.cause for example in found if example.risky} <= {
+            hazard.name for hazard in hazards() if hazard.term in wanted
+        }
+    with pytest.raises(UserError, match="0 hazards of each category"):
+        generate_examples("train", 1, per_category=0)
+
+
 def test_nothing_of_the_own_rows_is_learnt(examples):
     """They are a test of their own: their questions and constraints are worded otherwise."""
     turns = " ".join(turn for example in everything(examples) for turn in example.case.turns)
