@@ -155,8 +155,10 @@ def ablate(
     """The model whose residual stream has no component along a unit vector (`strength` 1).
 
     output: of tied embeddings, as `Ablation.output`. Exact up to the rounding of the compute
-    dtype. Raises UserError for adapters, another model than the decoder, and one with norms on what
-    its layers add (Gemma 3), which turn that after the matrices that could be changed.
+    dtype; a strength of 0 gives the model itself.
+
+    Raises UserError for adapters, another model than the decoder, and one with norms on what its
+    layers add (Gemma 3), which turn that after the matrices that could be changed.
     """
     config = model.policy.config
     if model.policy.trained is not None:
@@ -168,6 +170,9 @@ def ablate(
             "this model normalises what its layers add to the residual stream (post_norms), so "
             "that a direction cannot be taken out of it by its weights"
         )
+    if strength == 0:
+        # A table of its own would round its logits another way.
+        return model
     policy, untie = model.policy, config.tie_embeddings and output == "kept"
     if untie:
         policy = decoder_policy(dataclasses.replace(config, tie_embeddings=False))
