@@ -135,13 +135,17 @@ def find_vectors(
     if settings.affix and not affix:
         raise UserError(f"the affix {settings.affix!r} has no tokens; give some text, or ''")
     _, prompts, harmful = of_groups(examples, settings.harmful, settings.benign, prompt)
-    states = states_of_layers(model, prompts, layers=steered_at)
+    # One pass for both; by default the layers that decide hold the steered ones, so that deciding
+    # has the same program.
+    every = tuple(sorted({*steered_at, *layers}))
+    states, features = _states_and_features(model, prompts, every, affix)
     added, norms = np.zeros((config.num_layers, config.d_model)), {}
-    for place, layer in enumerate(steered_at):
-        unit, norm = mean_difference(states[:, place], harmful, where=f"behind layer {layer}")
+    for layer in steered_at:
+        own = states[:, every.index(layer)]
+        unit, norm = mean_difference(own, harmful, where=f"behind layer {layer}")
         size = norm if settings.unit == "difference" else 1.0
         added[layer - 1], norms[layer] = settings.strength * size * unit, norm
-    features = decision_features(model, prompts, layers, affix)
+    features = features[:, [every.index(layer) for layer in layers]]
     means = [features[side].mean(axis=0) for side in (harmful, ~harmful)]
     if settings.compared == "harmful":
         means[1] = np.zeros_like(means[1])
@@ -166,11 +170,18 @@ def decision_features(
     model: Model, prompts: Sequence[Prompt], layers: tuple[int, ...], affix: tuple[int, ...]
 ) -> Float[np.ndarray, "N C D"]:
     """States of prompts, or their change to the end of the affix, behind each layer, float64."""
+    return _states_and_features(model, prompts, layers, affix)[1]
+
+
+def _states_and_features(
+    model: Model, prompts: Sequence[Prompt], layers: tuple[int, ...], affix: tuple[int, ...]
+) -> tuple[Float[np.ndarray, "N C D"], Float[np.ndarray, "N C D"]]:
     rows = [encode_prompt(model.tokenizer, prompt) for prompt in prompts]
     longer = [[*row, *affix] for row in rows] if affix else []
     # Together, so that both have one shape and one program.
-    states = states_of_layers(model, [*rows, *longer], layers=layers).astype(np.float64)
-    return states[: len(rows)] - states[len(rows) :] if affix else states
+    found = states_of_layers(model, [*rows, *longer], layers=layers).astype(np.float64)
+    states = found[: len(rows)]
+    return states, states - found[len(rows) :] if affix else states
 
 
 def decision_scores(
