@@ -40,7 +40,8 @@ from gdpo_jax.policies.policy import (
     trained_part,
     with_trained_part,
 )
-from gdpo_jax.policies.states import POOLINGS, layer_states, pooled
+from gdpo_jax.policies.states import POOLINGS, layer_states, pooled, states_behind_layers
+from gdpo_jax.policies.steering import steered_policy, with_sign, with_steering
 from gdpo_jax.policies.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
 __all__ = [
@@ -87,7 +88,11 @@ __all__ = [
     "smollm2_path",
     "split_params",
     "split_vocabulary",
+    "states_behind_layers",
+    "steered_policy",
     "train_tokenizer",
     "trained_part",
+    "with_sign",
+    "with_steering",
     "with_trained_part",
 ]

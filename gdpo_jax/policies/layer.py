@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from gdpo_jax.policies.attention import Attend
 from gdpo_jax.policies.config import DecoderConfig
 from gdpo_jax.policies.rotary import Rotary, rotate
-from gdpo_jax.policies.unrolling import ATTENTION_INPUTS, MLP_INPUTS
+from gdpo_jax.policies.unrolling import ATTENTION_INPUTS, MLP_INPUTS, STEERING
 
 
 def scaled(names: tuple[str, ...], *, fan_in: int) -> Callable:
@@ -150,4 +150,7 @@ class Layer(nn.Module):
         mixed = gate * adapted(up, normal, "up")
         mixed = adapted(mixed @ wd, mixed, "down")
         x = x + added(mixed, "mlp_post_norm")
+        if self.has_variable("params", STEERING):
+            # A vector that is added to every state behind the layer (steering.py).
+            x = x + self.get_variable("params", STEERING).astype(x.dtype)[None]
         return x.reshape(*shape, d), cache

@@ -1,13 +1,16 @@
 """Hidden states of prompts between two layers of a model, and one state a prompt of them."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies.attention import causal, causal_mask, within
+from gdpo_jax.policies.attention import Attend, causal, causal_mask, within
+from gdpo_jax.policies.decoder import check_layer
 from gdpo_jax.policies.policy import Params, Policy
 
-__all__ = ["POOLINGS", "layer_states", "pooled"]
+__all__ = ["POOLINGS", "layer_states", "pooled", "states_behind_layers"]
 
 POOLINGS = ("last", "mean")
 
@@ -30,10 +33,50 @@ def layer_states(
     if policy.split_layers is None:
         raise UserError("this policy gives no states between its layers: Policy.split_layers")
     first, _ = policy.split_layers(params, layer)
+    positions, attend = _prompt_attention(policy, prompts, prompt_lengths)
+    return policy.hidden_states(first, prompts, positions, attend)[0]
+
+
+def states_behind_layers(
+    policy: Policy,
+    params: Params,
+    prompts: Int[Array, "B P"],
+    prompt_lengths: Int[Array, "B"],
+    layers: Sequence[int],
+) -> tuple[Float[Array, "B P D"], ...]:
+    """As `layer_states`, of several layers in one pass. Under `jax.jit`, layers behind the last of
+    them are not computed.
+
+    Raises UserError for a layer that does not exist, and for a model whose unrolled layers do not
+    give what is between them to `Placement.layers`.
+    """
+    for layer in layers:
+        check_layer(policy.config, layer)
+    found = []
+
+    def kept(x: Array) -> Array:
+        found.append(policy.placement.layers(x))
+        return found[-1]
+
+    # Unrolled, so that what the placement is given is a value of this program, not of a scan.
+    unrolled = policy.decoding_params(params, prompts.shape[1])
+    recording = policy._replace(placement=policy.placement._replace(layers=kept))
+    positions, attend = _prompt_attention(policy, prompts, prompt_lengths)
+    recording.hidden_states(unrolled, prompts, positions, attend)
+    if len(found) != policy.config.num_layers + 1:
+        raise UserError(
+            "this policy gives no states between its layers: its unrolled layers do not call "
+            "Placement.layers"
+        )
+    return tuple(found[layer] for layer in layers)
+
+
+def _prompt_attention(
+    policy: Policy, prompts: Int[Array, "B P"], prompt_lengths: Int[Array, "B"]
+) -> tuple[Int[Array, "B P"], Attend]:
     positions = jnp.broadcast_to(jnp.arange(prompts.shape[1])[None, :], prompts.shape)
     near = within(positions, positions, policy.config.window)
-    attend = causal(causal_mask(prompt_lengths, prompts.shape[1]), near)
-    return policy.hidden_states(first, prompts, positions, attend)[0]
+    return positions, causal(causal_mask(prompt_lengths, prompts.shape[1]), near)
 
 
 def pooled(

@@ -12,6 +12,7 @@ from gdpo_jax.policies.config import DecoderConfig
 from gdpo_jax.policies.rotary import rotary_table
 
 ATTENTION_INPUTS, MLP_INPUTS, TURNS = "query_key_value", "gate_up", "turns"
+STEERING = "steering"
 MATRICES = ("query", "key", "value", "out", "gate", "up", "down")
 # The axis of heads, features or vocabulary of everything large here, and its logical name: what
 # devices may share out.
@@ -48,7 +49,7 @@ def fuse_projections(params: Any, config: DecoderConfig) -> Any:
 
     Queries, keys and values become [D, J, R + 2, K], the R queries of a key before it and its
     value, and gate and up become [D, 2, F]: both can still be cut over `kv_heads` and `mlp`, where
-    their parts were. Biases and adapters stay apart.
+    their parts were. Biases, adapters and steering vectors stay apart.
     """
     d, kv, size = config.d_model, config.num_kv_heads, config.head_dim
     cast = {name: params[name].astype(config.dtype) for name in MATRICES}

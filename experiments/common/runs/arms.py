@@ -6,12 +6,43 @@ from typing import Any, Protocol
 
 from experiments.common.runs.stages import Stage
 from gdpo_jax.errors import UserError
+from gdpo_jax.models import Model
 from gdpo_jax.prompts import Prompt
 from gdpo_jax.training.config import json_tree
 
-__all__ = ["Answering", "Arm", "Guided", "Plain", "Reply", "arm_named", "check_arms", "way_to"]
+__all__ = [
+    "Answering",
+    "Arm",
+    "Guided",
+    "ModelReply",
+    "Plain",
+    "Reply",
+    "arm_named",
+    "check_arms",
+    "way_to",
+]
 
 Reply = Callable[[Sequence[Prompt]], list[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelReply:
+    """What ways to answer are given as `reply`: the answers of a model, and the model itself.
+
+    encode: the token ids of a record's prompt, as the model takes it. answers: of any model with
+    the same sampler.
+    """
+
+    model: Model
+    encode: Callable[[Prompt], list[int]]
+    answers: Callable[[Model, Sequence[Prompt]], list[str]]
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[str]:
+        return self.answers(self.model, prompts)
+
+    def of(self, model: Model) -> "ModelReply":
+        """The same of another model."""
+        return dataclasses.replace(self, model=model)
 
 
 class Answering(Protocol):

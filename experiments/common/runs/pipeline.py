@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from experiments.common.files.json_rows import read_json, write_rows
-from experiments.common.runs.arms import Arm, way_to
+from experiments.common.runs.arms import Arm, ModelReply, way_to
 from experiments.common.runs.folder import Workspace
 from experiments.common.runs.settings import Optimization
 from experiments.common.runs.stages import Job
@@ -121,7 +121,7 @@ def generate(
     preset = space.preset
     trained = [s.run.prompt_buckets for s in preset.stages.values() if isinstance(s, Optimization)]
 
-    def reply(prompts: Sequence[Prompt]) -> list[str]:
+    def answers(model: Model, prompts: Sequence[Prompt]) -> list[str]:
         rows = [space.encode(prompt) for prompt in prompts]
         buckets, longest = next(filter(None, trained), None), max(map(len, rows), default=0)
         if buckets is not None and longest > max(buckets):
@@ -138,7 +138,7 @@ def generate(
             key=jax.random.key(seed),
         )
 
-    return arm.answer.answer(reply, records)
+    return arm.answer.answer(ModelReply(model, space.encode, answers), records)
 
 
 def score_arm(

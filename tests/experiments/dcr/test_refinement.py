@@ -13,11 +13,11 @@ from experiments.dcr.separation import (
     Separation,
     SweepRow,
     best_of,
-    prompt_states,
     separation,
     sweep,
     variants,
 )
+from experiments.dcr.states import prompt_states
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import LoraConfig, decoder_policy
 from gdpo_jax.training import OptimizerConfig, SFTConfig
