@@ -48,21 +48,21 @@ PRESET = CuratePreset(
         "sft": _imitation(steps=200, batch_size=32),
         "rl": Optimization(
             run=PolicyOptimizationConfig(
-                steps=100,
-                prompts_per_step=8,
+                steps=120,
+                prompts_per_step=16,
                 num_samples=8,
                 prompt_buckets=_BUCKETS,
                 chunk=8,
                 checkpoint_every=50,
             ),
             optimizer=OptimizerConfig(
-                learning_rate=2e-3,
+                learning_rate=1e-3,
                 warmup_updates=5,
                 schedule="cosine",
-                total_updates=100,
+                total_updates=120,
                 b2=0.98,
             ),
-            objective=ObjectiveConfig(kl="k3", kl_coef=0.05, aggregation="dapo"),
+            objective=ObjectiveConfig(kl="k3", kl_coef=0.1, aggregation="dapo"),
         ),
     },
 )
