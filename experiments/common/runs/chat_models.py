@@ -1,13 +1,13 @@
 """What `--model` means: an endpoint, a published language model, or an arm of a finished run."""
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Literal
 
 from experiments.common.chats.endpoint import Prices, endpoint_model
 from experiments.common.chats.model import Model
 from experiments.common.chats.policy_model import policy_model
+from experiments.common.chats.secrets import read_key
 from experiments.common.files.json_rows import read_json
 from experiments.common.runs.arms import Arm, way_to
 from experiments.common.runs.experiment import Experiment
@@ -17,7 +17,7 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.models import open_model
 from gdpo_jax.training import MeshConfig
 
-__all__ = ["ModelOptions", "open_chat_model", "read_key"]
+__all__ = ["ModelOptions", "open_chat_model"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,24 +75,6 @@ def open_chat_model(
             "an instruction-tuned model"
         )
     return policy_model(opened, name=f"{options.model} {options.dtype}", batch_size=together or 1)
-
-
-def read_key(variable: str, option: str) -> str | None:
-    """The value of an environment variable; None where no variable is named.
-
-    Raises `UserError` that names the variable, never its value, where it is not set.
-    """
-    if not variable:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise UserError(
-            f"--{option} {variable}: the environment variable is not set; give its name, not the "
-            "key itself"
-            if variable.isidentifier()
-            else f"--{option} names no environment variable; give its name, not the key itself"
-        )
-    return key
 
 
 def _check_options(options: ModelOptions, run: bool) -> None:
