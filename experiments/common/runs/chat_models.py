@@ -9,15 +9,16 @@ from experiments.common.chats.model import Model
 from experiments.common.chats.policy_model import policy_model
 from experiments.common.chats.secrets import read_key
 from experiments.common.files.json_rows import read_json
-from experiments.common.runs.arms import Arm, way_to
+from experiments.common.runs.arms import Arm
 from experiments.common.runs.experiment import Experiment
 from experiments.common.runs.folder import Workspace, open_workspace
-from experiments.common.runs.pipeline import train_arm
+from experiments.common.runs.pipeline import arms_on_the_way, is_trained, train_arm
+from gdpo_jax import models
 from gdpo_jax.errors import UserError
 from gdpo_jax.models import open_model
 from gdpo_jax.training import MeshConfig
 
-__all__ = ["ModelOptions", "open_chat_model"]
+__all__ = ["ModelOptions", "check_trained", "open_chat_model", "open_run", "trained_model"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,22 +92,13 @@ def _check_options(options: ModelOptions, run: bool) -> None:
         )
 
 
-def _trained_model(options: ModelOptions, experiment: Experiment, batch_size: int) -> Model:
-    space = _workspace(Path(options.model), experiment)
-    arm = experiment.arm(options.arm)
-    if space.tokenizer.chat_template is None:
-        raise UserError(
-            f"the policy of {options.model} has no chat template, and conversations are asked "
-            "through one; serve a run that starts from a language model"
-        )
-    for step in way_to(experiment.arms, arm, published=space.preset.pretrained is not None):
-        _check_trained(space, step, options.seed)
-    model = train_arm(space, arm, options.seed)  # finished, so it is read
-    name = f"{options.model} {arm.name} seed {options.seed}"
-    return policy_model(model.merged(), name=name, batch_size=batch_size)
+def open_run(folder: Path, experiment: Experiment) -> Workspace:
+    """The workspace of a run folder, by the preset and the data that it names.
 
-
-def _workspace(folder: Path, experiment: Experiment) -> Workspace:
+    Raises `UserError` for a folder that is no run of the experiment.
+    """
+    if not (folder / "preset.json").is_file():
+        raise UserError(f"{folder} is no run folder (no preset.json in it); give one to look at")
     preset, run = (read_json(folder / name) for name in ("preset.json", "run.json"))
     name = preset.get("name") if isinstance(preset, dict) else None
     if name not in experiment.presets:
@@ -117,14 +109,32 @@ def _workspace(folder: Path, experiment: Experiment) -> Workspace:
     return open_workspace(experiment, folder, experiment.presets[name], data_dir=folder / stored)
 
 
-def _check_trained(space: Workspace, arm: Arm, seed: int) -> None:
-    steps = arm.stage.steps(space.preset)
-    last = space.arm_dir(arm.name, seed) / "checkpoints" / str(steps)
-    if steps and not last.is_dir():
-        command = space.experiment.command(
-            "train", "--preset", space.preset.name, "--run-dir", str(space.path), "--arm", arm.name
-        )
+def check_trained(space: Workspace, arm: Arm, seed: int) -> None:
+    """Raises `UserError` with the command to run where the arm is not trained."""
+    for step in arms_on_the_way(space, arm):
+        if not is_trained(space, step, seed):
+            command = space.experiment.command(
+                "train", "--preset", space.preset.name, "--run-dir", str(space.path)
+            )
+            raise UserError(
+                f"{space.path}: arm {step.name!r}, seed {seed} is not trained; run {command} --arm "
+                f"{arm.name} --seed {seed}"
+            )
+
+
+def trained_model(space: Workspace, arm: Arm, seed: int) -> models.Model:
+    """The model of an arm, with its adapters merged. Raises `UserError` as `check_trained`."""
+    check_trained(space, arm, seed)
+    return train_arm(space, arm, seed).merged()  # finished, so it is read
+
+
+def _trained_model(options: ModelOptions, experiment: Experiment, batch_size: int) -> Model:
+    space = open_run(Path(options.model), experiment)
+    arm = experiment.arm(options.arm)
+    if space.tokenizer.chat_template is None:
         raise UserError(
-            f"{space.path}: arm {arm.name!r}, seed {seed} is not trained; run {command} --seed "
-            f"{seed}"
+            f"the policy of {options.model} has no chat template, and conversations are asked "
+            "through one; serve a run that starts from a language model"
         )
+    name = f"{options.model} {arm.name} seed {options.seed}"
+    return policy_model(trained_model(space, arm, options.seed), name=name, batch_size=batch_size)

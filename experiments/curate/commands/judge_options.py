@@ -4,8 +4,9 @@ import dataclasses
 from typing import Literal
 
 from experiments.common.judges.endpoint_options import JudgeEndpoint, open_judge_model
+from experiments.common.judges.judging import Judging
 from experiments.curate.judging import rubric
-from experiments.curate.judging.judges import Judging, rubric_judging, rules_judging
+from experiments.curate.judging.judges import rubric_judging, rules_judging
 from gdpo_jax.errors import UserError
 
 __all__ = ["JudgeOptions", "open_judge"]
