@@ -15,7 +15,7 @@ from experiments.dcr.data.triples import SPLITS
 from experiments.dcr.settings import DcrPreset, PublishedSources
 from gdpo_jax.errors import UserError
 
-__all__ = ["ALIGN", "AUGMENT", "REFINE", "open_records", "record_of"]
+__all__ = ["ALIGN", "AUGMENT", "REFINE", "open_records", "own_part", "record_of"]
 
 # What a training record is for: `part`.
 REFINE, ALIGN, AUGMENT = "refine", "align", "augment"
@@ -54,10 +54,10 @@ def _own(folder: Path, split: str) -> list[dict[str, Any]]:
         *load_prompts(folder, "generated", split),
         *load_prompts(folder, "instructions", split),
     ]
-    return [record_of(prompt, _own_part(prompt)) for prompt in prompts]
+    return [record_of(prompt, own_part(prompt)) for prompt in prompts]
 
 
-def _own_part(prompt: SafetyPrompt) -> str:
+def own_part(prompt: SafetyPrompt) -> str:
     """Half of the toxic texts are for refinement, the others for safety tuning, so that no text is
     in both; what seems toxic is for refinement."""
     if prompt.kind == SEEMING:
