@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 
@@ -68,19 +69,13 @@ def test_an_answers_log_probability_is_the_mean_over_its_tokens_and_its_end():
 def plain_logits(model, row):
     """Logits behind every token of a row, by the differentiable forward pass of the kernel."""
     every = np.arange(model.policy.config.vocab_size, dtype=np.int32)
-    return np.stack(
-        [
-            np.asarray(
-                first_token_logits(
-                    model.policy,
-                    model.params,
-                    PromptRows(np.array(row, np.int32), np.int32(n + 1), every),
-                ),
-                np.float64,
-            )
-            for n in range(len(row))
-        ]
-    )
+    ids = np.array(row, np.int32)
+
+    def behind(length):
+        return first_token_logits(model.policy, model.params, PromptRows(ids, length, every))
+
+    lengths = np.arange(1, len(row) + 1, dtype=np.int32)
+    return np.asarray(jax.jit(jax.vmap(behind))(lengths), np.float64)
 
 
 def test_no_prompts_have_no_log_probabilities():

@@ -38,7 +38,7 @@ def test_every_command_of_the_issue_is_there():
         (["evaluate", "--source", "FOLDER", "--types", "homonyms"], "--types are XSTest's"),
         (["agreement"], "0 files of 0 names"),
         (["agreement", "FOLDER/none.csv"], "none.csv"),
-        (["agreement", "FOLDER/wrong.csv"], "no column 'final_label'"),
+        (["agreement", "FOLDER/wrong.csv"], "no column 'completion'"),
         (["agreement", "FOLDER/none.csv", "--answers", "x"], "--answers belongs to a model"),
         (["kernel", "nowhere"], "nowhere is no run folder"),
         (["separation", "nowhere"], "nowhere is no run folder"),
@@ -54,6 +54,17 @@ def test_wrong_options_are_one_error_each(arguments, message, tmp_path, capsys, 
     given = [one.replace("FOLDER", str(tmp_path)) for one in arguments]
     status, text = told(capsys, given)
     assert status == 2 and message in text, text
+
+
+def test_data_writes_our_own_and_published_sets(tmp_path, capsys):
+    (tmp_path / "OKTest.csv").write_text("prompt\nHow do I kill time?\n")
+    arguments = ["data", "--data-dir", str(tmp_path / "data"), "--source", str(tmp_path)]
+    arguments += ["--triples", "2", "--held-out-triples", "1"]
+    status, text = told(capsys, arguments)
+    assert status == 0 and "generated: train 6, validation 3, test 3" in text, text
+    assert "published: oktest 1" in text
+    status, text = told(capsys, arguments)
+    assert status == 2 and "is there already" in text
 
 
 def test_agreement_prints_the_anchors(tmp_path, capsys):
