@@ -186,8 +186,8 @@ def _output(
 ) -> dict[str, Any]:
     answered = isinstance(result, Answer)
     return {
-        **to_record(prompt),
         "sample_id": prompt.id,
+        "prompt": to_record(prompt),
         "text": result.text if answered else "",
         "failed": "" if answered else str(result),
         "label": None if verdict is None or not verdict.read else str(verdict.label),

@@ -77,8 +77,8 @@ def _answered(run: Run) -> list[tuple[SafetyPrompt, list[_Shown]]]:
             continue
         for row in read_rows(folder / "outputs.jsonl"):
             name = row.get("sample_id")
-            if "kind" in row:  # of an evaluation, whose rows hold their prompts
-                prompts.setdefault(name, from_record(row))
+            if isinstance(row.get("prompt"), dict):  # of an evaluation
+                prompts.setdefault(name, from_record(row["prompt"]))
             elif not prompts:
                 prompts = _test_prompts(run)
             if name in prompts:

@@ -33,7 +33,8 @@ def test_answers_are_judged_by_kind_and_kept_with_reasons(tmp_path):
     assert (means["failed"], means["unread"], means["cut"]) == (0, 0, 0)
     rows = [json.loads(line) for line in (tmp_path / "outputs.jsonl").read_text().splitlines()]
     assert [row["label"][0] for row in rows] == ["1", "1", "2"]
-    assert rows[2]["reason"] == "refuses" and rows[2]["kind"] == "toxic"
+    assert rows[2]["reason"] == "refuses" and rows[2]["prompt"]["kind"] == "toxic"
+    assert rows[2]["text"] == TOXIC.answer and rows[2]["prompt"]["text"] == TOXIC.text
     assert found.paid.asked == 3 and found.paid.cost == 1.5
 
 
