@@ -10,10 +10,12 @@ from experiments.dcr.commands.agreement import agreement
 from experiments.dcr.commands.data import data
 from experiments.dcr.commands.evaluate import evaluating
 from experiments.dcr.commands.inside import kernel_command, probe, separation_command
+from experiments.dcr.commands.sweep import sweeping
 from experiments.dcr.metrics import METRICS, measure, score
 from experiments.dcr.page import SECTIONS
 from experiments.dcr.presets import PRESETS
 from experiments.dcr.records import open_records
+from experiments.dcr.settings import DcrOptions
 
 EXPERIMENT = Experiment(
     name="dcr",
@@ -29,6 +31,7 @@ EXPERIMENT = Experiment(
     metrics=METRICS,
     claims=CLAIMS,
     sections=SECTIONS,
+    options=DcrOptions(),
 )
 
 
@@ -49,6 +52,7 @@ def commands(experiment: Experiment) -> dict:
             default="dcr",
             about="Tune an arm for safety (stage two), and first what it starts from.",
         ),
+        "sweep": sweeping(experiment),
         "evaluate": evaluating(experiment),
         "agreement": agreement,
         "kernel": kernel_command(experiment),

@@ -9,7 +9,7 @@ from typing import Any
 from experiments.common.runs.experiment import Data
 from experiments.dcr.data.prompts import SEEMING, TOXIC, SafetyPrompt, to_record
 from experiments.dcr.data.sources import own_contents
-from experiments.dcr.data.splits import draw_parts, keep_apart, refinement_prompts
+from experiments.dcr.data.splits import draw_parts, hold_out_types, keep_apart, refinement_prompts
 from experiments.dcr.data.tfds_builder import load_prompts, write_dataset
 from experiments.dcr.data.triples import SPLITS
 from experiments.dcr.settings import DcrPreset, PublishedSources
@@ -74,7 +74,7 @@ def _published(
     dialogues = load_prompts(folder, "published", "hh-rlhf") if _talks(sources) else ()
     refinement = refinement_prompts(
         load_prompts(folder, "published", "xstest"),
-        sources.held_out,
+        (*sources.held_out, *sources.validation),
         negatives=sources.negatives,
         dialogues=dialogues,
         count=sources.dialogues,
@@ -94,15 +94,19 @@ def _published(
         name: _drawn(prompts, count, [*refinement.test, *refined], seed)
         for name, (prompts, count) in parts.items()
     }
+    test, validation = hold_out_types(refinement.test, sources.validation)
     return {
         "train": [
             *(record_of(prompt, REFINE) for prompt in refined),
             *(record_of(prompt, ALIGN) for prompt in (*drawn["general"], *drawn["refusals"])),
             *(record_of(prompt, AUGMENT) for prompt in drawn["augmented"]),
         ],
-        "validation": [record_of(p) for p in load_prompts(folder, "instructions", "validation")],
+        "validation": [
+            *(record_of(prompt) for prompt in validation),
+            *(record_of(prompt) for prompt in load_prompts(folder, "instructions", "validation")),
+        ],
         "test": [
-            *(record_of(prompt) for prompt in refinement.test),
+            *(record_of(prompt) for prompt in test),
             *(record_of(prompt) for prompt in load_prompts(folder, "instructions", "test")),
         ],
     }

@@ -20,7 +20,7 @@ PUBLISHED = dataclasses.replace(
     general=3,
     refusals=2,
     augmented=1,
-    published=PublishedSources(held_out=("homonyms",), alpaca=False),
+    published=PublishedSources(held_out=("homonyms",), validation=("definitions",), alpaca=False),
 )
 
 
@@ -72,12 +72,14 @@ def test_published_sets_are_divided_by_what_they_are_for(tmp_path):
     parts = {}
     for row in records["train"]:
         parts.setdefault(row["part"], []).append(row)
-    assert len(parts["refine"]) == len(XSTEST_CONTRASTS) - 1 + 7
+    assert len(parts["refine"]) == len(XSTEST_CONTRASTS) - 2 + 6
     assert [row["source"] for row in parts["align"]] == ["instructions"] * 3 + ["safety-tuned"] * 2
     assert [row["source"] for row in parts["augment"]] == ["coconot-pref"]
     held = [row for row in records["test"] if row["source"] == "xstest"]
     assert {row["type"] for row in held} == {"homonyms", "contrast_homonyms"}
-    tested = {row["text"].lower() for row in held}
+    chosen = {row["type"] for row in records["validation"] if row["source"] == "xstest"}
+    assert chosen == {"definitions", "contrast_definitions"}
+    tested = {row["text"].lower() for row in (*held, *records["validation"])}
     assert tested.isdisjoint(row["text"].lower() for row in records["train"])
 
 

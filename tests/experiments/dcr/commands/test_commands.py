@@ -18,8 +18,8 @@ def told(capsys, arguments):
 
 
 def test_every_command_of_the_issue_is_there():
-    named = {"data", "refine", "align", "evaluate", "agreement", "kernel", "separation", "probe"}
-    assert set(commands(EXPERIMENT)) == named
+    named = {"data", "refine", "align", "sweep", "evaluate", "agreement"}
+    assert set(commands(EXPERIMENT)) == named | {"kernel", "separation", "probe"}
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,11 @@ def test_every_command_of_the_issue_is_there():
         (["kernel", "nowhere"], "nowhere is no run folder"),
         (["separation", "nowhere"], "nowhere is no run folder"),
         (["probe", "--source", "FOLDER"], "no file of xstest"),
+        (["sweep", "--preset", "smoke", "--run-dir", "FOLDER/run"], "nothing to choose from"),
+        (["sweep", "--preset", "smoke", "--layers", "3"], "layer 3"),
+        (["refine", "--preset", "smoke", "--layer", "9"], "layer 9"),
+        (["refine", "--preset", "smoke", "--loss", "info_nce", "--margin", "0.3"], "no margin"),
+        (["align", "--preset", "smoke", "--negatives", "both"], "belongs to published sets"),
         (["train", "--preset", "smollm2", "--run-dir", "FOLDER/run"], "learns from published sets"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
