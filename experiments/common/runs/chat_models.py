@@ -18,7 +18,7 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.models import open_model
 from gdpo_jax.training import MeshConfig
 
-__all__ = ["ModelOptions", "check_trained", "open_chat_model", "open_run", "trained_model"]
+__all__ = ["ModelOptions", "check_trained", "open_chat_model", "trained_model"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,23 +92,6 @@ def _check_options(options: ModelOptions, run: bool) -> None:
         )
 
 
-def open_run(folder: Path, experiment: Experiment) -> Workspace:
-    """The workspace of a run folder, by the preset and the data that it names.
-
-    Raises `UserError` for a folder that is no run of the experiment.
-    """
-    if not (folder / "preset.json").is_file():
-        raise UserError(f"{folder} is no run folder (no preset.json in it); give one to look at")
-    preset, run = (read_json(folder / name) for name in ("preset.json", "run.json"))
-    name = preset.get("name") if isinstance(preset, dict) else None
-    if name not in experiment.presets:
-        raise UserError(f"{folder} was made with a preset {name!r} that {experiment.name} has not")
-    stored = run.get("data_dir") if isinstance(run, dict) else None
-    if not isinstance(stored, str):
-        raise UserError(f"{folder / 'run.json'} tells no data_dir; restore it from a copy")
-    return open_workspace(experiment, folder, experiment.presets[name], data_dir=folder / stored)
-
-
 def check_trained(space: Workspace, arm: Arm, seed: int) -> None:
     """Raises `UserError` with the command to run where the arm is not trained."""
     for step in arms_on_the_way(space, arm):
@@ -129,7 +112,7 @@ def trained_model(space: Workspace, arm: Arm, seed: int) -> models.Model:
 
 
 def _trained_model(options: ModelOptions, experiment: Experiment, batch_size: int) -> Model:
-    space = open_run(Path(options.model), experiment)
+    space = _workspace(Path(options.model), experiment)
     arm = experiment.arm(options.arm)
     if space.tokenizer.chat_template is None:
         raise UserError(
@@ -138,3 +121,14 @@ def _trained_model(options: ModelOptions, experiment: Experiment, batch_size: in
         )
     name = f"{options.model} {arm.name} seed {options.seed}"
     return policy_model(trained_model(space, arm, options.seed), name=name, batch_size=batch_size)
+
+
+def _workspace(folder: Path, experiment: Experiment) -> Workspace:
+    preset, run = (read_json(folder / name) for name in ("preset.json", "run.json"))
+    name = preset.get("name") if isinstance(preset, dict) else None
+    if name not in experiment.presets:
+        raise UserError(f"{folder} was made with a preset {name!r} that {experiment.name} has not")
+    stored = run.get("data_dir") if isinstance(run, dict) else None
+    if not isinstance(stored, str):
+        raise UserError(f"{folder / 'run.json'} tells no data_dir; restore it from a copy")
+    return open_workspace(experiment, folder, experiment.presets[name], data_dir=folder / stored)

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional
+from tyro.conf import arg
 
-from experiments.common.runs.chat_models import check_trained, open_run, trained_model
+from experiments.common.runs.chat_models import check_trained, trained_model
 from experiments.common.runs.experiment import Experiment
 from experiments.common.runs.folder import Workspace
+from experiments.common.runs.options import Invocation, unset
 from experiments.common.scores.summaries import write_json
 from experiments.dcr.commands.selection import Selection, choose
 from experiments.dcr.data.prompts import to_record
@@ -37,8 +38,11 @@ _ARMS = ("base", "refined", "stl", "dcr")
 def kernel_command(experiment: Experiment) -> Callable[..., None]:
     """The command `kernel` of an experiment."""
 
+    plain, own_plain, _ = unset(experiment, [arm.name for arm in experiment.compared])
+
     def kernel(
-        run: Positional[Path],
+        options: Annotated[type(plain), arg(name="")] = plain,
+        own: Annotated[type(own_plain), arg(name="")] = own_plain,
         arms: tuple[str, ...] = _ARMS,
         seed: int = 0,
         count: int = 8,
@@ -51,7 +55,6 @@ def kernel_command(experiment: Experiment) -> Callable[..., None]:
         (DCR, arXiv 2603.03323), over test prompts. It is written into the run's seed folder.
 
         Args:
-            run: a run folder whose arms are trained.
             arms: whose parameters are looked at.
             seed: of the arms.
             count: test prompts of each kind; the work grows with its square.
@@ -60,7 +63,10 @@ def kernel_command(experiment: Experiment) -> Callable[..., None]:
                 below 0, of the last ones; 0 for all parameters.
         """
         mask = {"layers": layers, "head": True} if layers else True
-        space, records = _opened(run, experiment, count, seed)
+        run = Invocation(experiment, options, own)
+        if run.planned():
+            return
+        space, records = _opened(run, count, seed)
         if layers and space.preset.decoder.tie_embeddings:
             mask = {"layers": layers}  # the output's table is the embedding, and stays out
         prompts = [space.prompt(record["prompt"]) for record in records]
@@ -88,18 +94,26 @@ def kernel_command(experiment: Experiment) -> Callable[..., None]:
 def separation_command(experiment: Experiment) -> Callable[..., None]:
     """The command `separation` of an experiment."""
 
+    plain, own_plain, _ = unset(experiment, [arm.name for arm in experiment.compared])
+
     def separation(
-        run: Positional[Path], arms: tuple[str, ...] = _ARMS, seed: int = 0, count: int = 40
+        options: Annotated[type(plain), arg(name="")] = plain,
+        own: Annotated[type(own_plain), arg(name="")] = own_plain,
+        arms: tuple[str, ...] = _ARMS,
+        seed: int = 0,
+        count: int = 40,
     ) -> None:
         """Print how far apart kinds of test prompts lie behind every layer, by arm.
 
         Args:
-            run: a run folder whose arms are trained.
             arms: whose hidden states are looked at.
             seed: of the arms.
             count: test prompts of each kind.
         """
-        space, records = _opened(run, experiment, count, seed)
+        run = Invocation(experiment, options, own)
+        if run.planned():
+            return
+        space, records = _opened(run, count, seed)
         prompts = [space.prompt(record["prompt"]) for record in records]
 
         def look(model: Model) -> list[dict[str, Any]]:
@@ -153,10 +167,14 @@ def probe(
     console.print(table)
 
 
-def _opened(
-    run: Path, experiment: Experiment, count: int, seed: int
-) -> tuple[Workspace, list[Mapping[str, Any]]]:
-    space = open_run(run, experiment)
+def _opened(run: Invocation, count: int, seed: int) -> tuple[Workspace, list[Mapping[str, Any]]]:
+    """The finished run, and test prompts of each kind. Raises UserError where there is no run."""
+    if not (run.folder / "preset.json").is_file():
+        raise UserError(
+            f"{run.folder} is no run folder (no preset.json in it); train the arms first, or give "
+            "--run-dir"
+        )
+    space = run.open()
     return space, balanced(space.data.records["test"], count, seed=seed)
 
 

@@ -39,6 +39,9 @@ def sweeping(experiment: Experiment) -> Callable[..., None]:
         The base is trained first if it is not. Runs are kept beside the seed's arms: the same
         command goes on. Separation is no over-refusal yet: train arms with the best settings.
 
+        The cosine is that of seemingly toxic and toxic prompts, the probe's number the area under
+        its curve on prompts that it has not seen; bold is the highest silhouette.
+
         Args:
             layers: behind which layers, counted from 1; the preset's unless given.
             margins: m of the circle loss, likewise.
@@ -80,7 +83,7 @@ def _tell(rows: list[SweepRow], console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("layer", "pooling", "margin", "scale"):
         table.add_column(heading)
-    for heading in ("silhouette", "seeming/toxic cosine", "probe's area"):
+    for heading in ("silhouette", "cosine", "probe"):
         table.add_column(f"{heading}\nbefore, after", justify="right")
     best = best_of(rows)
     for row in rows:

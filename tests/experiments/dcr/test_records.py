@@ -77,9 +77,9 @@ def test_published_sets_are_divided_by_what_they_are_for(tmp_path):
     assert [row["source"] for row in parts["augment"]] == ["coconot-pref"]
     held = [row for row in records["test"] if row["source"] == "xstest"]
     assert {row["type"] for row in held} == {"homonyms", "contrast_homonyms"}
-    chosen = {row["type"] for row in records["validation"] if row["source"] == "xstest"}
-    assert chosen == {"definitions", "contrast_definitions"}
-    tested = {row["text"].lower() for row in (*held, *records["validation"])}
+    chosen = [row for row in records["validation"] if row["source"] == "xstest"]
+    assert {row["type"] for row in chosen} == {"definitions", "contrast_definitions"}
+    tested = {row["text"].lower() for row in (*held, *chosen)}
     assert tested.isdisjoint(row["text"].lower() for row in records["train"])
 
 

@@ -15,10 +15,10 @@ ARMS = [arm.name for arm in EXPERIMENT.compared]
 def run(tmp_path_factory):
     """The folder of a finished run of the preset smoke, with kernel and separation."""
     folder = tmp_path_factory.mktemp("dcr") / "run"
-    arguments = ["reproduce", "--preset", "smoke", "--run-dir", str(folder), "--processes", "1"]
-    assert main(arguments) == 0
-    assert main(["separation", str(folder), "--count", "12"]) == 0
-    assert main(["kernel", str(folder), "--count", "2", "--arms", "stl", "dcr"]) == 0
+    same = ["--preset", "smoke", "--run-dir", str(folder)]
+    assert main(["reproduce", *same, "--processes", "1"]) == 0
+    assert main(["separation", *same, "--count", "12"]) == 0
+    assert main(["kernel", *same, "--count", "2", "--arms", "stl", "dcr"]) == 0
     assert main(["report", str(folder), "--bootstrap", "50"]) == 0
     return folder
 
@@ -71,5 +71,5 @@ def test_a_second_call_does_nothing_twice_and_arms_that_are_not_there_are_named(
     assert main(arguments) == 0
     told = capsys.readouterr().out
     assert told.count("scored before") == len(ARMS) and "trained in" not in told
-    assert main(["kernel", str(run), "--seed", "7"]) == 2
+    assert main(["kernel", *arguments[1:5], "--count", "2", "--seed", "7"]) == 2
     assert "seed 7 is not trained" in " ".join(capsys.readouterr().err.split())
