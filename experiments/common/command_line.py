@@ -20,7 +20,13 @@ from experiments.common.report.runs import load_runs
 from experiments.common.runs.experiment import Data, Experiment, NoOptions
 from experiments.common.runs.folder import Workspace
 from experiments.common.runs.options import Invocation, first_preset, unset
-from experiments.common.runs.pipeline import evaluate_arms, generate, score_arm, train_arm
+from experiments.common.runs.pipeline import (
+    evaluate_arms,
+    generate,
+    measure,
+    score_arm,
+    train_arm,
+)
 from experiments.common.runs.processes import (
     answers_apart,
     evaluate_apart,
@@ -121,7 +127,8 @@ def _answering(experiment: Experiment) -> Callable[..., None]:
         trained, records = train_arm(space, chosen, seed), space.data.records[split]
         texts = generate(space, chosen, trained, records, temperature=temperature, seed=seed)
         folder = space.arm_dir(arm, seed) / f"answers-{split}-{temperature:g}"
-        table = score_arm(space, texts, records, folder)
+        columns = measure(space, trained, records)
+        table = score_arm(space, texts, records, folder, columns=columns)
         if jax.process_index() == 0:
             print_table(_alone(experiment, chosen.title, table, str(folder)), Console())
         _say(f"outputs and scores are in {folder}")

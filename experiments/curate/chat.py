@@ -14,13 +14,13 @@ from tyro.conf import arg
 
 from experiments.common.chats.messages import Message
 from experiments.common.chats.model import Limits
+from experiments.common.runs.chat_models import ModelOptions, open_chat_model
 from experiments.common.runs.experiment import Experiment
 from experiments.curate.mirror.log import CostLog, cost_table
 from experiments.curate.mirror.memory import Memory
 from experiments.curate.mirror.runtime import Pace, Reply, Runtime
 from experiments.curate.mirror.store import Memories, open_memories
 from experiments.curate.mirror.thinking import Thinking
-from experiments.curate.models import ModelOptions, open_chat_model
 from gdpo_jax.errors import UserError
 
 __all__ = ["chatting", "converse"]

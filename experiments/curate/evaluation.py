@@ -18,6 +18,7 @@ from experiments.common.chats.cache import Store, cached, open_store, request_ke
 from experiments.common.chats.model import Answer, Bill, Limits, Model, bill_of
 from experiments.common.files.json_rows import read_json
 from experiments.common.files.row_log import append_row, read_log
+from experiments.common.judges.judging import Judging
 from experiments.common.judges.verdict import Verdict
 from experiments.common.scores.summaries import summarize, write_json
 from experiments.common.scores.table import Table
@@ -31,7 +32,6 @@ from experiments.curate.dialogues import (
     total_bills,
 )
 from experiments.curate.given_answers import with_given
-from experiments.curate.judging.judges import Judging
 from experiments.curate.metrics import METRICS, table
 from experiments.curate.ways import Way
 from gdpo_jax.errors import UserError

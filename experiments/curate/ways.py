@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
+from experiments.common.chats.asking import ask_all
 from experiments.common.chats.messages import Conversation
 from experiments.common.chats.model import Answer, Limits, Model
-from experiments.curate.asking import ask_all
 from experiments.curate.facts import MOST_CHARACTERS, remember
 
 __all__ = ["Facts", "Plain", "State", "Turn", "Way", "guided", "reminder"]

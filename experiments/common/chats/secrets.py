@@ -3,13 +3,14 @@ of texts that come back."""
 
 import base64
 import dataclasses
+import os
 import re
 import urllib.parse
 from collections.abc import Sequence
 
 from gdpo_jax.errors import UserError
 
-__all__ = ["Access", "read_access"]
+__all__ = ["Access", "read_access", "read_key"]
 
 _EXAMPLE = "give one such as http://localhost:8000/v1"
 _PIECE = 8  # so many characters of a secret in a row are one in an error message
@@ -101,3 +102,21 @@ def _parts(url: str) -> urllib.parse.SplitResult:
     if parts.query or parts.fragment:
         raise UserError(f"the address of the endpoint has a ? or # in it; {_EXAMPLE}")
     return parts
+
+
+def read_key(variable: str, option: str) -> str | None:
+    """The value of an environment variable; None where no variable is named.
+
+    Raises `UserError` that names the variable, never its value, where it is not set.
+    """
+    if not variable:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise UserError(
+            f"--{option} {variable}: the environment variable is not set; give its name, not the "
+            "key itself"
+            if variable.isidentifier()
+            else f"--{option} names no environment variable; give its name, not the key itself"
+        )
+    return key

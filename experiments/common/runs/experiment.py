@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiments.common.runs.arms import Arm, arm_named, check_arms
 from experiments.common.runs.settings import Preset
 from experiments.common.runs.stages import Rewards
@@ -12,6 +14,8 @@ from experiments.common.scores.claims import Claim
 from experiments.common.scores.metric import Metric
 from experiments.common.scores.table import Table
 from gdpo_jax.policies import Tokenizer
+from gdpo_jax.prompts import Prompt
+from gdpo_jax.recipe import Model
 
 __all__ = ["Data", "Experiment", "NoOptions"]
 
@@ -51,6 +55,8 @@ class Experiment:
     examples: what stages learn from, by the name that they give; functions of (data, preset).
     rewards(arm, data, preset): of an arm that follows rewards.
     score(texts, records, data, preset): one row of values for each answer.
+    measure(model, prompts, records, data, preset): further columns of that table, which no answer
+      tells, such as log-probabilities; prompts as the model takes them.
     sections: heading -> function of the page's runs that gives Markup, besides the common ones.
     options: a frozen record of further options of every command; `apply(preset)` applies them.
 
@@ -66,6 +72,12 @@ class Experiment:
     examples: Mapping[str, Callable[[Data, Preset], Sequence[Record]]]
     rewards: Callable[[Arm, Data, Preset], Rewards] | None = None
     score: Callable[[Sequence[str], Sequence[Record], Data, Preset], Table]
+    measure: (
+        Callable[
+            [Model, Sequence[Prompt], Sequence[Record], Data, Preset], Mapping[str, np.ndarray]
+        ]
+        | None
+    ) = None
     metrics: tuple[Metric, ...]
     claims: tuple[Claim, ...] = ()
     sections: Mapping[str, Callable[[Sequence[Any]], Any]] = dataclasses.field(default_factory=dict)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from experiments.common.files.json_rows import read_json, write_rows
 from experiments.common.runs.arms import Arm, ModelReply, way_to
@@ -30,6 +31,7 @@ __all__ = [
     "generate",
     "is_scored",
     "is_trained",
+    "measure",
     "score_arm",
     "train_arm",
 ]
@@ -141,6 +143,16 @@ def generate(
     return arm.answer.answer(ModelReply(model, space.encode, answers), records)
 
 
+def measure(
+    space: Workspace, model: Model, records: Sequence[Mapping[str, Any]]
+) -> Mapping[str, np.ndarray]:
+    """What the experiment measures of the model itself: columns by name, an entry a record."""
+    if space.experiment.measure is None:
+        return {}
+    prompts = [space.prompt(record["prompt"]) for record in records]
+    return space.experiment.measure(model, prompts, records, space.data, space.preset)
+
+
 def score_arm(
     space: Workspace,
     texts: Sequence[str],
@@ -148,9 +160,14 @@ def score_arm(
     folder: Path,
     *,
     identity: str = "",
+    columns: Mapping[str, np.ndarray] | None = None,
 ) -> Table:
-    """Writes outputs.jsonl and scores.json into `folder`; returns the values of every answer."""
+    """Writes outputs.jsonl and scores.json into `folder`; returns the values of every answer.
+
+    columns: of `measure`, beside those of the answers.
+    """
     table = space.experiment.score(texts, records, space.data, space.preset)
+    table = dataclasses.replace(table, values={**table.values, **(columns or {})})
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
         rows = zip(table.ids, texts, strict=True)
@@ -205,8 +222,9 @@ def evaluate_arm(
     started = time.monotonic()
     records = space.data.records[_SPLIT]
     texts = generate(space, arm, trained, records)
+    columns = measure(space, trained, records)
     folder, identity = space.arm_dir(arm.name, seed), _digest(space, arm, seed)
-    table = score_arm(space, texts, records, folder, identity=identity)
+    table = score_arm(space, texts, records, folder, identity=identity, columns=columns)
     tell(Event("scored", arm, seed, time.monotonic() - started, table))
     return trained
 

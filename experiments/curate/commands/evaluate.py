@@ -16,6 +16,7 @@ from experiments.common.chats.model import Bill, Limits
 from experiments.common.files.json_rows import read_json
 from experiments.common.report.report import report
 from experiments.common.report.runs import load_runs
+from experiments.common.runs.chat_models import ModelOptions, open_chat_model
 from experiments.common.runs.experiment import Experiment
 from experiments.common.scores.results import collect, seed_folders
 from experiments.common.scores.results_file import write_results
@@ -29,7 +30,6 @@ from experiments.curate.metrics import METRICS
 from experiments.curate.mirror.prompts import BRIEF
 from experiments.curate.mirror.thinking import Thinking
 from experiments.curate.mirror.way import Mirror
-from experiments.curate.models import ModelOptions, open_chat_model
 from experiments.curate.ways import Facts, Plain, Way, guided, reminder
 from gdpo_jax.errors import UserError
 

@@ -1,31 +1,15 @@
 """The judges that an evaluation can have: the rules, or the rubric through a model."""
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from experiments.common.chats.cache import Store, cached
-from experiments.common.chats.model import Answer, Limits, Model, OnFailure
+from experiments.common.chats.model import Limits, Model, OnFailure
+from experiments.common.judges.judging import Judging, OnAnswers
 from experiments.common.judges.verdict import Verdict
 from experiments.curate.judging import rubric, rules
 from experiments.curate.judging.judged import Judged
 
-__all__ = ["Judging", "rubric_judging", "rules_judging"]
-
-OnAnswers = Callable[[Sequence[Answer]], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Judging:
-    """A judge with what it is.
-
-    identity: JSON values that distinguish its verdicts from another judge's. judge: gives verdicts
-    of `Judged`; a store keeps what a model has answered, `OnAnswers` gets those answers, and
-    `OnFailure` what the model did not answer.
-    """
-
-    identity: Mapping[str, Any]
-    judge: Callable[[Sequence[Judged], Store, OnAnswers, OnFailure], list[Verdict]]
+__all__ = ["rubric_judging", "rules_judging"]
 
 
 def rules_judging() -> Judging:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
+from experiments.common.chats.asking import ask_all
 from experiments.common.chats.messages import Conversation
 from experiments.common.chats.model import Answer, Limits, Model
-from experiments.curate.asking import ask_all
 from experiments.curate.mirror.memory import (
     Memory,
     Thought,

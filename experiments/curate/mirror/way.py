@@ -4,9 +4,9 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 
+from experiments.common.chats.asking import ask_all
 from experiments.common.chats.messages import Conversation
 from experiments.common.chats.model import Answer, Limits, Model
-from experiments.curate.asking import ask_all
 from experiments.curate.mirror.memory import (
     Memory,
     Thought,

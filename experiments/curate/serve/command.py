@@ -8,12 +8,13 @@ from typing import Annotated
 from rich.console import Console
 from tyro.conf import arg
 
+from experiments.common.chats.secrets import read_key
+from experiments.common.runs.chat_models import ModelOptions, open_chat_model
 from experiments.common.runs.experiment import Experiment
 from experiments.curate.mirror.log import CostLog, cost_table
 from experiments.curate.mirror.runtime import Pace, Runtime
 from experiments.curate.mirror.store import open_memories
 from experiments.curate.mirror.thinking import Thinking
-from experiments.curate.models import ModelOptions, open_chat_model, read_key
 from gdpo_jax.errors import UserError
 
 __all__ = ["serving"]

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from experiments.common.chats.model import Limits
+from experiments.common.chats.secrets import read_key
 from experiments.common.command_line import main
+from experiments.common.runs.chat_models import ModelOptions, open_chat_model
 from experiments.curate.chat import chatting
-from experiments.curate.models import ModelOptions, open_chat_model, read_key
 from experiments.curate.serve.command import serving
 from gdpo_jax.errors import UserError
 from tests.experiments.chat_server import chat

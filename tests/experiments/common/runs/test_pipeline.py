@@ -6,6 +6,7 @@ import json
 import os
 
 import jax
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -111,3 +112,20 @@ def test_what_is_told_on_the_way(run):
     assert stream.getvalue().count("scored before") == 3
     print_stages(run.space, arms, 1, console)
     assert stream.getvalue().count("1 of 1") == 3
+
+
+def test_what_is_measured_of_the_model_stands_beside_its_answers(tmp_path):
+    def measure(model, prompts, records, data, preset):
+        sizes = [float(len(prompt)) for prompt in prompts]
+        return {"size": np.array(sizes)}
+
+    run = Run(tmp_path)
+    run.space = dataclasses.replace(
+        run.space, experiment=dataclasses.replace(run.experiment, measure=measure)
+    )
+    run.evaluate()
+    table = run.events[-1].table
+    prompts = [record["prompt"] for record in run.space.data.records["test"]]
+    assert table.values["size"].tolist() == [float(len(prompt)) for prompt in prompts]
+    stored = json.loads((run.space.arm_dir("third", 0) / "scores.json").read_text())
+    assert "size" in stored["metrics"]

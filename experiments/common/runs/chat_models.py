@@ -1,23 +1,24 @@
 """What `--model` means: an endpoint, a published language model, or an arm of a finished run."""
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Literal
 
 from experiments.common.chats.endpoint import Prices, endpoint_model
 from experiments.common.chats.model import Model
 from experiments.common.chats.policy_model import policy_model
+from experiments.common.chats.secrets import read_key
 from experiments.common.files.json_rows import read_json
-from experiments.common.runs.arms import Arm, way_to
+from experiments.common.runs.arms import Arm
 from experiments.common.runs.experiment import Experiment
 from experiments.common.runs.folder import Workspace, open_workspace
-from experiments.common.runs.pipeline import train_arm
+from experiments.common.runs.pipeline import arms_on_the_way, is_trained, train_arm
+from gdpo_jax import models
 from gdpo_jax.errors import UserError
 from gdpo_jax.models import open_model
 from gdpo_jax.training import MeshConfig
 
-__all__ = ["ModelOptions", "open_chat_model", "read_key"]
+__all__ = ["ModelOptions", "check_trained", "open_chat_model", "trained_model"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,24 +78,6 @@ def open_chat_model(
     return policy_model(opened, name=f"{options.model} {options.dtype}", batch_size=together or 1)
 
 
-def read_key(variable: str, option: str) -> str | None:
-    """The value of an environment variable; None where no variable is named.
-
-    Raises `UserError` that names the variable, never its value, where it is not set.
-    """
-    if not variable:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise UserError(
-            f"--{option} {variable}: the environment variable is not set; give its name, not the "
-            "key itself"
-            if variable.isidentifier()
-            else f"--{option} names no environment variable; give its name, not the key itself"
-        )
-    return key
-
-
 def _check_options(options: ModelOptions, run: bool) -> None:
     if not options.url:
         for name in ("key_variable", "prices"):
@@ -109,6 +92,25 @@ def _check_options(options: ModelOptions, run: bool) -> None:
         )
 
 
+def check_trained(space: Workspace, arm: Arm, seed: int) -> None:
+    """Raises `UserError` with the command to run where the arm is not trained."""
+    for step in arms_on_the_way(space, arm):
+        if not is_trained(space, step, seed):
+            command = space.experiment.command(
+                "train", "--preset", space.preset.name, "--run-dir", str(space.path)
+            )
+            raise UserError(
+                f"{space.path}: arm {step.name!r}, seed {seed} is not trained; run {command} --arm "
+                f"{arm.name} --seed {seed}"
+            )
+
+
+def trained_model(space: Workspace, arm: Arm, seed: int) -> models.Model:
+    """The model of an arm, with its adapters merged. Raises `UserError` as `check_trained`."""
+    check_trained(space, arm, seed)
+    return train_arm(space, arm, seed).merged()  # finished, so it is read
+
+
 def _trained_model(options: ModelOptions, experiment: Experiment, batch_size: int) -> Model:
     space = _workspace(Path(options.model), experiment)
     arm = experiment.arm(options.arm)
@@ -117,11 +119,8 @@ def _trained_model(options: ModelOptions, experiment: Experiment, batch_size: in
             f"the policy of {options.model} has no chat template, and conversations are asked "
             "through one; serve a run that starts from a language model"
         )
-    for step in way_to(experiment.arms, arm, published=space.preset.pretrained is not None):
-        _check_trained(space, step, options.seed)
-    model = train_arm(space, arm, options.seed)  # finished, so it is read
     name = f"{options.model} {arm.name} seed {options.seed}"
-    return policy_model(model.merged(), name=name, batch_size=batch_size)
+    return policy_model(trained_model(space, arm, options.seed), name=name, batch_size=batch_size)
 
 
 def _workspace(folder: Path, experiment: Experiment) -> Workspace:
@@ -133,16 +132,3 @@ def _workspace(folder: Path, experiment: Experiment) -> Workspace:
     if not isinstance(stored, str):
         raise UserError(f"{folder / 'run.json'} tells no data_dir; restore it from a copy")
     return open_workspace(experiment, folder, experiment.presets[name], data_dir=folder / stored)
-
-
-def _check_trained(space: Workspace, arm: Arm, seed: int) -> None:
-    steps = arm.stage.steps(space.preset)
-    last = space.arm_dir(arm.name, seed) / "checkpoints" / str(steps)
-    if steps and not last.is_dir():
-        command = space.experiment.command(
-            "train", "--preset", space.preset.name, "--run-dir", str(space.path), "--arm", arm.name
-        )
-        raise UserError(
-            f"{space.path}: arm {arm.name!r}, seed {seed} is not trained; run {command} --seed "
-            f"{seed}"
-        )

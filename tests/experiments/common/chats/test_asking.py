@@ -2,8 +2,8 @@
 
 import pytest
 
+from experiments.common.chats.asking import ask_all
 from experiments.common.chats.model import Answer, Limits
-from experiments.curate.asking import ask_all
 from gdpo_jax.errors import UserError
 from tests.experiments.curate.stub_models import Stub, user
 

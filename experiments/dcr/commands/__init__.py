@@ -1,0 +1,1 @@
+"""Commands of DCR besides those of every experiment."""

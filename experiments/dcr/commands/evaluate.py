@@ -1,0 +1,130 @@
+"""`evaluate`: a model answers prompts that should be answered, or not, and a judge reads it.
+
+OUT/seed-SEED/NAME/ has the answers and scores of one model, so that a model is to tables and pages
+what an arm of a run is. The same command goes on after a stop.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from tyro.conf import arg
+
+from experiments.common.chats.model import Limits
+from experiments.common.report.report import report
+from experiments.common.report.runs import load_runs
+from experiments.common.runs.chat_models import ModelOptions, open_chat_model
+from experiments.common.runs.experiment import Experiment
+from experiments.common.scores.results import collect, seed_folders
+from experiments.common.scores.results_file import write_results
+from experiments.common.scores.results_tables import print_table
+from experiments.dcr.commands.judge_options import JudgeOptions, open_judge
+from experiments.dcr.commands.selection import Selection, choose
+from experiments.dcr.evaluation import LIMITS, METRICS
+from experiments.dcr.evaluation import evaluate as ask_and_judge
+from experiments.dcr.page.sections import EVALUATION_SECTIONS
+from gdpo_jax.errors import UserError
+
+__all__ = ["evaluating"]
+
+
+def evaluating(experiment: Experiment) -> Callable[..., None]:
+    """The command `evaluate` of an experiment, whose trained arms can be the model."""
+
+    def evaluate(
+        out: Path = Path("runs/dcr-evaluation"),
+        name: str = "model",
+        options: Annotated[ModelOptions, arg(name="")] = ModelOptions(),
+        selection: Annotated[Selection, arg(name="")] = Selection(),
+        judge: JudgeOptions = JudgeOptions(),
+        max_new_tokens: int = LIMITS.max_new_tokens,
+        temperature: float = LIMITS.temperature,
+        answer_seed: int = 0,
+        together: int | None = None,
+        baseline: str | None = None,
+        bootstrap: int = 10_000,
+        level: float = 0.95,
+    ) -> None:
+        """Ask a model, judge its answers, and count compliance and refusals by set and type.
+
+        Args:
+            out: folder of the evaluation, whose report.html is written; the same command goes on
+                after a stop, and other names, judges and answer seeds join what is there.
+            name: what tables call the model; another one for each model of a folder.
+            judge: who judges.
+            max_new_tokens: tokens of an answer, at most.
+            temperature: of the answers; 0 takes the most likely token each time.
+            answer_seed: of the draws; several seeds in one folder are averaged.
+            together: requests under way at an endpoint (8 unless given), or prompts that a local
+                model answers in one batch (1 unless given).
+            baseline: the name that every other one is compared with; the first one there unless
+                given.
+            bootstrap: resamples for intervals and p values.
+            level: of the confidence intervals.
+        """
+        if not name or Path(name).name != name or name.startswith("."):
+            raise UserError(f"--name {name!r} cannot be a folder's; give a word without slashes")
+        for option, value in (("together", together), ("answer-seed", answer_seed)):
+            least = 1 if option == "together" else 0
+            if value is not None and value < least:
+                raise UserError(f"--{option} {value}; give at least {least}")
+        judging, console = open_judge(judge), Console(soft_wrap=True)
+        prompts, removed = choose(selection)
+        for (kept, lost), count in removed.items():
+            line = f"{count} prompts of {lost} are in {kept} too, and count once"
+            console.print(line, highlight=False, markup=False)
+        found = ask_and_judge(
+            out / f"seed-{answer_seed}" / name,
+            prompts,
+            model=open_chat_model(options, experiment, together=together),
+            judging=judging,
+            limits=Limits(max_new_tokens=max_new_tokens, temperature=temperature, seed=answer_seed),
+        )
+        bill = found.paid
+        line = f"{name}: {len(prompts)} prompts, asked {bill.asked} times"
+        line += f", {bill.cached} known before" if bill.cached else ""
+        line += f", for {bill.cost:g}" if bill.cost else ""
+        console.print(line, highlight=False, markup=False)
+        _conclude(experiment, out, console, baseline=baseline, bootstrap=bootstrap, level=level)
+        if found.failures:
+            first, why = next(iter(found.failures.items()))
+            console.print(
+                f"{len(found.failures)} without an answer or a verdict, as {first}: {why}; the "
+                "same command asks for them again",
+                style="yellow",
+                highlight=False,
+                markup=False,
+            )
+
+    return evaluate
+
+
+def _conclude(
+    experiment: Experiment,
+    out: Path,
+    console: Console,
+    *,
+    baseline: str | None,
+    bootstrap: int,
+    level: float,
+) -> None:
+    """Tables, results.json and the page, of all models that the folder has."""
+    names = dict.fromkeys(
+        path.parent.name
+        for _, folder in seed_folders(out)
+        for path in sorted(folder.glob("*/scores.json"))
+    )
+    results = collect(
+        out,
+        arms=[(name, name) for name in names],
+        metrics=METRICS,
+        baseline=baseline,
+        bootstrap=bootstrap,
+        level=level,
+    )
+    write_results(results, out / "results.json")
+    print_table(results, console)
+    runs = load_runs([out], [results], arms=list(names), claims=())
+    page = report(experiment.title, runs, EVALUATION_SECTIONS, out / "report.html")
+    console.print(f"report: {page}", highlight=False, markup=False)
