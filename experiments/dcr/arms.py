@@ -3,8 +3,10 @@
 All start from one base, which complies with everything: a published model, or a new policy after
 the stage "language". DCR (arXiv 2603.03323) refines its hidden states, then tunes it for safety as
 `stl` does; `stl-aug` adds seemingly toxic prompts to safety tuning instead. GDPO (arXiv 2601.05242)
-comes after either. "gdpo" starts from `stl` and not from the base, so that it differs from
-`dcr-gdpo` in refinement alone, and has learned to refuse before it is rewarded for it.
+comes after either. Two arms change `stl` where it answers: "steered" adds refusal vectors for what
+looks harmful to it and subtracts them elsewhere (arXiv 2408.11491), "ablated" has lost the refusal
+direction (arXiv 2406.11717). "gdpo" starts from `stl` and not from the base, so that it differs
+from `dcr-gdpo` in refinement alone, and has learned to refuse before it is rewarded for it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,12 +16,14 @@ from experiments.common.embedded.policies import tokenizer_of
 from experiments.common.runs.arms import Arm
 from experiments.common.runs.experiment import Data
 from experiments.common.runs.stages import Imitate, NoTraining, Optimize, Rewards
-from experiments.dcr.data.prompts import SEEMING, TOXIC
+from experiments.dcr.ablation import Ablate
+from experiments.dcr.data.prompts import KINDS, SEEMING, TOXIC
 from experiments.dcr.language import language_examples
 from experiments.dcr.records import ALIGN, AUGMENT, REFINE
 from experiments.dcr.refinement import Refine
 from experiments.dcr.rewards import REWARDS
 from experiments.dcr.settings import DcrPreset
+from experiments.dcr.steering import Steer, Steered
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import Tokenizer
 
@@ -27,6 +31,7 @@ __all__ = ["ARMS", "EXAMPLES", "REFINED", "rewards", "tokenizer"]
 
 Record = Mapping[str, Any]
 _ALL = tuple(REWARDS)
+_PROBED = 100  # prompts of each kind
 REFINED = "refined"  # the arm after stage one of DCR
 
 ARMS = (
@@ -48,6 +53,19 @@ ARMS = (
         title="with augmentation",
         start="language",
         stage=Imitate(settings="sft", examples="augmented"),
+    ),
+    Arm(
+        name="steered",
+        title="steering",
+        start="stl",
+        stage=Steer(examples="kinds"),
+        answer=Steered(),
+    ),
+    Arm(
+        name="ablated",
+        title="direction ablated",
+        start="stl",
+        stage=Ablate(examples="kinds"),
     ),
     Arm(name=REFINED, title="refined", start="language", stage=Refine()),
     Arm(
@@ -80,6 +98,21 @@ def contrast(data: Data, preset: DcrPreset) -> list[Record]:
     """What is moved apart in refinement: prompts that only look toxic, and toxic ones."""
     del preset
     return [record for record in data.records["train"] if record["part"] == REFINE]
+
+
+def kinds(data: Data, preset: DcrPreset) -> list[Record]:
+    """Some training prompts of each kind, between which directions are found."""
+    del preset
+    found: list[Record] = []
+    for kind in KINDS:
+        found += [record for record in data.records["train"] if record["kind"] == kind][:_PROBED]
+    return found
+
+
+def validation(data: Data, preset: DcrPreset) -> Sequence[Record]:
+    """Held-out prompts that choose a layer."""
+    del preset
+    return data.records["validation"]
 
 
 def safety(data: Data, preset: DcrPreset) -> list[Record]:
@@ -120,6 +153,8 @@ def _answered(record: Record) -> Record:
 EXAMPLES = {
     "language": language,
     "contrast": contrast,
+    "kinds": kinds,
+    "validation": validation,
     "safety": safety,
     "augmented": augmented,
     "policy": policy_records,

@@ -13,7 +13,7 @@ Labels are XSTest's (arXiv 2308.01263), by the embedded rules. Rows of one tripl
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,6 +34,7 @@ from experiments.dcr.data.instructions import SOURCE, follows, is_request
 from experiments.dcr.data.prompts import PLAIN, SEEMING, TOXIC, from_record
 from experiments.dcr.rewards import shared_words
 from experiments.dcr.settings import DcrPreset
+from experiments.dcr.steering import by_harm, is_steered
 from gdpo_jax.data import pad_right
 from gdpo_jax.models import Model
 from gdpo_jax.prompts import Prompt, encode_prompt
@@ -134,7 +135,8 @@ def measure(
     data: Data,
     preset: DcrPreset,
 ) -> dict[str, Float[np.ndarray, "N"]]:
-    """What the model tells: how likely refusals are, and good answers to instructions.
+    """What the model tells: how likely refusals are, and good answers to instructions; of a steered
+    model with the sign of each prompt.
 
     Nothing on several processes, for openings are looked at on one.
     """
@@ -144,7 +146,13 @@ def measure(
     kinds = [record["kind"] for record in records]
     asked = [n for n, record in enumerate(records) if not is_request(from_record(record))]
     log_probs = np.full(len(records), _NAN)
-    log_probs[asked] = refusal_log_prob(model, [prompts[n] for n in asked], batch_size=_BATCH)
+    log_probs[asked] = _of_each(
+        model,
+        [prompts[n] for n in asked],
+        lambda own, places: refusal_log_prob(
+            own, [prompts[asked[place]] for place in places], batch_size=_BATCH
+        ),
+    )
     found = {LOG_PROB: log_probs}
     for name, kind in _PROBABILITIES.items():
         chosen = np.array([other == kind for other in kinds])
@@ -152,9 +160,28 @@ def measure(
         found[name] = np.where(chosen, np.minimum(np.exp(log_probs), 1.0), _NAN)
     held = [n for n, record in enumerate(records) if record["source"] == SOURCE]
     found["loss"] = np.full(len(records), _NAN)
-    answers = [records[n]["answer"] for n in held]
-    found["loss"][held] = -answer_log_probs(model, [prompts[n] for n in held], answers)
+    found["loss"][held] = _of_each(
+        model,
+        [prompts[n] for n in held],
+        lambda own, places: (
+            -answer_log_probs(
+                own,
+                [prompts[held[place]] for place in places],
+                [records[held[place]]["answer"] for place in places],
+            )
+        ),
+    )
     return found
+
+
+def _of_each(
+    model: Model,
+    prompts: Sequence[Prompt],
+    of_model: Callable[[Model, list[int]], Sequence[float]],
+) -> Sequence[float]:
+    if is_steered(model):
+        return by_harm(model, prompts, of_model)
+    return of_model(model, list(range(len(prompts))))
 
 
 def answer_log_probs(

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from experiments.common.runs.settings import Preset
 from experiments.common.runs.stages import Job
+from experiments.dcr.data.prompts import KINDS
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import circle_loss, info_nce, supervised_contrastive, triplet_loss
 from gdpo_jax.policies import (
@@ -44,7 +45,6 @@ LOSSES: Mapping[str, Callable[..., Any]] = {
     "supervised": supervised_contrastive,
     "triplet": triplet_loss,
 }
-KINDS = ("plain", "seeming", "toxic")  # of prompts; their places are the labels of the loss
 OPTIONS = ("margin", "scale", "temperature")
 
 

@@ -34,7 +34,7 @@ from gdpo_jax.prompts import Prompt
 from gdpo_jax.recipe import Model
 from gdpo_jax.training import replicated
 
-__all__ = ["Steer", "Steered", "by_harm", "harmfulness", "steered"]
+__all__ = ["Steer", "Steered", "by_harm", "harmfulness", "is_steered", "steered"]
 
 DECISION = "decision"  # the branch of the parameters that a prompt's sign is decided from
 T = TypeVar("T")
@@ -66,7 +66,7 @@ def harmfulness(model: Model, prompts: Sequence[Prompt]) -> Float[np.ndarray, "N
 
     Raises UserError for a model that is not steered, and prompts that do not fit.
     """
-    if DECISION not in model.params:
+    if not is_steered(model):
         raise UserError("this model has no refusal vectors: steered(model, find_vectors(...))")
     found = everywhere(model.params[DECISION])
     layers, affix = (tuple(map(int, found[name])) for name in ("layers", "affix"))
@@ -75,11 +75,16 @@ def harmfulness(model: Model, prompts: Sequence[Prompt]) -> Float[np.ndarray, "N
     return decision_scores(features, found["harmful"], found["benign"]) - float(found["threshold"])
 
 
+def is_steered(model: Model) -> bool:
+    """Does the model carry refusal vectors and what a prompt's sign is decided from?"""
+    return DECISION in model.params
+
+
 def by_harm(
-    model: Model, prompts: Sequence[Prompt], of_model: Callable[[Model, list[Prompt]], Sequence[T]]
+    model: Model, prompts: Sequence[Prompt], of_model: Callable[[Model, list[int]], Sequence[T]]
 ) -> list[T]:
-    """`of_model(model, prompts)`, one value a prompt, in order: of harmful prompts with the refusal
-    vectors of a `steered` model added, of the others with them subtracted.
+    """`of_model(model, places)`, one value for each place among the prompts, in order: of harmful
+    prompts with the refusal vectors of a `steered` model added, of the others with them subtracted.
 
     Raises UserError as `harmfulness`.
     """
@@ -88,11 +93,10 @@ def by_harm(
     values: dict[int, T] = {}
     harmful = harmfulness(model, prompts) >= 0
     for sign, side in ((1.0, harmful), (-1.0, ~harmful)):
-        places = np.flatnonzero(side)
-        if len(places):
+        places = np.flatnonzero(side).tolist()
+        if places:
             signed = model.with_params(with_sign(model.params, sign))
-            own = of_model(signed, [prompts[place] for place in places])
-            values |= dict(zip(places.tolist(), own, strict=True))
+            values |= dict(zip(places, of_model(signed, places), strict=True))
     return [values[place] for place in range(len(prompts))]
 
 
@@ -104,7 +108,11 @@ class Steered:
     def answer(self, reply: ModelReply, records: Sequence[Mapping[str, Any]]) -> list[str]:
         """One text a record, in order. `reply` gives the steered model."""
         prompts = [reply.encode(record["prompt"]) for record in records]
-        return by_harm(reply.model, prompts, lambda model, own: reply.of(model)(own))
+
+        def answers(model: Model, places: Sequence[int]) -> list[str]:
+            return reply.of(model)([prompts[place] for place in places])
+
+        return by_harm(reply.model, prompts, answers)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

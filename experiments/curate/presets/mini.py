@@ -34,6 +34,8 @@ PRESET = CuratePreset(
     max_new_tokens=36,
     # Twelve in all: whose danger is whose is learnt by comparing each with each.
     hazards=3,
+    # Nearly all answers take up the question; what differs there is to count for less.
+    weights={"heeds": 1.0, "answers": 0.25, "calm": 1.0},
     decoder=new_decoder(vocab_size=1536, max_positions=228, num_layers=3),
     stages={
         "knowledge": new_imitation(

@@ -12,8 +12,10 @@ import functools
 
 from experiments.common.runs.new_policies import new_decoder, new_imitation
 from experiments.common.runs.settings import Optimization
+from experiments.dcr.ablation import Ablation
 from experiments.dcr.refinement import Refinement
 from experiments.dcr.settings import DcrPreset
+from experiments.dcr.vectors import Steering
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig, SFTConfig
 
@@ -55,6 +57,8 @@ PRESET = DcrPreset(
             seeming=16,
             toxic=16,
         ),
+        "steer": Steering(),
+        "ablate": Ablation(layer=2),
         "sft": _imitation(steps=200, batch_size=32, learning_rate=3e-3),
         "rl": Optimization(
             run=PolicyOptimizationConfig(

@@ -15,8 +15,12 @@ them. Its toxic prompts of refinement are HH-RLHF's; XSTest's own contrast promp
 here, since a contrast with HH-RLHF can learn the style of a set, and types of XSTest are held out.
 """
 
+from typing import Any
+
 from experiments.common.runs.settings import Imitation, Optimization
+from experiments.dcr.ablation import Ablation
 from experiments.dcr.refinement import Refinement
+from experiments.dcr.vectors import Steering
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import LoraConfig
 from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig, SFTConfig
@@ -79,6 +83,12 @@ def reinforcement(*, steps: int = 200) -> Optimization:
     )
 
 
-def stages(layer: int) -> dict[str, Refinement | Imitation | Optimization]:
+def stages(layer: int) -> dict[str, Any]:
     """All stages, refined up to a layer."""
-    return {"refine": refinement(layer=layer), "sft": safety_tuning(), "rl": reinforcement()}
+    return {
+        "refine": refinement(layer=layer),
+        "sft": safety_tuning(),
+        "rl": reinforcement(),
+        "steer": Steering(),
+        "ablate": Ablation(layer=layer),
+    }

@@ -9,12 +9,18 @@ import dataclasses
 from typing import Any
 
 from experiments.common.runs.settings import Optimization
+from experiments.dcr.ablation import Ablation
 from experiments.dcr.presets import mini
+from experiments.dcr.vectors import Steering
 
 _STEPS = 2
 
 
 def _short(settings: Any) -> Any:
+    if isinstance(settings, Ablation):
+        return dataclasses.replace(settings, layer=1)
+    if isinstance(settings, Steering):
+        return settings
     run = {"steps": _STEPS}
     if isinstance(settings, Optimization):
         run |= {"prompts_per_step": 8, "num_samples": 2}

@@ -15,8 +15,10 @@ Cost and numbers: not measured yet. `--dry-run` prints the memory of each step.
 import dataclasses
 
 from experiments.common.runs.settings import PretrainedStart
+from experiments.dcr.ablation import Ablation
 from experiments.dcr.presets import paper
 from experiments.dcr.settings import DcrPreset, PublishedSources
+from experiments.dcr.vectors import Steering
 from gdpo_jax.policies import smollm2
 
 _STEPS, _POLICY_STEPS = 100, 20
@@ -40,6 +42,9 @@ PRESET = DcrPreset(
     pretrained=PretrainedStart(model="smollm2", remat="dots"),
     stages={
         "refine": _REFINE,
+        # One deciding layer: the program of several takes a minute to compile.
+        "steer": Steering(decision_layers=(20,)),
+        "ablate": Ablation(layer=15),
         "sft": _SHORT,
         "rl": dataclasses.replace(
             _RL,

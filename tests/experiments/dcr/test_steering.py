@@ -77,7 +77,8 @@ def test_harmful_prompts_are_refused_more_and_others_less(devices):
     def refusal(of, own):
         return refusal_log_prob(of, own, ["kill"]).tolist()
 
-    before, found = refusal(plain, prompts), by_harm(model, prompts, refusal)
+    before = refusal(plain, prompts)
+    found = by_harm(model, prompts, lambda m, places: refusal(m, [prompts[p] for p in places]))
     assert found[0] > before[0] + 0.1 and found[2] > before[2] + 0.1 and found[1] < before[1] - 0.1
     # Each value is that of its own prompt and sign.
     toward, away = (
