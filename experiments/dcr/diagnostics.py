@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments.dcr.data.instructions import SOURCE
+from experiments.dcr.data.prompts import KINDS
 from experiments.dcr.kernel import block_means, kernel_norms, relative_norms
 from experiments.dcr.separation import Separation, prompt_states, separation
 from gdpo_jax.errors import UserError
@@ -27,7 +28,6 @@ __all__ = [
 ]
 
 KERNEL_FILE, SEPARATION_FILE = "kernel.json", "separation.json"
-_KINDS = ("plain", "seeming", "toxic")
 
 
 def balanced(
@@ -39,7 +39,7 @@ def balanced(
     """
     drawn: list[Mapping[str, Any]] = []
     rng = np.random.default_rng(seed)
-    for kind in _KINDS:
+    for kind in KINDS:
         found = [r for r in records if r["kind"] == kind and r["source"] != SOURCE]
         if not found and kind == "plain":  # of published sets that have none
             continue

@@ -34,7 +34,7 @@ class DcrPreset(Preset):
     """One complete setting of DCR.
 
     Stages are called "language" (talking, from random parameters), "refine" (contrastive
-    refinement), "sft" (safety tuning) and "rl".
+    refinement), "sft" (safety tuning), "rl", and "steer" and "ablate", which train nothing.
     """
 
     triples: int = 2400  # generated ones to learn from, and as many instructions
