@@ -5,9 +5,10 @@ the paper's Qwen2.5-0.5B and Llama 3 runs: their stages, rewards and arms, not t
 
     python -m experiments.saferec reproduce --preset mini [--seeds 5]
 
-Cost: about 14 minutes a seed on two CPU cores.
-Expect (mean of 5 seeds, test): Safe-GDPO Recall@10 0.131, NDCG@10 0.116, SVR@10 0.010;
-    Safe-SFT 0.118, 0.084, 0.137; relevance-only RL's SVR@10 0.434. README.md has the spread.
+Cost: 9 min 35 s a seed on two quiet CPU cores, two processes (the Intel machine of
+    docs/benchmarks.md).
+Expect (mean of 5 seeds, test): Safe-GDPO Recall@10 0.115, NDCG@10 0.099, SVR@10 0.010;
+    Safe-SFT 0.117, 0.085, 0.123; relevance-only RL's SVR@10 0.462. README.md has the spread.
 Variations: `--level sequence` for one advantage an answer; `rl --arm NAME` for one arm alone.
 """
 
@@ -57,5 +58,14 @@ PRESET = SafeRecPreset(
         ),
     },
     level="rank",
+    minutes={
+        "base": 2.3,
+        "sft": 0.9,
+        "relevance-rl": 2.2,
+        "safe-sft": 2.0,
+        "safe-grpo": 2.5,
+        "safe-gdpo-no-count": 2.4,
+        "safe-gdpo": 2.5,
+    },
     weights={"relevance": 1.75, "safety": 1.75, "count": 0.75},
 )
