@@ -1,10 +1,13 @@
 """Settings of small policies that learn from nothing, as the embedded comparisons have them."""
 
-from experiments.common.runs.settings import Imitation
+import dataclasses
+from typing import Any
+
+from experiments.common.runs.settings import Imitation, Optimization
 from gdpo_jax.policies import DecoderConfig
 from gdpo_jax.training import OptimizerConfig, SFTConfig
 
-__all__ = ["new_decoder", "new_imitation"]
+__all__ = ["new_decoder", "new_imitation", "shortened"]
 
 
 def new_decoder(*, vocab_size: int, max_positions: int, num_layers: int = 2) -> DecoderConfig:
@@ -52,4 +55,16 @@ def new_imitation(
             b2=0.98,
             weight_decay=0.01,
         ),
+    )
+
+
+def shortened(settings: Any, *, steps: int) -> Any:
+    """A stage with `run` and `optimizer` in so few steps that one sees no more than that it works."""
+    run: dict[str, Any] = {"steps": steps}
+    if isinstance(settings, Optimization):
+        run |= {"prompts_per_step": 8, "num_samples": 2}
+    return dataclasses.replace(
+        settings,
+        run=dataclasses.replace(settings.run, **run),
+        optimizer=dataclasses.replace(settings.optimizer, total_updates=steps, warmup_updates=1),
     )

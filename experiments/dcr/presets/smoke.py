@@ -6,30 +6,13 @@ Cost: some two minutes on two CPU cores, most of it compilation. Expect nothing 
 """
 
 import dataclasses
-from typing import Any
 
-from experiments.common.runs.settings import Optimization
+from experiments.common.runs.new_policies import shortened
 from experiments.dcr.ablation import Ablation
 from experiments.dcr.presets import mini
-from experiments.dcr.vectors import Steering
 
 _STEPS = 2
-
-
-def _short(settings: Any) -> Any:
-    if isinstance(settings, Ablation):
-        return dataclasses.replace(settings, layer=1)
-    if isinstance(settings, Steering):
-        return settings
-    run = {"steps": _STEPS}
-    if isinstance(settings, Optimization):
-        run |= {"prompts_per_step": 8, "num_samples": 2}
-    return dataclasses.replace(
-        settings,
-        run=dataclasses.replace(settings.run, **run),
-        optimizer=dataclasses.replace(settings.optimizer, total_updates=_STEPS, warmup_updates=1),
-    )
-
+_STAGES = mini.PRESET.stages
 
 PRESET = dataclasses.replace(
     mini.PRESET,
@@ -42,8 +25,10 @@ PRESET = dataclasses.replace(
     augmented=10,
     decoder=dataclasses.replace(mini.PRESET.decoder, d_model=32, num_layers=2, d_ff=64),
     stages={
-        **{name: _short(settings) for name, settings in mini.PRESET.stages.items()},
-        "refine": dataclasses.replace(_short(mini.PRESET.stages["refine"]), layer=1),
+        **{name: shortened(_STAGES[name], steps=_STEPS) for name in ("language", "sft", "rl")},
+        "refine": dataclasses.replace(shortened(_STAGES["refine"], steps=_STEPS), layer=1),
+        "steer": _STAGES["steer"],
+        "ablate": Ablation(layer=1),
     },
     samples_every=1,
 )
