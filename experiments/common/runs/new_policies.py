@@ -59,7 +59,7 @@ def new_imitation(
 
 
 def shortened(settings: Any, *, steps: int) -> Any:
-    """A stage with `run` and `optimizer` in so few steps that one sees no more than that it works."""
+    """A stage with `run` and `optimizer` in a few steps, to see that it works."""
     run: dict[str, Any] = {"steps": steps}
     if isinstance(settings, Optimization):
         run |= {"prompts_per_step": 8, "num_samples": 2}
