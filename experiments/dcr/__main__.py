@@ -8,8 +8,8 @@ from experiments.dcr.arms import ARMS, EXAMPLES, REFINED, rewards, tokenizer
 from experiments.dcr.claims import CLAIMS
 from experiments.dcr.commands.agreement import agreement
 from experiments.dcr.commands.data import data
+from experiments.dcr.commands.diagnostics import kernel_command, probe, separation_command
 from experiments.dcr.commands.evaluate import evaluating
-from experiments.dcr.commands.inside import kernel_command, probe, separation_command
 from experiments.dcr.commands.sweep import sweeping
 from experiments.dcr.metrics import METRICS, measure, score
 from experiments.dcr.page import SECTIONS

@@ -20,7 +20,7 @@ from experiments.common.runs.arms import ModelReply
 from experiments.common.runs.settings import Preset
 from experiments.common.runs.stages import Job
 from experiments.common.scores.summaries import write_json
-from experiments.dcr.vectors import (
+from experiments.dcr.refusal_vectors import (
     Steering,
     Vectors,
     decision_features,

@@ -7,7 +7,7 @@ from experiments.common.chats.model import Limits, Model
 from experiments.common.chats.secrets import read_key
 from gdpo_jax.errors import UserError
 
-__all__ = ["JudgeEndpoint", "open_judge_model"]
+__all__ = ["JudgeEndpoint", "open_judge_model", "refuse_endpoint_options"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,16 @@ class JudgeEndpoint:
         return Limits(
             max_new_tokens=self.max_new_tokens, temperature=self.temperature, seed=self.seed
         )
+
+
+def refuse_endpoint_options(options: JudgeEndpoint, usual: JudgeEndpoint) -> None:
+    """Raises UserError where the options of a judge that asks nobody differ from the usual ones."""
+    for name, value in vars(options).items():
+        if value != getattr(usual, name):
+            raise UserError(
+                f"--judge.{name.replace('_', '-')} belongs to a model that judges; give "
+                "--judge.by rubric"
+            )
 
 
 def open_judge_model(options: JudgeEndpoint) -> Model:

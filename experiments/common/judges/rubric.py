@@ -1,6 +1,6 @@
 """A language model as the judge: a question about each case, and a reader of the answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments.common.chats.messages import Conversation
@@ -9,13 +9,26 @@ from experiments.common.files.json_rows import shown
 from experiments.common.judges.verdict import Judge, Verdict, unread
 from gdpo_jax.errors import UserError
 
-__all__ = ["Unreadable", "rubric_judge"]
+__all__ = ["Unreadable", "rubric_identity", "rubric_judge"]
 
 _AGAIN = "That could not be read. Answer again, in exactly the form that was asked for."
 
 
 class Unreadable(ValueError):
     """Raised by a reader: why an answer is no verdict."""
+
+
+def rubric_identity(
+    name: str, *, version: int, prompt: str, model: Model, limits: Limits
+) -> Mapping[str, Any]:
+    """What distinguishes a rubric's verdicts from another judge's, as JSON values to store."""
+    return {
+        "judge": name,
+        "version": version,
+        "prompt": prompt,
+        "model": dict(model.identity),
+        "limits": {**vars(limits), "stop": list(limits.stop)},
+    }
 
 
 def rubric_judge(

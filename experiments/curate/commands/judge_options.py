@@ -3,11 +3,14 @@
 import dataclasses
 from typing import Literal
 
-from experiments.common.judges.endpoint_options import JudgeEndpoint, open_judge_model
+from experiments.common.judges.endpoint_options import (
+    JudgeEndpoint,
+    open_judge_model,
+    refuse_endpoint_options,
+)
 from experiments.common.judges.judging import Judging
 from experiments.curate.judging import rubric
 from experiments.curate.judging.judges import rubric_judging, rules_judging
-from gdpo_jax.errors import UserError
 
 __all__ = ["JudgeOptions", "open_judge"]
 
@@ -31,12 +34,6 @@ def open_judge(options: JudgeOptions) -> Judging:
     a key variable that is not set.
     """
     if options.by == "rules":
-        usual = JudgeOptions()
-        for name, value in vars(options).items():
-            if value != getattr(usual, name):
-                raise UserError(
-                    f"--judge.{name.replace('_', '-')} belongs to a model that judges; give "
-                    "--judge.by rubric"
-                )
+        refuse_endpoint_options(options, JudgeOptions())
         return rules_judging()
     return rubric_judging(open_judge_model(options), options.limits())

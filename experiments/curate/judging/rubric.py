@@ -64,13 +64,9 @@ def rubric_judge(
 
 def identity(model: Model, limits: Limits = LIMITS) -> Mapping[str, Any]:
     """What distinguishes this judge's verdicts from another's, as JSON values."""
-    return {
-        "judge": "rubric",
-        "version": _VERSION,
-        "prompt": _PROMPT,
-        "model": dict(model.identity),
-        "limits": {**vars(limits), "stop": list(limits.stop)},
-    }
+    return rubric.rubric_identity(
+        "rubric", version=_VERSION, prompt=_PROMPT, model=model, limits=limits
+    )
 
 
 def read_rating(text: str) -> Verdict:

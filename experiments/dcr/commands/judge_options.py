@@ -3,10 +3,13 @@
 import dataclasses
 from typing import Literal
 
-from experiments.common.judges.endpoint_options import JudgeEndpoint, open_judge_model
+from experiments.common.judges.endpoint_options import (
+    JudgeEndpoint,
+    open_judge_model,
+    refuse_endpoint_options,
+)
 from experiments.common.judges.judging import Judging
 from experiments.dcr.judges import offline_judging, rubric_judging
-from gdpo_jax.errors import UserError
 
 __all__ = ["JudgeOptions", "open_judge"]
 
@@ -28,11 +31,5 @@ def open_judge(options: JudgeOptions) -> Judging:
     """
     if options.by == "rubric":
         return rubric_judging(open_judge_model(options), options.limits())
-    usual = JudgeOptions(by=options.by)
-    for name, value in vars(options).items():
-        if value != getattr(usual, name):
-            raise UserError(
-                f"--judge.{name.replace('_', '-')} belongs to a model that judges; give "
-                "--judge.by rubric"
-            )
+    refuse_endpoint_options(options, JudgeOptions(by=options.by))
     return offline_judging(options.by)

@@ -10,7 +10,7 @@ from experiments.common.report.report import LAST
 from experiments.common.report.runs import Run, Section
 from experiments.common.report.tables import group_table
 from experiments.dcr.page.answers import answers
-from experiments.dcr.page.inside import kernels, separations
+from experiments.dcr.page.diagnostics import kernels, separations
 from experiments.dcr.page.strength import strength
 
 __all__ = ["EVALUATION_SECTIONS", "SECTIONS"]

@@ -15,7 +15,7 @@ from experiments.common.report.tables import table
 from experiments.common.scores.results import ArmResult
 from experiments.common.scores.summaries import read_summary
 from experiments.common.scores.table import Table, pool_seeds
-from experiments.dcr.curve import area, curve, probabilities
+from experiments.dcr.trade_off import area, curve, probabilities
 
 __all__ = ["strength"]
 

@@ -14,8 +14,8 @@ from experiments.common.runs.new_policies import new_decoder, new_imitation
 from experiments.common.runs.settings import Optimization
 from experiments.dcr.ablation import Ablation
 from experiments.dcr.refinement import Refinement
+from experiments.dcr.refusal_vectors import Steering
 from experiments.dcr.settings import DcrPreset
-from experiments.dcr.vectors import Steering
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig, SFTConfig
 

@@ -20,7 +20,7 @@ from typing import Any
 from experiments.common.runs.settings import Imitation, Optimization
 from experiments.dcr.ablation import Ablation
 from experiments.dcr.refinement import Refinement
-from experiments.dcr.vectors import Steering
+from experiments.dcr.refusal_vectors import Steering
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import LoraConfig
 from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig, SFTConfig

@@ -17,8 +17,8 @@ import dataclasses
 from experiments.common.runs.settings import PretrainedStart
 from experiments.dcr.ablation import Ablation
 from experiments.dcr.presets import paper
+from experiments.dcr.refusal_vectors import Steering
 from experiments.dcr.settings import DcrPreset, PublishedSources
-from experiments.dcr.vectors import Steering
 from gdpo_jax.policies import smollm2
 
 _STEPS, _POLICY_STEPS = 100, 20

@@ -15,8 +15,8 @@ from experiments.common.judges.refusals.openings import refusal_log_prob
 from experiments.common.runs.arms import ModelReply
 from experiments.common.runs.settings import Preset
 from experiments.common.runs.stages import Job
+from experiments.dcr.refusal_vectors import Steering, find_vectors
 from experiments.dcr.steering import Steer, Steered, by_harm, harmfulness, steered
-from experiments.dcr.vectors import Steering, find_vectors
 from gdpo_jax.answers import answer, sampler_config
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import LoraConfig, with_sign

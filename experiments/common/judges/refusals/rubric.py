@@ -73,13 +73,9 @@ def rubric_judge(
 
 def identity(model: Model, limits: Limits = LIMITS) -> Mapping[str, Any]:
     """What distinguishes this judge's verdicts from another's, as JSON values, to store."""
-    return {
-        "judge": "refusal rubric",
-        "version": _VERSION,
-        "prompt": _PROMPT,
-        "model": dict(model.identity),
-        "limits": {**vars(limits), "stop": list(limits.stop)},
-    }
+    return rubric.rubric_identity(
+        "refusal rubric", version=_VERSION, prompt=_PROMPT, model=model, limits=limits
+    )
 
 
 def read_class(text: str) -> Verdict:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.common.scores.table import Table
-from experiments.dcr.curve import area, curve, probabilities
+from experiments.dcr.trade_off import area, curve, probabilities
 
 numbers = st.lists(st.integers(-9, 0).map(float), min_size=1, max_size=12)
 
