@@ -20,6 +20,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from experiments.common.chats.log_probs import answer_log_probs
 from experiments.common.judges.refusals import (
     FULL_COMPLIANCE,
     FULL_REFUSAL,
@@ -35,18 +36,16 @@ from experiments.dcr.data.prompts import PLAIN, SEEMING, TOXIC, from_record
 from experiments.dcr.rewards import shared_words
 from experiments.dcr.settings import DcrPreset
 from experiments.dcr.steering import by_harm, is_steered
-from gdpo_jax.data import pad_right
 from gdpo_jax.models import Model
 from gdpo_jax.prompts import Prompt, encode_prompt
-from gdpo_jax.training import batch_shards, make_log_prob_step, to_global, to_local
 
 __all__ = [
     "LABELLED",
     "LABELS_BY_METRIC",
     "LOG_PROB",
     "METRICS",
-    "answer_log_probs",
     "label_columns",
+    "mean_log_probs",
     "measure",
     "score",
 ]
@@ -164,7 +163,7 @@ def measure(
         model,
         [prompts[n] for n in held],
         lambda own, places: (
-            -answer_log_probs(
+            -mean_log_probs(
                 own,
                 [prompts[held[place]] for place in places],
                 [records[held[place]]["answer"] for place in places],
@@ -184,33 +183,14 @@ def _of_each(
     return of_model(model, list(range(len(prompts))))
 
 
-def answer_log_probs(
+def mean_log_probs(
     model: Model, prompts: Sequence[Prompt], answers: Sequence[str], *, batch_size: int = _BATCH
 ) -> Float[np.ndarray, "N"]:
     """The mean log-probability of the tokens of an answer to each prompt, its end included.
 
     Natural logarithm, at temperature 1. Raises UserError for a prompt that cannot be encoded.
     """
-    if not prompts:
-        return np.zeros(0)
     rows = [encode_prompt(model.tokenizer, prompt) for prompt in prompts]
     tails = [[*model.tokenizer.encode(a), model.tokenizer.eos_id] for a in answers]
-    wide, long = max(map(len, rows)), max(map(len, tails))
-    step = make_log_prob_step(model.policy, mesh=model.mesh, rules=model.rules)
-    unit = batch_shards(model.mesh)
-    size = -(-min(batch_size, len(rows)) // unit) * unit
-    found = []
-    for first in range(0, len(rows), size):
-        # Filled up with repeats, so that one program serves all batches.
-        places = [min(first + n, len(rows) - 1) for n in range(size)]
-        padded = pad_right(
-            [rows[n] for n in places], wide, pad_id=model.tokenizer.pad_id, what="prompt"
-        )
-        ids, lengths = pad_right(
-            [tails[n] for n in places], long, pad_id=model.tokenizer.pad_id, what="answer"
-        )
-        mask = np.arange(long) < lengths[:, None]
-        batch = to_global((*padded, ids[:, None], mask[:, None]), model.mesh)
-        of_tokens = to_local(step(model.params, *batch))[:, 0]
-        found.append(np.where(mask, of_tokens, 0.0).sum(axis=1) / lengths)
-    return np.concatenate(found)[: len(rows)]
+    found = answer_log_probs(model, rows, [[tail] for tail in tails], batch_size=batch_size)
+    return found.sum(axis=-1) / np.array([len(tail) for tail in tails], np.float64)

@@ -9,7 +9,7 @@ import pytest
 from experiments.common.runs.experiment import Data
 from experiments.dcr.data.instructions import facts, requests
 from experiments.dcr.kernel import PromptRows, first_token_logits
-from experiments.dcr.metrics import METRICS, answer_log_probs, measure, score
+from experiments.dcr.metrics import METRICS, mean_log_probs, measure, score
 from experiments.dcr.presets import PRESETS
 from experiments.dcr.records import record_of
 from tests.experiments.dcr.safety_prompts import RECORDS
@@ -57,7 +57,7 @@ def test_the_models_own_columns_are_those_of_the_metrics():
 
 def test_an_answers_log_probability_is_the_mean_over_its_tokens_and_its_end():
     model = small_model()
-    [found] = answer_log_probs(model, ["kill the lamp"], ["queue"], batch_size=4)
+    [found] = mean_log_probs(model, ["kill the lamp"], ["queue"], batch_size=4)
     prompt, answer = model.tokenizer.encode("kill the lamp"), model.tokenizer.encode("queue")
     row = [*prompt, *answer, model.tokenizer.eos_id]
     logits = plain_logits(model, row)
@@ -79,4 +79,4 @@ def plain_logits(model, row):
 
 
 def test_no_prompts_have_no_log_probabilities():
-    assert answer_log_probs(small_model(), [], []).shape == (0,)
+    assert mean_log_probs(small_model(), [], []).shape == (0,)

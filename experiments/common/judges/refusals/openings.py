@@ -6,18 +6,16 @@ over a stated list of openings, teacher-forced: nothing is sampled. DCR (arXiv 2
 A.5) measures refusals so; its list is not public, and `OPENINGS` is ours.
 """
 
-import functools
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
-from gdpo_jax.data import pad_right
+from experiments.common.chats.log_probs import answer_log_probs
 from gdpo_jax.errors import UserError
 from gdpo_jax.models import Model
 from gdpo_jax.prompts import Prompt, encode_prompt
-from gdpo_jax.training import batch_shards, make_log_prob_step, to_global, to_local
 
 __all__ = ["OPENINGS", "distinct_openings", "refusal_log_prob"]
 
@@ -84,22 +82,8 @@ def refusal_log_prob(
             f"the longest prompt has {width} tokens; {room} fit before the longest opening "
             f"({longest} tokens) in the model's {room + longest} positions; shorten the prompts"
         )
-    unit = batch_shards(model.mesh)
-    size = -(-min(batch_size, len(rows)) // unit) * unit
-    pad = functools.partial(pad_right, pad_id=model.tokenizer.pad_id)
-    ids, lengths = pad(tails, longest, what="opening")
-    mask = np.arange(longest) < lengths[:, None]
-    completions, masks = (np.repeat(array[None], size, axis=0) for array in (ids, mask))
-    step = make_log_prob_step(model.policy, mesh=model.mesh, rules=model.rules)
-    found = []
-    for first in range(0, len(rows), size):
-        part = rows[first : first + size]
-        # Filled up with repeats, so that one program serves all batches.
-        padded = pad([*part, *[rows[0]] * (size - len(part))], width, what="prompt")
-        batch = to_global((*padded, completions, masks), model.mesh)
-        of_tokens = to_local(step(model.params, *batch))
-        found.append(np.logaddexp.reduce(of_tokens.sum(axis=-1), axis=-1)[: len(part)])
-    return np.concatenate(found).astype(np.float32)
+    found = answer_log_probs(model, rows, [tails] * len(rows), batch_size=batch_size)
+    return np.logaddexp.reduce(found, axis=-1).astype(np.float32)
 
 
 def distinct_openings(model: Model, openings: Sequence[str]) -> list[list[int]]:
