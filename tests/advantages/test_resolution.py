@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import plain_numpy as plain
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from gdpo_jax.advantages import (
@@ -234,8 +234,13 @@ def test_differences_above_the_resolution_survive_any_offset(steps, offsets, uni
     z = plain.z_scores(exact[None, :, :, None]).sum(axis=2)[0, :, 0]
     np.testing.assert_allclose(found["mo_grpo"][0, : len(steps)], z, atol=1e-5)
     centred = plain.leave_one_out(total)[0, :, 0]
+    # The reference adds in float64, whose last place at the offset is a part of its own error.
+    rounding = np.finfo(np.float64).eps * np.abs(total).max()
     np.testing.assert_allclose(
-        found["rloo"][0, : len(steps)], centred, rtol=1e-5, atol=1e-6 * np.ptp(exact[:, 1])
+        found["rloo"][0, : len(steps)],
+        centred,
+        rtol=1e-5,
+        atol=1e-6 * np.ptp(exact[:, 1]) + 2 * rounding,
     )
     if lost < 0.2:
         normal = plain.normalise(total)[0, :, 0]
@@ -252,12 +257,22 @@ def test_differences_above_the_resolution_survive_any_offset(steps, offsets, uni
     st.sampled_from([0.0, 0.3, 1.0, 7.77, 1e3, 1.2e5]),
     st.sampled_from([1.0, -0.1, 3.3]),
 )
+@example([0.0, 1.0, 0.9375], 1.2e5, 1.0)
 def test_a_reward_and_its_complement_cancel_at_any_offset(numbers, constant, scale):
     a = scale * np.array(numbers)
-    # A complement whose differences are below its own resolution is no complement any more.
-    assume(np.ptp(a) == 0 or np.ptp(a) > 9 * np.finfo(np.float32).eps * (constant + abs(scale)))
+
+    def known_to_both(values):
+        """A complement whose differences are below its own resolution is no complement any more."""
+        resolution = 9 * np.finfo(np.float32).eps * (constant + abs(scale))
+        return np.ptp(values) == 0 or np.ptp(values) > resolution
+
+    assume(known_to_both(a))
     found = run_all(group_of([a, constant - a, 0.5 + 0 * a]))
-    for name in (*EVERY_GROUP, "leave one out", "reinforce_pp, group"):
+    names = [*EVERY_GROUP, "reinforce_pp, group"]
+    # Without one sample, the others may lie closer together than all do.
+    if all(known_to_both(np.delete(a, n)) for n in range(len(a))):
+        names.append("leave one out")
+    for name in names:
         np.testing.assert_array_equal(found[name], 0, err_msg=name)
 
 
