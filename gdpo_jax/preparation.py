@@ -9,6 +9,7 @@ import optax
 from rich.console import Console
 
 from gdpo_jax.answers import longest_prompt, model_engine, sampler_config
+from gdpo_jax.data import bucket_for
 from gdpo_jax.models import Model
 from gdpo_jax.prompts import (
     PromptFunction,
@@ -29,6 +30,7 @@ __all__ = [
     "Ready",
     "prepare_imitation",
     "prepare_optimization",
+    "sorting",
     "tell_left_out",
     "with_held_out",
 ]
@@ -136,6 +138,22 @@ def prepare_imitation(
     rate = _WHOLE_IMITATION_RATE if model.policy.trained is None else _ADAPTER_IMITATION_RATE
     optimizer = optimizer or OptimizerConfig(learning_rate=rate)
     return Ready(fitted.records, encode, optimizer, config, None, fitted.left_out)
+
+
+def sorting(ready: Ready) -> dict[str, Any]:
+    """Arguments of `record_batches` that sort records by their padded widths, if they are to be."""
+    config = ready.config
+    if config.sort_batches == 1:
+        return {}
+    buckets = [widths for widths in (config.prompt_buckets, config.completion_buckets) if widths]
+    padded = [
+        tuple(bucket_for(len(row), widths) for row, widths in zip(ready.encode(record), buckets))
+        for record in ready.records
+    ]
+    # Prompts first: one wide prompt widens all rows of its batch.
+    ranks = {widths: rank for rank, widths in enumerate(sorted(set(padded)))}
+    keys = [ranks[widths] for widths in padded]
+    return {"sort_keys": keys, "sort_batches": config.sort_batches}
 
 
 def tell_left_out(title: str, left_out: int, total: int) -> None:

@@ -33,6 +33,7 @@ from gdpo_jax.preparation import (
     Ready,
     prepare_imitation,
     prepare_optimization,
+    sorting,
     tell_left_out,
     with_held_out,
 )
@@ -245,11 +246,13 @@ def _masked(model: Model, mask: Mask) -> Model:
 def _labelled_batches(
     ready: Ready, model: Model, per_label: Mapping[int, int] | None, labelled: bool, seed: int
 ) -> RecordIterator:
-    """Batches of the records in their own order, or with so many of each label."""
+    """Batches of the records in their own order, of like widths, or with so many of each label."""
     if per_label is None:
-        return _batches(ready.records, model, ready.config.batch_size, seed)
+        return _batches(ready.records, model, ready.config.batch_size, seed, **sorting(ready))
     if not labelled:
         raise UserError("per_label counts records by their label; give label= as well")
+    if ready.config.sort_batches > 1:
+        raise UserError("per_label and sort_batches both compose batches; give one of them")
     if sum(per_label.values()) != ready.config.batch_size:
         raise UserError(
             f"per_label {dict(per_label)} has {sum(per_label.values())} records together, and "
@@ -291,8 +294,15 @@ def _fresh_state(model: Model, optimizer: Any, seed: int) -> TrainState:
     )
 
 
-def _batches(records: Sequence[Any], model: Model, batch_size: int, seed: int) -> Any:
+def _batches(
+    records: Sequence[Any], model: Model, batch_size: int, seed: int, **options: Any
+) -> Any:
     index, count = process_share(model.mesh)
     return record_batches(
-        records, batch_size=batch_size, seed=seed, process_index=index, process_count=count
+        records,
+        batch_size=batch_size,
+        seed=seed,
+        process_index=index,
+        process_count=count,
+        **options,
     )

@@ -229,6 +229,21 @@ def test_a_loss_of_prompts_trains_what_the_mask_says(folder, tmp_path):
         imitate(model, LABELLED, workdir=tmp_path / "run", **ALONE | {"per_label": {0: 4, 1: 4}})
 
 
+@pytest.mark.parametrize(("together", "widths"), [(1, {64}), (4, {8, 64})])
+def test_records_sorted_together_are_padded_less(folder, tmp_path, together, widths):
+    seen = set()
+
+    def seen_width(policy, params, batch):
+        seen.add(batch.prompts.shape[1])
+        return mean_state(policy, params, batch)
+
+    rows = [{"prompt": "a" * (40 if n % 4 == 0 else 3)} for n in range(32)]
+    config = SFTConfig(steps=4, batch_size=8, prompt_buckets=(8, 64), sort_batches=together)
+    options = ALONE | {"label": None, "per_label": None, "loss": seen_width, "config": config}
+    imitate(one_device(folder), rows, workdir=tmp_path / "run", **options)
+    assert seen == widths
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -236,6 +251,7 @@ def test_a_loss_of_prompts_trains_what_the_mask_says(folder, tmp_path):
         ({"label": None}, "give label= as well"),
         ({"per_label": {0: 6}}, "has 6 records together, and batch_size is 8"),
         ({"per_label": {0: 6, 3: 2}}, "no record is of class 3"),
+        ({"config": SFTConfig(steps=2, batch_size=8, sort_batches=2)}, "give one of them"),
         ({"label": "letters"}, "no field 'letters' for the label"),
         ({"mask": {"layers": 3}}, "legal: 1 to 2"),
     ],

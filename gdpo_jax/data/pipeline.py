@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import grain
+import numpy as np
+from grain.experimental import FlatMapMapDataset, FlatMapTransform
 
 from gdpo_jax.errors import UserError
 
@@ -49,10 +51,17 @@ def record_batches(
     process_count: int = 1,
     repeat: bool = True,
     shuffle: bool = True,
+    sort_keys: Sequence[int] | None = None,
+    sort_batches: int = 1,
 ) -> "RecordBatches":
     """This process's share of every global batch of `batch_size` records, as lists.
 
     Each epoch has its own order, drawn from `seed`; the records left over at its end are dropped.
+
+    sort_keys: a number for every record, such as its padded width. Records of `sort_batches`
+    batches at a time are sorted by it, equal ones in the order drawn, and cut into batches, which
+    come in an order of their own: records of one batch are then alike, and all come as often as
+    before. With fewer records, as many batches are sorted together as there are whole ones.
 
     Raises:
         UserError: the source is empty or no source, the batch does not divide over the processes or
@@ -92,7 +101,15 @@ def record_batches(
     order = grain.MapDataset.range(len(source)).seed(seed)
     if shuffle:
         order = order.shuffle()
-    batches = order.batch(batch_size, drop_remainder=True).map(load)
+    together = min(_whole("sort_batches", sort_batches, 1), len(source) // batch_size)
+    if together > 1:
+        keys = _sort_keys(sort_keys, len(source))
+        sorted_together = order.batch(together * batch_size, drop_remainder=True).random_map(
+            lambda indices, rng: _alike(indices, keys, together, rng)
+        )
+        batches = FlatMapMapDataset(sorted_together, _Parts(together)).map(load)
+    else:
+        batches = order.batch(batch_size, drop_remainder=True).map(load)
     if repeat:
         batches = batches.repeat()
     # No reader threads: records are small, and the position then counts delivered batches exactly.
@@ -103,6 +120,7 @@ def record_batches(
         "seed": seed,
         "repeat": bool(repeat),
         "shuffle": bool(shuffle),
+        **({"sort_batches": together} if together > 1 else {}),
     }
     return RecordBatches(iter(batches.to_iter_dataset(options)), source, described)
 
@@ -128,6 +146,32 @@ class RecordBatches:
 
     def set_state(self, state: dict[str, Any], /) -> None:
         self._batches.set_state(state)
+
+
+class _Parts(FlatMapTransform):
+    """The batches of records that were sorted together, one after the other."""
+
+    def __init__(self, count: int):
+        self.max_fan_out = count
+
+    def flat_map(self, element: np.ndarray) -> list[np.ndarray]:
+        return list(element)
+
+
+def _alike(
+    indices: np.ndarray, keys: np.ndarray, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The indices as `count` batches of like keys, in an order drawn from `rng`."""
+    ordered = indices[np.argsort(keys[indices], kind="stable")]
+    return rng.permutation(ordered.reshape(count, -1), axis=0)
+
+
+def _sort_keys(keys: Sequence[int] | None, count: int) -> np.ndarray:
+    if keys is None:
+        raise UserError("sort_batches sorts records by sort_keys; give them as well")
+    if len(keys) != count:
+        raise UserError(f"{count} records have {len(keys)} sort_keys; give each one")
+    return np.asarray(keys)
 
 
 def _whole(name: str, value: Any, least: int) -> int:

@@ -35,6 +35,9 @@ class SFTConfig:
     prompt_buckets: tuple[int, ...] | None = None
     # Legal widths of completions, or None; (): prompts alone, for a loss that reads no completions.
     completion_buckets: tuple[int, ...] | None = None
+    # Records of so many batches are sorted by width together before they are cut into batches by
+    # `gdpo_jax.imitate`: short ones are padded less, and a batch holds rows of like length.
+    sort_batches: int = 1
     accumulation_steps: int = 1  # micro-batches per update; same update, less memory
     layout: Literal["shared", "plain"] = "shared"  # of prompt and completions in a row
     chunk: int | None = 16  # completion positions whose logits exist at a time
@@ -44,7 +47,7 @@ class SFTConfig:
 
     def __post_init__(self) -> None:
         _make_plain(self)
-        _check_positive(self, "batch_size", "accumulation_steps")
+        _check_positive(self, "batch_size", "sort_batches", "accumulation_steps")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -130,3 +130,57 @@ def test_records_say_what_they_are():
     assert all(other != description() for other in others)
     # Objects are no JSON, and their text may differ between processes.
     assert description(source=[object()] * 4)["digest of some records"] is None
+
+
+# Sorted together: three batches of four, by a number of every record.
+
+MANY = [{"id": i} for i in range(26)]
+KEYS = [i % 3 for i in range(26)]
+
+
+def sorted_ids(count, **changes):
+    options = {"batch_size": 4, "seed": 5, "sort_keys": KEYS, "sort_batches": 3} | changes
+    return ids(record_batches(MANY, **options), count)
+
+
+def test_batches_sorted_together_hold_records_of_like_keys():
+    batches = sorted_ids(6)  # an epoch: two times three batches
+    assert len(set(flat(batches))) == 24
+    for three in (batches[:3], batches[3:]):
+        keys = [[KEYS[i] for i in batch] for batch in three]
+        assert sorted(flat(keys)) == flat(sorted(keys))  # cut from one sorted row
+    # In an order of their own, or a run would go from short to long again and again.
+    starts = {
+        tuple(min(KEYS[i] for i in batch) for batch in sorted_ids(3, seed=s)) for s in range(9)
+    }
+    assert len(starts) > 2
+
+
+def test_records_sorted_together_are_those_that_random_batches_would_hold():
+    assert sorted(flat(sorted_ids(3))) == sorted(flat(sorted_ids(3, sort_batches=1)))
+
+
+def test_more_batches_than_there_are_are_all_sorted_together():
+    assert sorted_ids(6, sort_batches=6) == sorted_ids(6, sort_batches=1000)
+
+
+def test_a_position_among_sorted_batches_continues_exactly():
+    options = {"batch_size": 4, "seed": 5, "sort_keys": KEYS, "sort_batches": 3}
+    batches = record_batches(MANY, **options)
+    ids(batches, 8)
+    position = json.loads(json.dumps(batches.get_state()))
+    expected = ids(batches, 9)
+    shares = []
+    for index in range(2):
+        share = record_batches(MANY, process_index=index, process_count=2, **options)
+        share.set_state(position)
+        shares.append(ids(share, 9))
+    assert [flat(parts) for parts in zip(*shares)] == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"), [(None, "give them as well"), ([1, 2], "26 records have 2 sort_keys")]
+)
+def test_sorting_without_a_key_of_every_record_is_refused(keys, message):
+    with pytest.raises(UserError, match=message):
+        sorted_ids(1, sort_keys=keys)

@@ -1,7 +1,7 @@
 """A policy of gdpo_jax as a model to talk with."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,9 +21,12 @@ from gdpo_jax.answers import complete, longest_prompt, sampler_config
 from gdpo_jax.errors import UserError
 from gdpo_jax.prompts import encode_prompt
 from gdpo_jax.rollouts import Completion
+from gdpo_jax.rollouts.engine import padded_size
 from gdpo_jax.training import TrainState
 
 __all__ = ["policy_model"]
+
+_BUCKET = 64  # tokens; prompts are padded to 1, 2, 3, 4, 6, ... times this
 
 
 def policy_model(
@@ -91,6 +94,7 @@ class _Policy:
             state=self.state,
             sampler=sampler,
             batch_size=self.batch_size,
+            prompt_buckets=_widths(prompts.values(), most),
             key=jax.random.fold_in(jax.random.key(limits.seed or 0), limits.sample),
         )
         answers = {
@@ -124,3 +128,9 @@ class _Policy:
             completion_tokens=len(drawn.token_ids),
             cost=0.0,
         )
+
+
+def _widths(prompts: Iterable[Sequence[int]], most: int) -> list[int]:
+    """Widths that hold the prompts, of few: a talk grows with every turn, and each would compile
+    its own program."""
+    return sorted({min(padded_size(len(prompt), _BUCKET), most) for prompt in prompts})
