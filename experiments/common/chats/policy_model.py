@@ -79,7 +79,8 @@ class _Policy:
             self.policy,
             max_new_tokens=limits.max_new_tokens,
             temperature=limits.temperature,
-            **self.sampling,
+            # A halving compiles the loop once more, for every width that a talk comes to.
+            **{"halvings": 0, **self.sampling},
         )
         most = longest_prompt(self.policy, sampler)
         prompts: dict[int, list[int]] = {}

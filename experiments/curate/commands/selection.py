@@ -17,7 +17,7 @@ from gdpo_jax.errors import UserError
 
 __all__ = ["SMALL", "Chosen", "Selection", "choose"]
 
-SMALL = 8  # rows of each scenario in the small subset, balanced over categories
+SMALL = 4  # rows of each scenario in the small subset, balanced over categories
 _WORDINGS = {"curate": CURATE, "mirror": MIRROR, "careful": CAREFUL}
 _WORKBOOKS = ("wording",)
 _PREFEVAL = ("form", "topics", "distractors", "distractor_file")
@@ -34,7 +34,7 @@ class Selection:
     """Scenarios, ablations and variants by name, each also with -control for own rows; unless
     given the five scenarios, of own rows with their controls, and all of a data set."""
     subset: Literal["whole", "small"] = "whole"
-    """small: 8 rows of each scenario, balanced over categories and drawn with --data-seed."""
+    """small: 4 rows of each scenario, balanced over categories and drawn with --data-seed."""
     limit: int | None = None
     """Rows of each scenario, as for the small subset, in another number."""
     data_seed: int = 0

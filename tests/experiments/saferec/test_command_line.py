@@ -18,7 +18,7 @@ from tests.experiments.saferec.run_folder import SECTIONS, write_run
 ROOT = Path(__file__).parents[3]
 
 
-def run(*arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+def run(*arguments: str) -> subprocess.CompletedProcess:
     """One command in a fresh Python with one device."""
     done = subprocess.run(
         [sys.executable, "-m", "experiments.saferec", *arguments],
@@ -28,8 +28,7 @@ def run(*arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         text=True,
         timeout=900,
     )
-    if check:
-        assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-3000:]
     return done
 
 
@@ -115,30 +114,20 @@ def test_a_finished_arm_is_loaded_and_not_trained_again(finished):
 
 
 @pytest.mark.slow
-def test_a_run_folder_of_another_preset_is_refused_and_kept(finished):
+def test_a_run_folder_of_another_preset_is_refused_and_kept(finished, capsys):
     before = (finished / "preset.json").read_text()
-    done = run("rl", "--preset", "mini", "--run-dir", str(finished), check=False)
-    assert done.returncode == 2
-    assert "made with another preset" in done.stderr and "Traceback" not in done.stderr
+    assert main(["rl", "--preset", "mini", "--run-dir", str(finished)]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "made with another preset" in error and "Traceback" not in error
     assert (finished / "preset.json").read_text() == before
 
 
 @pytest.mark.slow
 def test_outputs_of_an_arm_score_the_same_through_evaluate(finished, tmp_path):
-    run(
-        "evaluate",
-        "--outputs",
-        str(finished / "seed-0" / "safe-gdpo" / "outputs.jsonl"),
-        "--data-dir",
-        str(finished / "data"),
-        "--split",
-        "test",
-        "--k",
-        "5",
-        "10",
-        "--out",
-        str(tmp_path / "scores.json"),
-    )
+    outputs = finished / "seed-0" / "safe-gdpo" / "outputs.jsonl"
+    arguments = ["evaluate", "--outputs", str(outputs), "--data-dir", str(finished / "data")]
+    arguments += ["--split", "test", "--k", "5", "10", "--out", str(tmp_path / "scores.json")]
+    assert main(arguments) == 0
     again = json.loads((tmp_path / "scores.json").read_text())["metrics"]
     first = json.loads((finished / "seed-0" / "safe-gdpo" / "scores.json").read_text())["metrics"]
     for name in ("recall@10", "ndcg@10", "svr@10", "list_length"):
@@ -148,11 +137,10 @@ def test_outputs_of_an_arm_score_the_same_through_evaluate(finished, tmp_path):
 @pytest.mark.slow
 def test_the_scores_of_an_arm_are_a_baseline_for_evaluate(finished, tmp_path):
     arms = finished / "seed-0"
-    run(
-        *("evaluate", "--data-dir", str(finished / "data"), "--bootstrap", "20"),
-        *("--outputs", str(arms / "safe-gdpo" / "outputs.jsonl")),
-        *("--baseline", str(arms / "sft" / "scores.json"), "--out", str(tmp_path / "out.json")),
-    )
+    arguments = ["evaluate", "--data-dir", str(finished / "data"), "--bootstrap", "20"]
+    arguments += ["--outputs", str(arms / "safe-gdpo" / "outputs.jsonl")]
+    arguments += ["--baseline", str(arms / "sft" / "scores.json")]
+    assert main([*arguments, "--out", str(tmp_path / "out.json")]) == 0
     stored = json.loads((tmp_path / "out.json").read_text())
     means = {
         arm: json.loads((arms / arm / "scores.json").read_text())["metrics"]["list_length"]["mean"]
@@ -222,23 +210,15 @@ def test_a_damaged_preset_file_is_one_error(data_dir, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_truncated_data_is_one_error_and_nothing_is_overwritten(finished, tmp_path):
+def test_truncated_data_is_one_error_and_nothing_is_overwritten(finished, tmp_path, capsys):
     shutil.copytree(finished / "data", tmp_path / "data")
     shard = next((tmp_path / "data").rglob("*train*array_record*"))
     damaged = shard.read_bytes()[: shard.stat().st_size // 2]
     shard.write_bytes(damaged)
-    done = run(
-        "rl",
-        "--preset",
-        "smoke",
-        "--run-dir",
-        str(tmp_path / "run"),
-        "--data-dir",
-        str(tmp_path / "data"),
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "damaged or truncated" in done.stderr and "Traceback" not in done.stderr
+    arguments = ["rl", "--preset", "smoke", "--run-dir", str(tmp_path / "run")]
+    assert main([*arguments, "--data-dir", str(tmp_path / "data")]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "damaged or truncated" in error and "Traceback" not in error
     assert shard.read_bytes() == damaged
 
 
