@@ -34,6 +34,7 @@ def new_imitation(
     checkpoint_every: int,
     # A model this small wants a rate that would break a large one.
     learning_rate: float = 1e-2,
+    sort_batches: int = 1,
 ) -> Imitation:
     """Imitation of so many batches by such a decoder."""
     return Imitation(
@@ -42,6 +43,7 @@ def new_imitation(
             batch_size=batch_size,
             prompt_buckets=prompt_buckets,
             completion_buckets=completion_buckets,
+            sort_batches=sort_batches,
             chunk=None,
             checkpoint_every=checkpoint_every,
             log_every=10,

@@ -24,8 +24,10 @@ _PROMPTS, _ANSWERS = 24, 32
 
 _imitation = functools.partial(
     new_imitation,
-    prompt_buckets=(_PROMPTS,),
-    completion_buckets=(_ANSWERS,),
+    # Half of the rows are half as long.
+    prompt_buckets=(16, _PROMPTS),
+    completion_buckets=(16, _ANSWERS),
+    sort_batches=16,
     checkpoint_every=400,
 )
 
@@ -35,9 +37,9 @@ PRESET = DcrPreset(
     max_new_tokens=_ANSWERS,
     decoder=new_decoder(vocab_size=1536, max_positions=_PROMPTS + _ANSWERS, num_layers=4),
     stages={
-        "language": _imitation(steps=1200, batch_size=64),
+        "language": _imitation(steps=600, batch_size=64),
         "refine": Refinement(
-            layer=2,
+            layer=3,
             run=SFTConfig(
                 steps=150,
                 batch_size=32,
@@ -48,7 +50,7 @@ PRESET = DcrPreset(
             ),
             # All parameters of a model this small want a higher rate than a language model's.
             optimizer=OptimizerConfig(
-                learning_rate=1e-3,
+                learning_rate=3e-3,
                 warmup_updates=10,
                 schedule="cosine",
                 total_updates=150,

@@ -21,13 +21,20 @@ from experiments.dcr.refusal_vectors import Steering
 from experiments.dcr.settings import DcrPreset, PublishedSources
 from gdpo_jax.policies import smollm2
 
-_STEPS, _POLICY_STEPS = 100, 20
+_STEPS, _POLICY_STEPS = 40, 20
+_PROMPTS = (32, 64)
 _REFINE = paper.refinement(layer=15, steps=60)
 _SFT, _RL = paper.safety_tuning(micro_batches=1), paper.reinforcement(steps=_POLICY_STEPS)
 _SHORT = dataclasses.replace(
     _SFT,
     run=dataclasses.replace(
-        _SFT.run, steps=_STEPS, batch_size=8, completion_buckets=(64, 128), checkpoint_every=25
+        _SFT.run,
+        steps=_STEPS,
+        batch_size=8,
+        prompt_buckets=_PROMPTS,
+        completion_buckets=(32, 64, 128),
+        sort_batches=8,
+        checkpoint_every=20,
     ),
     # Few steps want a higher rate.
     optimizer=dataclasses.replace(
@@ -41,7 +48,9 @@ PRESET = DcrPreset(
     decoder=smollm2("135M", remat="dots"),
     pretrained=PretrainedStart(model="smollm2", remat="dots"),
     stages={
-        "refine": _REFINE,
+        "refine": dataclasses.replace(
+            _REFINE, run=dataclasses.replace(_REFINE.run, prompt_buckets=_PROMPTS)
+        ),
         # One deciding layer: the program of several takes a minute to compile.
         "steer": Steering(decision_layers=(20,)),
         "ablate": Ablation(layer=15),
