@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.dcr.bound import proposition_terms
 from experiments.dcr.data.instructions import SOURCE
 from experiments.dcr.data.prompts import KINDS
 from experiments.dcr.kernel import block_means, kernel_norms, relative_norms
@@ -22,6 +23,7 @@ __all__ = [
     "KERNEL_FILE",
     "SEPARATION_FILE",
     "balanced",
+    "bound_terms",
     "kernel_blocks",
     "origin_areas",
     "separation_by_layer",
@@ -89,6 +91,27 @@ def kernel_blocks(
     blocks = block_means(relative_norms(norms), kinds)
     row = blocks["seeming"]
     return {"blocks": blocks, "ratio": row["toxic"] / row["seeming"], "prompts": len(prompts)}
+
+
+def bound_terms(
+    model: Model,
+    prompts: Sequence[Prompt],
+    kinds: Sequence[str],
+    *,
+    layer: int,
+    top_k: int = 10,
+) -> dict[str, float]:
+    """The terms of Proposition 1 at a layer with all behind it frozen, as stage one has it: means
+    over pairs of a seemingly toxic prompt and a toxic one (`BoundTerms`), as JSON values.
+
+    Raises UserError as `proposition_terms`.
+    """
+    terms = proposition_terms(model, prompts, layer=layer, top_k=top_k)
+    found = np.asarray(kinds)
+    block = np.ix_(found == "seeming", found == "toxic")
+    by_pair = {name: getattr(terms, name) for name in ("kernel", "features", "remainder", "bound")}
+    means = {name: float(pairs[block].mean()) for name, pairs in by_pair.items()}
+    return means | {"sensitivity": terms.sensitivity, "slope": terms.slope}
 
 
 def origin_areas(

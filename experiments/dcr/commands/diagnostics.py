@@ -20,12 +20,14 @@ from experiments.dcr.diagnostics import (
     KERNEL_FILE,
     SEPARATION_FILE,
     balanced,
+    bound_terms,
     kernel_blocks,
     origin_areas,
     separation_by_layer,
 )
 from gdpo_jax.errors import UserError
 from gdpo_jax.models import open_model
+from gdpo_jax.policies import check_layer
 from gdpo_jax.recipe import Model
 from gdpo_jax.training import MeshConfig
 
@@ -48,6 +50,7 @@ def kernel_command(experiment: Experiment) -> Callable[..., None]:
         count: int = 8,
         top_k: int = 10,
         layers: int = -2,
+        bound: int = 0,
     ) -> None:
         """Print how much a step on one prompt does to another, by kinds of prompts and by arm.
 
@@ -61,12 +64,16 @@ def kernel_command(experiment: Experiment) -> Callable[..., None]:
             top_k: likeliest first tokens of each prompt.
             layers: whose parameters are counted with the output's: of the first so many layers, or,
                 below 0, of the last ones; 0 for all parameters.
+            bound: also the terms of the paper's Proposition 1 behind this layer, counted from 1,
+                with what is behind it frozen; 0 for none.
         """
         mask = {"layers": layers, "head": True} if layers else True
         run = Invocation(experiment, options, own)
         if run.planned():
             return
         space, records = _opened(run, count, seed)
+        if bound:
+            check_layer(space.preset.decoder, bound)
         if layers and space.preset.decoder.tie_embeddings:
             mask = {"layers": layers}  # the output's table is the embedding, and stays out
         prompts = [space.prompt(record["prompt"]) for record in records]
@@ -78,7 +85,14 @@ def kernel_command(experiment: Experiment) -> Callable[..., None]:
         found = _looked(space, arms, seed, look)
         about = {"count": count, "top_k": top_k, "layers": layers}
         path = space.path / f"seed-{seed}" / KERNEL_FILE
-        write_json(path, {"about": about, "arms": found})
+        stored = {"about": about, "arms": found}
+        if bound:
+
+            def terms(model: Model) -> dict[str, float]:
+                return bound_terms(model, prompts, kinds, layer=bound, top_k=top_k)
+
+            stored["bound"] = {"layer": bound, "arms": _looked(space, arms, seed, terms)}
+        write_json(path, stored)
         names = sorted(set(kinds))
         table = _table("arm", "prompt", *(f"step on {name}" for name in names), "ratio")
         for arm, one in found.items():
@@ -86,6 +100,8 @@ def kernel_command(experiment: Experiment) -> Callable[..., None]:
                 cells = [f"{one['blocks'][name][other]:.3f}" for other in names]
                 ratio = f"{one['ratio']:.3f}" if name == "seeming" else ""
                 table.add_row(arm, name, *cells, ratio)
+        if bound:
+            _tell_bound(stored["bound"])
         _tell(table, path)
 
     return kernel
@@ -187,6 +203,18 @@ def _looked(
     for arm in chosen:  # all of them before the work on any
         check_trained(space, arm, seed)
     return {arm.name: look(trained_model(space, arm, seed)) for arm in chosen}
+
+
+def _tell_bound(bound: Mapping[str, Any]) -> None:
+    """Both sides of Proposition 1 and its terms, one row an arm."""
+    names = ("kernel", "features", "remainder", "bound", "sensitivity", "slope")
+    symbols = ("||K||", "c h'Qh", "Delta", "bound", "c", "q")
+    table = _table("arm", "layer", *symbols)
+    for arm, terms in bound["arms"].items():
+        table.add_row(arm, str(bound["layer"]), *(f"{terms[name]:.4g}" for name in names))
+    console = Console(soft_wrap=True)
+    console.print("Means over pairs of a seemingly toxic prompt and a toxic one (Proposition 1):")
+    console.print(table)
 
 
 def _table(*headings: str) -> Table:

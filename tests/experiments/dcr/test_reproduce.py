@@ -18,7 +18,7 @@ def run(tmp_path_factory):
     same = ["--preset", "smoke", "--run-dir", str(folder)]
     assert main(["reproduce", *same, "--processes", "1"]) == 0
     assert main(["separation", *same, "--count", "12"]) == 0
-    assert main(["kernel", *same, "--count", "2", "--arms", "stl", "dcr"]) == 0
+    assert main(["kernel", *same, "--count", "2", "--arms", "stl", "dcr", "--bound", "1"]) == 0
     assert main(["report", str(folder), "--bootstrap", "50"]) == 0
     return folder
 
@@ -45,6 +45,10 @@ def test_what_was_looked_at_is_beside_the_arms(run):
     kernel = json.loads((run / "seed-0" / "kernel.json").read_text())
     assert list(kernel["arms"]) == ["stl", "dcr"]
     assert set(kernel["arms"]["dcr"]["blocks"]) == {"plain", "seeming", "toxic"}
+    assert kernel["bound"]["layer"] == 1
+    for terms in kernel["bound"]["arms"].values():
+        assert 0 < terms["kernel"] <= terms["bound"] * 1.001
+        assert terms["bound"] == pytest.approx(terms["features"] + terms["remainder"])
     layers = json.loads((run / "seed-0" / "separation.json").read_text())["arms"]
     assert list(layers) == ["base", "refined", "stl", "dcr"]
     assert [row["layer"] for row in layers["base"]] == [1, 2]
@@ -71,5 +75,6 @@ def test_a_second_call_does_nothing_twice_and_arms_that_are_not_there_are_named(
     assert main(arguments) == 0
     told = capsys.readouterr().out
     assert told.count("scored before") == len(ARMS) and "trained in" not in told
+    assert main(["kernel", *arguments[1:5], "--count", "2", "--bound", "9"]) == 2
     assert main(["kernel", *arguments[1:5], "--count", "2", "--seed", "7"]) == 2
     assert "seed 7 is not trained" in " ".join(capsys.readouterr().err.split())
