@@ -87,3 +87,20 @@ def test_a_failure_is_one_conversations(policy):
     assert answers[1] == model.answer(TALKS[:1], Limits(max_new_tokens=4))[0]
     with pytest.raises(UserError, match="conversation 0: the prompt has"):
         model.answer([long], Limits(max_new_tokens=4))
+
+
+def test_a_growing_talk_comes_to_few_widths(policy, monkeypatch):
+    seen = set()
+
+    def spied(model, prompts, *, prompt_buckets, **options):
+        seen.update(prompt_buckets)
+        return complete(model, prompts, prompt_buckets=prompt_buckets, **options)
+
+    monkeypatch.setattr("experiments.common.chats.policy_model.complete", spied)
+    model = policy_model(policy, name="tiny")
+    for turns in range(1, 8):
+        [answer] = model.answer(
+            [[{"role": "user", "content": "Ardton " * turns}]], Limits(max_new_tokens=1)
+        )
+        assert answer.prompt_tokens <= max(seen)
+    assert seen == {64}
