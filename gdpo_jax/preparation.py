@@ -1,7 +1,7 @@
 """A run's records and options once everything that its caller left open is chosen."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +9,14 @@ import optax
 from rich.console import Console
 
 from gdpo_jax.answers import longest_prompt, model_engine, sampler_config
-from gdpo_jax.data import bucket_for
+from gdpo_jax.data import (
+    RecordIterator,
+    balanced_batches,
+    bucket_for,
+    record_batches,
+    user_batches,
+)
+from gdpo_jax.errors import UserError
 from gdpo_jax.models import Model
 from gdpo_jax.prompts import (
     PromptFunction,
@@ -17,6 +24,7 @@ from gdpo_jax.prompts import (
     completion_encoder,
     fit_rows,
     prompt_encoder,
+    record_reader,
 )
 from gdpo_jax.rollouts import SamplerConfig
 from gdpo_jax.training import (
@@ -24,13 +32,17 @@ from gdpo_jax.training import (
     OptimizerConfig,
     PolicyOptimizationConfig,
     SFTConfig,
+    UserClipping,
+    batch_shards,
+    process_share,
 )
 
 __all__ = [
     "Ready",
+    "imitation_batches",
     "prepare_imitation",
     "prepare_optimization",
-    "sorting",
+    "shared_batches",
     "tell_left_out",
     "with_held_out",
 ]
@@ -119,8 +131,12 @@ def prepare_imitation(
     config: SFTConfig | None,
     too_long: TooLong,
     label: str | Callable[[Any], int] | None = None,
+    rows_per_user: int = 1,
 ) -> Ready:
-    """What `imitate` and its plan run with; raises as `prepare_optimization`."""
+    """What `imitate` and its plan run with; raises as `prepare_optimization`.
+
+    rows_per_user: where `config.batch_size` counts users.
+    """
     config = config or SFTConfig()
     encode = completion_encoder(model.tokenizer, prompt, completion, label)
     parts = 1 if completion is None else 2
@@ -129,7 +145,7 @@ def prepare_imitation(
         lambda record: encode(record)[:parts],
         buckets=(config.prompt_buckets, config.completion_buckets)[:parts],
         positions=model.policy.config.max_positions,
-        batch_size=config.batch_size,
+        batch_size=config.batch_size * rows_per_user,
         too_long=too_long,
         names=("prompt", "completion")[:parts],
     )
@@ -140,7 +156,86 @@ def prepare_imitation(
     return Ready(fitted.records, encode, optimizer, config, None, fitted.left_out)
 
 
-def sorting(ready: Ready) -> dict[str, Any]:
+def shared_batches(
+    records: Sequence[Any], mesh: jax.sharding.Mesh, batch_size: int, seed: int, **options: Any
+) -> RecordIterator:
+    """This process's share of `record_batches`, which `options` are for."""
+    index, count = process_share(mesh)
+    return record_batches(
+        records,
+        batch_size=batch_size,
+        seed=seed,
+        process_index=index,
+        process_count=count,
+        **options,
+    )
+
+
+def imitation_batches(
+    ready: Ready,
+    mesh: jax.sharding.Mesh,
+    per_label: Mapping[int, int] | None,
+    labelled: bool,
+    users: UserClipping | None,
+    seed: int,
+) -> RecordIterator:
+    """This process's share of batches: of the records in their own order, of like widths, with so
+    many of each label, or of users.
+
+    Raises UserError for counts of labels that do not add up, for two ways to compose a batch, and
+    as these batches do.
+    """
+    if per_label is None and users is None:
+        batch_size = ready.config.batch_size
+        return shared_batches(ready.records, mesh, batch_size, seed, **_sorting(ready))
+    if ready.config.sort_batches > 1:
+        other = "users" if per_label is None else "per_label"
+        raise UserError(f"{other} and sort_batches both compose batches; give one of them")
+    if users is not None:
+        return _batches_of_users(ready, mesh, users, seed)
+    if not labelled:
+        raise UserError("per_label counts records by their label; give label= as well")
+    if sum(per_label.values()) != ready.config.batch_size:
+        raise UserError(
+            f"per_label {dict(per_label)} has {sum(per_label.values())} records together, and "
+            f"batch_size is {ready.config.batch_size}; make them equal"
+        )
+    index, count = process_share(mesh)
+    return balanced_batches(
+        ready.records,
+        classes=[ready.encode(record)[2] for record in ready.records],
+        counts=per_label,
+        seed=seed,
+        process_index=index,
+        process_count=count,
+    )
+
+
+def _batches_of_users(
+    ready: Ready, mesh: jax.sharding.Mesh, users: UserClipping, seed: int
+) -> RecordIterator:
+    read, owners = record_reader(users.user, "user"), []
+    for number, record in enumerate(ready.records):
+        try:
+            owners.append(read(record))
+            hash(owners[-1])
+        except (UserError, TypeError, KeyError) as error:
+            raise UserError(f"record {number} has no usable user: {error}") from error
+    index, count = process_share(mesh)
+    return user_batches(
+        ready.records,
+        users=owners,
+        expected_users=ready.config.batch_size,
+        rows_per_user=users.rows_per_user,
+        seed=seed,
+        shards=batch_shards(mesh),
+        users_at_once=users.users_at_once,
+        process_index=index,
+        process_count=count,
+    )
+
+
+def _sorting(ready: Ready) -> dict[str, Any]:
     """Arguments of `record_batches` that sort records by their padded widths, if they are to be."""
     config = ready.config
     if config.sort_batches == 1:

@@ -20,6 +20,7 @@ __all__ = [
     "fit_rows",
     "make_buckets",
     "prompt_encoder",
+    "record_reader",
 ]
 
 Prompt = str | Sequence[Mapping[str, Any]] | Sequence[int]
@@ -48,7 +49,7 @@ def prompt_encoder(tokenizer: Tokenizer, prompt: PromptFunction) -> Callable[[An
     `encode` raises UserError for a prompt of another kind or an empty one, messages the template
     refuses, and ids the tokenizer does not have.
     """
-    read = _reader(prompt, "prompt")
+    read = record_reader(prompt, "prompt")
 
     def encode(record: Any) -> list[int]:
         return encode_prompt(tokenizer, read(record))
@@ -92,10 +93,10 @@ def completion_encoder(
     are; None for prompts alone. label: a field's name, or a function of the record. After chat
     messages an answer ends as the chat template ends it, elsewhere with the end token.
     """
-    read_prompt = _reader(prompt, "prompt")
-    read_label = None if label is None else _reader(label, "label")
+    read_prompt = record_reader(prompt, "prompt")
+    read_label = None if label is None else record_reader(label, "label")
     read_completion = (lambda record: ()) if completion is None else completion
-    read_completion = _reader(read_completion, "completion")
+    read_completion = record_reader(read_completion, "completion")
 
     def encode(record: Any) -> tuple:
         label = () if read_label is None else (read_label(record),)
@@ -122,7 +123,12 @@ def _end_of_turn(tokenizer: Tokenizer, messages: Sequence[Mapping], answer: str)
     return next((i for i in tokenizer.encode(behind) if i in stops), tokenizer.eos_id)
 
 
-def _reader(given: Any, what: str) -> Callable[[Any], Any]:
+def record_reader(given: Any, what: str) -> Callable[[Any], Any]:
+    """The function of a record that `given` is, or that reads the field of that name.
+
+    what: it is called in errors. Raises UserError for anything else, and the function for a record
+    without the field.
+    """
     if callable(given):
         return given
     if not isinstance(given, str):

@@ -18,7 +18,7 @@ import optax
 
 from gdpo_jax.advantages import AdvantageTransform, gdpo
 from gdpo_jax.answers import answer, model_engine, sampler_config
-from gdpo_jax.data import RecordIterator, balanced_batches, record_batches, records_digest
+from gdpo_jax.data import records_digest
 from gdpo_jax.errors import UserError
 from gdpo_jax.models import Model, open_model, with_lora
 from gdpo_jax.objectives import ObjectiveConfig
@@ -30,10 +30,10 @@ from gdpo_jax.policies.partial import (
     split_params,
 )
 from gdpo_jax.preparation import (
-    Ready,
+    imitation_batches,
     prepare_imitation,
     prepare_optimization,
-    sorting,
+    shared_batches,
     tell_left_out,
     with_held_out,
 )
@@ -45,15 +45,15 @@ from gdpo_jax.training import (
     PolicyOptimizationConfig,
     SFTConfig,
     TrainState,
+    UserClipping,
     create_state,
     fingerprint,
     make_optimizer,
-    process_share,
     run_policy_optimization,
     run_sft,
 )
 from gdpo_jax.training.planning import PlannedStep, plan_optimization, plan_sft
-from gdpo_jax.training.sft import Loss
+from gdpo_jax.training.sft_step import Loss
 
 __all__ = [
     "Model",
@@ -120,7 +120,9 @@ def optimize(
         objective=ObjectiveConfig() if objective is None else objective,
         transform=gdpo() if estimator is None else estimator,
         reward_functions=rewards,
-        records=_batches(ready.records, model, ready.config.prompts_per_step, ready.config.seed),
+        records=shared_batches(
+            ready.records, model.mesh, ready.config.prompts_per_step, ready.config.seed
+        ),
         encode=ready.encode,
         tokenizer=model.tokenizer,
         config=ready.config,
@@ -151,6 +153,7 @@ def imitate(
     label: str | Callable[[Any], int] | None = None,
     per_label: Mapping[int, int] | None = None,
     mask: Mask | None = None,
+    users: UserClipping | None = None,
     **options: Any,
 ) -> TrainState:
     """Supervised fine-tuning on the records' completions; resumes and raises as `optimize` does.
@@ -165,15 +168,24 @@ def imitate(
     `config.batch_size`. mask: which parameters are trained (`gdpo_jax.policies.partial`), such as
     {"layers": 5, "embedding": True}; the others stay bit for bit. The returned state then holds
     whole parameters beside an optimizer state of the trained ones; `on_state` sees both parts.
+
+    users: bound how far one user moves a step, and add noise (`training/user_clipping.py`). Each
+    step then takes every user with the probability `config.batch_size / number of users`. Rows of
+    metrics have the users of a step, the share that was clipped, and the mean norm before it.
     """
     title = options.pop("title", "imitation")
     if loss is None and completion is None:
         raise UserError("completion=None leaves nothing to imitate; give a loss= of prompts")
+    if users is not None and not (loss is None and label is None and per_label is None):
+        raise UserError(
+            "users= clips gradients of the likelihood; leave loss, label, per_label out"
+        )
+    rows = 1 if users is None else users.rows_per_user
     ready = prepare_imitation(
-        model, records, prompt, completion, optimizer, config, too_long, label
+        model, records, prompt, completion, optimizer, config, too_long, label, rows
     )
     tell_left_out(title, ready.left_out, len(records))
-    batches = _labelled_batches(ready, model, per_label, label is not None, seed)
+    batches = imitation_batches(ready, model.mesh, per_label, label is not None, users, seed)
     trained = model if mask is None else _masked(model, mask)
     state = run_sft(
         trained.policy,
@@ -189,6 +201,7 @@ def imitate(
         identity=_identity(model, ready.records, identity, seed=seed, **_given(per_label)),
         title=title,
         loss=loss,
+        users=users,
         **options,
     )
     if mask is None:
@@ -243,32 +256,6 @@ def _masked(model: Model, mask: Mask) -> Model:
     return dataclasses.replace(model, policy=policy, params=split_params(model.params, mask))
 
 
-def _labelled_batches(
-    ready: Ready, model: Model, per_label: Mapping[int, int] | None, labelled: bool, seed: int
-) -> RecordIterator:
-    """Batches of the records in their own order, of like widths, or with so many of each label."""
-    if per_label is None:
-        return _batches(ready.records, model, ready.config.batch_size, seed, **sorting(ready))
-    if not labelled:
-        raise UserError("per_label counts records by their label; give label= as well")
-    if ready.config.sort_batches > 1:
-        raise UserError("per_label and sort_batches both compose batches; give one of them")
-    if sum(per_label.values()) != ready.config.batch_size:
-        raise UserError(
-            f"per_label {dict(per_label)} has {sum(per_label.values())} records together, and "
-            f"batch_size is {ready.config.batch_size}; make them equal"
-        )
-    index, count = process_share(model.mesh)
-    return balanced_batches(
-        ready.records,
-        classes=[ready.encode(record)[2] for record in ready.records],
-        counts=per_label,
-        seed=seed,
-        process_index=index,
-        process_count=count,
-    )
-
-
 def _given(per_label: Mapping[int, int] | None) -> dict[str, Any]:
     if per_label is None:
         return {}
@@ -291,18 +278,4 @@ def _fresh_state(model: Model, optimizer: Any, seed: int) -> TrainState:
         mesh=model.mesh,
         rules=model.rules,
         params=model.params,
-    )
-
-
-def _batches(
-    records: Sequence[Any], model: Model, batch_size: int, seed: int, **options: Any
-) -> Any:
-    index, count = process_share(model.mesh)
-    return record_batches(
-        records,
-        batch_size=batch_size,
-        seed=seed,
-        process_index=index,
-        process_count=count,
-        **options,
     )

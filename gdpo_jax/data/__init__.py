@@ -7,6 +7,7 @@ from gdpo_jax.data.digests import records_digest
 from gdpo_jax.data.files import read_records, require_fields
 from gdpo_jax.data.padding import bucket_for, pad_right
 from gdpo_jax.data.pipeline import RecordIterator, record_batches
+from gdpo_jax.data.user_batches import user_batches, user_slots
 
 __all__ = [
     "RecordIterator",
@@ -17,4 +18,6 @@ __all__ = [
     "record_batches",
     "records_digest",
     "require_fields",
+    "user_batches",
+    "user_slots",
 ]

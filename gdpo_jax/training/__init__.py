@@ -28,8 +28,10 @@ from gdpo_jax.training.progress import Progress
 from gdpo_jax.training.restoring import restore_params, stored_config
 from gdpo_jax.training.run import NonFiniteLossError
 from gdpo_jax.training.scoring import StepSample
-from gdpo_jax.training.sft import SFTBatch, make_sft_step, run_sft
+from gdpo_jax.training.sft import run_sft
+from gdpo_jax.training.sft_step import SFTBatch, make_sft_step
 from gdpo_jax.training.state import TrainState, create_state, state_shardings
+from gdpo_jax.training.user_clipping import UserClipping
 
 __all__ = [
     "DEFAULT_RULES",
@@ -47,6 +49,7 @@ __all__ = [
     "ShardingRules",
     "StepSample",
     "TrainState",
+    "UserClipping",
     "agreed_maximum",
     "batch_sharding",
     "batch_shards",

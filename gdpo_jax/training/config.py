@@ -29,7 +29,8 @@ class SFTConfig:
     """A supervised run; every step is one optimizer update."""
 
     steps: int = 200  # optimizer updates in all
-    batch_size: int = 32  # records per step, over all processes
+    # Records per step, over all processes; users expected in a step, where these are clipped.
+    batch_size: int = 32
     # Legal widths of prompts, each pair with one of completions one compilation; None: made from
     # the records by `gdpo_jax.imitate`.
     prompt_buckets: tuple[int, ...] | None = None

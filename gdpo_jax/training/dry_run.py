@@ -20,7 +20,7 @@ from gdpo_jax.rollouts import SamplerConfig
 from gdpo_jax.rollouts.engine import sampler_program
 from gdpo_jax.training.mesh import DEFAULT_RULES, ShardingRules, batch_sharding
 from gdpo_jax.training.policy_step import PolicyBatch, make_policy_step
-from gdpo_jax.training.sft import SFTBatch, make_sft_step
+from gdpo_jax.training.sft_step import SFTBatch, make_sft_step
 from gdpo_jax.training.state import TrainState, abstract_state
 
 

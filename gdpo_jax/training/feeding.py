@@ -1,5 +1,6 @@
 """Records of this process to padded token rows; every process ends up with the same widths."""
 
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,9 +17,11 @@ TokenRows = Sequence[Sequence[int]]
 
 
 def next_encoded(
-    records: RecordIterator, encode: Callable[[Any], Any], *, batch_size: int, mesh: Mesh
+    records: RecordIterator, encode: Callable[[Any], Any], *, batch_size: int | None, mesh: Mesh
 ) -> tuple[list[Any], list[Any]]:
     """This process's share of the next batch, and `encode` of each record.
+
+    batch_size: of all processes together; None where each batch has a size of its own.
 
     Raises:
         UserError: the records ran out, the iterator's share is not the one the mesh expects, or
@@ -30,7 +33,7 @@ def next_encoded(
         index, count = process_share(mesh)
         if not batch:
             raise UserError("the records ran out before the last step; let the iterator repeat")
-        if len(batch) * count != batch_size:
+        if batch_size is not None and len(batch) * count != batch_size:
             raise UserError(
                 f"the iterator gave {len(batch)} records, but slice {index} of {count} of a batch "
                 f"of {batch_size} has {batch_size // count}; build it with process_share(mesh)"
@@ -71,6 +74,34 @@ def _encoded(encode: Callable[[Any], Any], record: Any, number: int) -> Any:
 
 def _kind(value: Any) -> str:
     return type(value).__name__
+
+
+def as_example(encoded: Any) -> tuple[Sequence[int], Sequence[int], int | None]:
+    """What `encode` gave: token ids of a prompt and of its completion, and a label or None.
+
+    Raises UserError for anything else.
+    """
+    text = isinstance(encoded, (str, bytes)) or not hasattr(encoded, "__len__")
+    if text or len(encoded) not in (2, 3):
+        raise UserError(
+            "`encode` must give two lists of token ids, those of the prompt and of the completion, "
+            "and may give a label"
+        )
+    prompt, completion, *label = encoded
+    if label and (isinstance(label[0], bool) or not isinstance(label[0], numbers.Integral)):
+        raise UserError(f"a label must be a whole number, got {label[0]!r}")
+    return prompt, completion, int(label[0]) if label else None
+
+
+def label_array(labels: Sequence[int | None]) -> Int[np.ndarray, "B"] | None:
+    """The labels of a batch, or None where no record has one; raises UserError where some have."""
+    if all(label is None for label in labels):
+        return None
+    if None in labels:
+        raise UserError(
+            f"record {labels.index(None)} of the batch has no label, and others have one"
+        )
+    return np.array(labels, np.int32)
 
 
 def pad_together(

@@ -12,6 +12,7 @@ import optax
 from rich.console import Console
 from rich.table import Table
 
+from gdpo_jax.data import user_slots
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import Policy, num_params
@@ -27,7 +28,8 @@ from gdpo_jax.training.dry_run import (
 )
 from gdpo_jax.training.mesh import AXES, batch_shards, check_batch
 from gdpo_jax.training.optimizers import OptimizerConfig, make_optimizer
-from gdpo_jax.training.sft import Loss
+from gdpo_jax.training.sft_step import Loss
+from gdpo_jax.training.user_clipping import UserClipping
 
 __all__ = [
     "PlannedStep",
@@ -59,19 +61,27 @@ def plan_sft(
     mesh: jax.sharding.Mesh,
     loss: Loss | None = None,
     with_labels: bool = False,
+    users: UserClipping | None = None,
 ) -> PlannedStep:
     """Memory of the supervised step. loss: of one's own (`make_sft_step`), with_labels: that it
-    reads labels.
+    reads labels. users: clip their gradients, at the places that nearly every batch fits in.
 
     Raises UserError where sizes do not divide over the mesh or exceed the decoder's positions.
     """
-    check_batch(config.batch_size, mesh, parts=config.accumulation_steps, what="batch_size")
+    if users is None:
+        rows = config.batch_size
+        check_batch(rows, mesh, parts=config.accumulation_steps, what="batch_size")
+        parts = f"{config.accumulation_steps} micro-batches"
+    else:
+        at_once = batch_shards(mesh) * users.users_at_once
+        rows = user_slots(config.batch_size, unit=at_once) * users.rows_per_user
+        parts = f"{at_once} users at a time"
     prompt, completion = max(config.prompt_buckets), max(config.completion_buckets, default=0)
     memory = sft_step_memory(
         policy,
         make_optimizer(optimizer),
         abstract_sft_batch(
-            batch_size=config.batch_size,
+            batch_size=rows,
             prompt_length=prompt,
             completion_length=completion,
             mesh=mesh,
@@ -82,13 +92,11 @@ def plan_sft(
         layout=config.layout,
         chunk=config.chunk,
         loss=loss,
+        users=users,
+        expected_users=1 if users is None else config.batch_size,
     )
-    return PlannedStep(
-        "supervised step",
-        f"{config.batch_size} rows, prompt {prompt}, completion {completion}, "
-        f"{config.accumulation_steps} micro-batches",
-        memory,
-    )
+    shapes = f"{rows} rows, prompt {prompt}, completion {completion}, {parts}"
+    return PlannedStep("supervised step", shapes, memory)
 
 
 def plan_optimization(

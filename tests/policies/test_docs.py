@@ -18,6 +18,7 @@ from gdpo_jax.policies import (
     train_tokenizer,
 )
 from gdpo_jax.policies.tokenizer import wrap_tokenizer
+from gdpo_jax.training import read_metrics
 
 TEXT = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -45,7 +46,9 @@ def folder(tmp_path):
 
 
 def test_the_examples_run(folder, tmp_path):
-    opening, chat, smollm2, save, lora, adapters, part, _ = BLOCKS  # the last: test_foreign.py
+    opening, chat, smollm2, save, lora, adapters, part, bounded, _ = (
+        BLOCKS  # the last: test_foreign.py
+    )
     assert "smollm2_path()" in smollm2
     space = {"folder": folder}
     exec(opening, space)
@@ -63,8 +66,15 @@ def test_the_examples_run(folder, tmp_path):
     exec(adapters, space | {"output": tmp_path / "adapters"})
     assert (tmp_path / "adapters" / "adapter_model.safetensors").is_file()
     records = [{"prompt": f"Name a film {n}.", "label": n % 2} for n in range(16)]
-    exec(part, space | {"output": tmp_path / "refined", "records": records})
+    space |= {"output": tmp_path / "refined", "records": records}
+    exec(part, space)
     assert (tmp_path / "refined" / "checkpoints" / "2").is_dir()
+    space["records"] = [
+        {**row, "completion": "Yes.", "user": n % 8} for n, row in enumerate(records)
+    ]
+    exec(bounded, space)
+    rows = read_metrics(tmp_path / "refined" / "bounded" / "metrics.jsonl")
+    assert [0 <= row["clipped_share"] <= 1 for row in rows] == [True, True]
 
 
 @pytest.mark.slow
