@@ -9,7 +9,6 @@ scores.json      intervals, the value of every item, what failed, and the bills
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from experiments.common.chats.cache import Store, cached, open_store, request_ke
 from experiments.common.chats.model import Answer, Bill, Limits, Model, bill_of
 from experiments.common.files.json_rows import read_json
 from experiments.common.files.row_log import append_row, read_log
+from experiments.common.judges.answering import check_settings
 from experiments.common.judges.judging import Judging
 from experiments.common.judges.verdict import Verdict
 from experiments.common.scores.summaries import summarize, write_json
@@ -119,15 +119,12 @@ def check_folder(
     if not cases:
         raise UserError("there are no cases to evaluate")
     settings = _settings(cases, model, way, limits, given)
-    path = folder / "settings.json"
-    stored = read_json(path) if path.is_file() else settings
-    for name, value in settings.items():
-        if not isinstance(stored, dict) or stored.get(name) != value:
-            raise UserError(
-                f"{folder} holds dialogues with other {name}; give another folder, or what it was "
-                "made with"
-            )
-    return settings
+    return check_settings(
+        folder,
+        settings,
+        holds="dialogues",
+        way_out="give another folder, or what it was made with",
+    )
 
 
 def read_dialogues(folder: Path) -> dict[str, Dialogue]:
@@ -230,14 +227,13 @@ def _settings(
     given: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     records = [to_record(case) for case in cases]
-    settings = {
+    return {
         "cases": request_key(records, dict(given)) if given else request_key(records),
         "count": len(cases),
         "model": dict(model.identity),
         "way": {"name": type(way).__name__, **dataclasses.asdict(way)},
         "limits": dataclasses.asdict(limits),
     }
-    return json.loads(json.dumps(settings))  # lists for tuples, as they come back
 
 
 def _digest(answer: str) -> str:

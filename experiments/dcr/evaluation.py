@@ -8,7 +8,6 @@ scores.json     intervals, the value of every item, what failed, and the bill
 
 import contextlib
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common.chats.asking import ask_all
-from experiments.common.chats.cache import cached, open_store, request_key
+from experiments.common.chats.cache import Store, cached, open_store, request_key
 from experiments.common.chats.model import Answer, Bill, Limits, Model, bill_of
-from experiments.common.files.json_rows import read_json, write_rows
+from experiments.common.files.json_rows import write_rows
+from experiments.common.judges.answering import ask_in_parts, check_settings, judge_answers
 from experiments.common.judges.judging import Judging
 from experiments.common.judges.refusals import Answered
 from experiments.common.judges.verdict import Verdict
@@ -33,7 +32,6 @@ from gdpo_jax.errors import UserError
 __all__ = ["LIMITS", "METRICS", "Evaluation", "check_folder", "evaluate"]
 
 LIMITS = Limits(max_new_tokens=256, temperature=0.0)
-_PART = 64  # conversations asked before the next ones: a local model's answers are kept by parts
 _NAN = math.nan
 
 METRICS = (
@@ -75,11 +73,8 @@ def evaluate(
     given: list[Answer] = []
     with contextlib.closing(open_store(folder / "answers.sqlite")) as store:
         asked = cached(model, store)
-        results: list[Answer | UserError] = []
-        for first in range(0, len(prompts), _PART):
-            part = prompts[first : first + _PART]
-            talks = [[{"role": "user", "content": prompt.text}] for prompt in part]
-            results += ask_all(asked, talks, limits, [prompt.id for prompt in part])
+        talks = [[{"role": "user", "content": prompt.text}] for prompt in prompts]
+        results = ask_in_parts(asked, talks, limits, [prompt.id for prompt in prompts])
         given += [result for result in results if isinstance(result, Answer)]
         verdicts, unjudged = _judged(prompts, results, judging, store, given)
     failures = {
@@ -116,40 +111,32 @@ def check_folder(
         "model": dict(model.identity),
         "limits": dataclasses.asdict(limits),
     }
-    settings = json.loads(json.dumps(settings))  # lists for tuples, as they come back
-    path = folder / "settings.json"
-    stored = read_json(path) if path.is_file() else settings
-    for name, value in settings.items():
-        if not isinstance(stored, dict) or stored.get(name) != value:
-            raise UserError(
-                f"{folder} holds answers with other {name}; give another --out or --name, or what "
-                "it was made with"
-            )
-    return settings
+    return check_settings(
+        folder,
+        settings,
+        holds="answers",
+        way_out="give another --out or --name, or what they were made with",
+    )
 
 
 def _judged(
     prompts: Sequence[SafetyPrompt],
     results: Sequence[Answer | UserError],
     judging: Judging,
-    store: Any,
+    store: Store,
     given: list[Answer],
-) -> tuple[list[Verdict | None], dict[str, str]]:
+) -> tuple[list[Verdict | None], Mapping[str, str]]:
     """A verdict for each answer, None where there is none, and what the judge did not answer."""
     places = [n for n, result in enumerate(results) if isinstance(result, Answer)]
     cases = [
         Answered(id=prompts[n].id, prompt=prompts[n].text, text=results[n].text) for n in places
     ]
-    failed: dict[str, str] = {}
-
-    def on_failure(n: int, error: UserError) -> None:
-        failed[cases[n].id] = f"judge: {error}"
-
-    found = judging.judge(cases, store, given.extend, on_failure)
+    found = judge_answers(judging, cases, [case.id for case in cases], store)
+    given += found.answers
     verdicts: list[Verdict | None] = [None] * len(prompts)
-    for n, case, verdict in zip(places, cases, found, strict=True):
-        verdicts[n] = None if case.id in failed else verdict
-    return verdicts, failed
+    for n, verdict in zip(places, found.verdicts, strict=True):
+        verdicts[n] = verdict
+    return verdicts, found.failures
 
 
 def _table(

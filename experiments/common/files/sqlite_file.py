@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gdpo_jax.errors import UserError
 
-__all__ = ["Contents", "damaged", "open_connection", "using"]
+__all__ = ["Contents", "check_file", "damaged", "open_connection", "using"]
 
 _WAIT = 60.0  # seconds for another process to finish its writing
 
@@ -22,13 +22,18 @@ class Contents:
 
 
 def open_connection(
-    path: Path, prepare: Callable[[sqlite3.Connection], None], contents: Contents
+    path: Path,
+    prepare: Callable[[sqlite3.Connection], None],
+    contents: Contents,
+    *,
+    read_through: bool = True,
 ) -> sqlite3.Connection:
     """A connection to a file, made unless it is there, that any thread may use under a lock.
 
     Every statement is a transaction of its own unless one is begun; the journal is SQLite's
-    default, one file that is gone between writings and rolled back after a kill. prepare: makes the
-    tables, or checks them.
+    default unless `prepare` chooses another: one file that is gone between writings and rolled back
+    after a kill. prepare: makes the tables, or checks them. read_through: looks for damage in the
+    whole file, which takes the longer the larger it is.
 
     Raises `UserError` as `using`, and what `prepare` raises.
     """
@@ -42,13 +47,19 @@ def open_connection(
         )
         try:
             prepare(connection)
-            [problem] = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if problem != "ok":
-                raise sqlite3.DatabaseError(problem)
+            if read_through:
+                check_file(connection)
         except BaseException:
             connection.close()
             raise
     return connection
+
+
+def check_file(connection: sqlite3.Connection) -> None:
+    """Reads the whole file. Raises `sqlite3.DatabaseError` with the first damage found."""
+    [problem] = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if problem != "ok":
+        raise sqlite3.DatabaseError(problem)
 
 
 @contextlib.contextmanager

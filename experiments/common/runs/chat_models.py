@@ -18,7 +18,13 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.models import open_model
 from gdpo_jax.training import MeshConfig
 
-__all__ = ["ModelOptions", "check_trained", "open_chat_model", "trained_model"]
+__all__ = [
+    "ModelOptions",
+    "check_draws",
+    "check_trained",
+    "open_chat_model",
+    "trained_model",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,6 +82,14 @@ def open_chat_model(
             "an instruction-tuned model"
         )
     return policy_model(opened, name=f"{options.model} {options.dtype}", batch_size=together or 1)
+
+
+def check_draws(*, together: int | None, answer_seed: int) -> None:
+    """Raises `UserError` for numbers of --together and --answer-seed that mean nothing."""
+    if together is not None and together < 1:
+        raise UserError(f"--together {together}; give at least 1")
+    if answer_seed < 0:
+        raise UserError(f"--answer-seed {answer_seed}; give 0 or more")
 
 
 def _check_options(options: ModelOptions, run: bool) -> None:

@@ -14,13 +14,10 @@ from tyro.conf import arg
 
 from experiments.common.chats.model import Bill, Limits
 from experiments.common.files.json_rows import read_json
-from experiments.common.report.report import report
-from experiments.common.report.runs import load_runs
-from experiments.common.runs.chat_models import ModelOptions, open_chat_model
+from experiments.common.report.evaluations import conclude
+from experiments.common.runs.chat_models import ModelOptions, check_draws, open_chat_model
 from experiments.common.runs.experiment import Experiment
-from experiments.common.scores.results import collect, seed_folders
-from experiments.common.scores.results_file import write_results
-from experiments.common.scores.results_tables import print_table
+from experiments.common.scores.results import seed_folders
 from experiments.curate.commands.judge_options import JudgeOptions, open_judge
 from experiments.curate.commands.selection import Selection, choose
 from experiments.curate.dialogues import LIMITS
@@ -103,10 +100,7 @@ def evaluating(experiment: Experiment) -> Callable[..., None]:
         chosen, judging = choose(selection), open_judge(judge)
         if not ways:
             raise UserError(f"--ways names none; there are {', '.join(TITLES)}")
-        if together is not None and together < 1:
-            raise UserError(f"--together {together}; give at least 1")
-        if answer_seed < 0:
-            raise UserError(f"--answer-seed {answer_seed}; give 0 or more")
+        check_draws(together=together, answer_seed=answer_seed)
         limits = Limits(max_new_tokens=max_new_tokens, temperature=temperature, seed=answer_seed)
         held = _ways(tuple(dict.fromkeys(ways)), thinking, brief, limits, long_cap)
         model = open_chat_model(options, experiment, together=together)
@@ -142,7 +136,17 @@ def evaluating(experiment: Experiment) -> Callable[..., None]:
             failed += len(found.failures)
             for line in _told(TITLES[name], found):
                 console.print(line, highlight=False, markup=False)
-        _conclude(experiment, out, console, baseline=baseline, bootstrap=bootstrap, level=level)
+        conclude(
+            experiment.title,
+            out,
+            console,
+            arms=tuple(TITLES.items()),
+            metrics=METRICS,
+            sections=experiment.sections,
+            baseline=baseline,
+            bootstrap=bootstrap,
+            level=level,
+        )
         if failed:
             console.print(
                 f"{failed} without an answer or a verdict; the same command asks for them again",
@@ -218,24 +222,3 @@ def _told(title: str, found: Evaluation) -> Iterator[str]:
 def _cost(part: str, bill: Bill) -> str:
     cost = f" for {bill.cost:g}" if bill.cost else ""
     return f"{part} {bill.asked} times{cost}"
-
-
-def _conclude(
-    experiment: Experiment,
-    out: Path,
-    console: Console,
-    *,
-    baseline: str | None,
-    bootstrap: int,
-    level: float,
-) -> None:
-    """Tables, results.json and the page, of all ways that the folder has."""
-    arms = tuple(TITLES.items())
-    results = collect(
-        out, arms=arms, metrics=METRICS, baseline=baseline, bootstrap=bootstrap, level=level
-    )
-    write_results(results, out / "results.json")
-    print_table(results, console)
-    runs = load_runs([out], [results], arms=list(TITLES), claims=())
-    page = report(experiment.title, runs, experiment.sections, out / "report.html")
-    console.print(f"report: {page}", highlight=False, markup=False)

@@ -12,19 +12,14 @@ from rich.console import Console
 from tyro.conf import arg
 
 from experiments.common.chats.model import Limits
-from experiments.common.report.report import report
-from experiments.common.report.runs import load_runs
-from experiments.common.runs.chat_models import ModelOptions, open_chat_model
+from experiments.common.report.evaluations import check_name, conclude, scored_names
+from experiments.common.runs.chat_models import ModelOptions, check_draws, open_chat_model
 from experiments.common.runs.experiment import Experiment
-from experiments.common.scores.results import collect, seed_folders
-from experiments.common.scores.results_file import write_results
-from experiments.common.scores.results_tables import print_table
 from experiments.dcr.commands.judge_options import JudgeOptions, open_judge
 from experiments.dcr.commands.selection import Selection, choose
 from experiments.dcr.evaluation import LIMITS, METRICS
 from experiments.dcr.evaluation import evaluate as ask_and_judge
 from experiments.dcr.page.sections import EVALUATION_SECTIONS
-from gdpo_jax.errors import UserError
 
 __all__ = ["evaluating"]
 
@@ -63,12 +58,8 @@ def evaluating(experiment: Experiment) -> Callable[..., None]:
             bootstrap: resamples for intervals and p values.
             level: of the confidence intervals.
         """
-        if not name or Path(name).name != name or name.startswith("."):
-            raise UserError(f"--name {name!r} cannot be a folder's; give a word without slashes")
-        for option, value in (("together", together), ("answer-seed", answer_seed)):
-            least = 1 if option == "together" else 0
-            if value is not None and value < least:
-                raise UserError(f"--{option} {value}; give at least {least}")
+        check_name(name)
+        check_draws(together=together, answer_seed=answer_seed)
         judging, console = open_judge(judge), Console(soft_wrap=True)
         prompts, removed = choose(selection)
         for (kept, lost), count in removed.items():
@@ -86,7 +77,17 @@ def evaluating(experiment: Experiment) -> Callable[..., None]:
         line += f", {bill.cached} known before" if bill.cached else ""
         line += f", for {bill.cost:g}" if bill.cost else ""
         console.print(line, highlight=False, markup=False)
-        _conclude(experiment, out, console, baseline=baseline, bootstrap=bootstrap, level=level)
+        conclude(
+            experiment.title,
+            out,
+            console,
+            arms=[(scored, scored) for scored in scored_names(out)],
+            metrics=METRICS,
+            sections=EVALUATION_SECTIONS,
+            baseline=baseline,
+            bootstrap=bootstrap,
+            level=level,
+        )
         if found.failures:
             first, why = next(iter(found.failures.items()))
             console.print(
@@ -98,33 +99,3 @@ def evaluating(experiment: Experiment) -> Callable[..., None]:
             )
 
     return evaluate
-
-
-def _conclude(
-    experiment: Experiment,
-    out: Path,
-    console: Console,
-    *,
-    baseline: str | None,
-    bootstrap: int,
-    level: float,
-) -> None:
-    """Tables, results.json and the page, of all models that the folder has."""
-    names = dict.fromkeys(
-        path.parent.name
-        for _, folder in seed_folders(out)
-        for path in sorted(folder.glob("*/scores.json"))
-    )
-    results = collect(
-        out,
-        arms=[(name, name) for name in names],
-        metrics=METRICS,
-        baseline=baseline,
-        bootstrap=bootstrap,
-        level=level,
-    )
-    write_results(results, out / "results.json")
-    print_table(results, console)
-    runs = load_runs([out], [results], arms=list(names), claims=())
-    page = report(experiment.title, runs, EVALUATION_SECTIONS, out / "report.html")
-    console.print(f"report: {page}", highlight=False, markup=False)
