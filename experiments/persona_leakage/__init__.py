@@ -1,0 +1,1 @@
+"""Persona leakage: does what an assistant learnt with one person reach another one?"""

@@ -1,0 +1,1 @@
+"""Users, their conversations, what is asked of an assistant, and files of all of these."""

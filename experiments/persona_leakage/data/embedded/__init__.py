@@ -1,0 +1,1 @@
+"""Texts of our own: habits of writing, parts of marks, topics with advice."""
