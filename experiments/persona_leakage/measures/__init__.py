@@ -1,0 +1,1 @@
+"""Measures of persona leakage: functions of arrays, and of texts where a mark is looked for."""
