@@ -1,0 +1,1 @@
+"""Published data on memory leaks: readers, conversations, labels and judges."""
