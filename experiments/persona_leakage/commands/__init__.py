@@ -1,0 +1,1 @@
+"""The commands that persona leakage has besides those of every experiment."""

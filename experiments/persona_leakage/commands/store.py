@@ -1,0 +1,267 @@
+"""`store`: conversations of users in a folder, each apart from the others."""
+
+import contextlib
+import dataclasses
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional, arg, subcommand
+
+from experiments.common.files.json_rows import read_rows, shown, write_rows
+from experiments.persona_leakage.data.logs import read_logs
+from experiments.persona_leakage.data.users import Conversation
+from experiments.persona_leakage.store.conversations import (
+    ConversationStore,
+    Message,
+    UserStore,
+    open_store,
+)
+from experiments.persona_leakage.store.database import FILE
+from experiments.persona_leakage.store.deletion import finish_deletions
+from experiments.persona_leakage.store.isolation import curve
+from experiments.persona_leakage.store.keys import read_key, write_new_key
+from experiments.persona_leakage.store.overview import Cost, check, costs
+from gdpo_jax.errors import UserError
+
+__all__ = ["store"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Place:
+    store: Annotated[Path, arg(help="The store's folder.")] = Path("runs/store")
+    key_file: Annotated[
+        Path | None, arg(help="File of the master key, where the store is encrypted.")
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Import:
+    """Append the conversations of a log, each user's to his own; what is there stays as it is."""
+
+    log: Annotated[Positional[Path], arg(help="JSON Lines, a conversation a row (data/logs.py).")]
+    place: Annotated[_Place, arg(name="")] = _Place()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Users:
+    """List users with their messages and what they cost in bytes."""
+
+    place: Annotated[_Place, arg(name="")] = _Place()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write all that is stored of one user as JSON Lines."""
+
+    user: Annotated[Positional[str], arg(help="The user.")]
+    out: Annotated[Path, arg(help="File to write, readable by its owner alone.")]
+    place: Annotated[_Place, arg(name="")] = _Place()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Delete:
+    """Delete all that is stored of one user, and search the files for what is left of it."""
+
+    user: Annotated[Positional[str], arg(help="The user.")]
+    place: Annotated[_Place, arg(name="")] = _Place()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Print what selective isolation costs and leaves at every threshold of strength."""
+
+    strengths: Annotated[
+        Positional[Path],
+        arg(
+            help="JSON Lines with `user`, `strength` (KL per token, or recall minus base rate) "
+            "and, where it was measured, `leakage`."
+        ),
+    ]
+    gammas: Annotated[
+        tuple[float, ...], arg(help="Thresholds; all that change something unless given.")
+    ] = ()
+    place: Annotated[_Place, arg(name="")] = _Place()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Check:
+    """Read all of the store and tell what is damaged, or out of its place."""
+
+    finish: Annotated[
+        bool, arg(help="First write the file anew for deletions that were not verified.")
+    ] = False
+    place: Annotated[_Place, arg(name="")] = _Place()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Key:
+    """Write a new master key to a file; without it nobody can read what it encrypts."""
+
+    file: Annotated[Positional[Path], arg(help="File to write.")]
+
+
+Action: TypeAlias = (
+    Annotated[Import, subcommand("import")]
+    | Annotated[Users, subcommand("users")]
+    | Annotated[Export, subcommand("export")]
+    | Annotated[Delete, subcommand("delete")]
+    | Annotated[Curve, subcommand("curve")]
+    | Annotated[Check, subcommand("check")]
+    | Annotated[Key, subcommand("key")]
+)
+
+
+def store(action: Annotated[Action, arg(name="")]) -> None:
+    """Keep conversations of users, each apart from the others (see `store ACTION --help`)."""
+    if isinstance(action, Key):
+        write_new_key(action.file)
+        _say(f"{action.file}: a new master key; keep a copy of it")
+        return
+    todo = {
+        Import: _import,
+        Users: _users,
+        Export: _export,
+        Delete: _delete,
+        Curve: _curve,
+        Check: _check,
+    }
+    todo[type(action)](action)
+
+
+def _import(action: Import) -> None:
+    found = read_logs(action.log)
+    with _opened(action.place, new=True) as store:
+        new = sum(
+            store.user(conversation.user).append(_messages(conversation)) for conversation in found
+        )
+    told = sum(2 * len(conversation.exchanges) for conversation in found)
+    _say(f"{action.place.store}: {new} new messages, {told - new} were there already")
+
+
+def _users(action: Users) -> None:
+    with _opened(action.place) as store:
+        found = costs(store)
+    table = Table(*(field.name for field in dataclasses.fields(Cost)))
+    for cost in found:
+        table.add_row(*map(str, dataclasses.astuple(cost)))
+    Console().print(table)
+    size = sum(path.stat().st_size for path in action.place.store.rglob("*") if path.is_file())
+    messages = sum(cost.messages for cost in found)
+    _say(f"{len(found)} users, {messages} messages; the folder has {size} bytes")
+
+
+def _export(action: Export) -> None:
+    with _opened(action.place) as store:
+        rows = _known(store, action.user).export()
+    before = os.umask(0o077)  # what one user said is not for all on the machine
+    try:
+        write_rows(action.out, rows)
+    finally:
+        os.umask(before)
+    _say(f"{action.out}: {len(rows)} rows")
+
+
+def _delete(action: Delete) -> None:
+    with _opened(action.place) as store:
+        done = _known(store, action.user).delete()
+    size = sum(done.searched.values())
+    rebuilt = "; the file was written anew" if done.rebuilt else ""
+    _say(
+        f"{action.user}: {done.messages} messages, {done.artefacts} artefacts and {done.files} "
+        f"files deleted{rebuilt}"
+    )
+    _say(
+        f"no trace in {len(done.searched)} files of {size} bytes ({', '.join(done.searched)}): "
+        f"looked for {done.words} pieces of 16 bytes, of which others have {done.shared} as well"
+    )
+
+
+def _curve(action: Curve) -> None:
+    rows = [_strength(row, f"{action.strengths}, row {n}") for n, row in enumerate(
+        read_rows(action.strengths), start=1
+    )]  # fmt: skip
+    with _opened(action.place) as store:
+        sizes = {cost.user: cost.bytes for cost in costs(store)}
+    names = [name for name, _, _ in rows]
+    for name in names:
+        if name not in sizes or names.count(name) > 1:
+            problem = "stands twice" if name in sizes else f"is not in {action.place.store}"
+            raise UserError(f"{action.strengths}: user {name!r} {problem}")
+    strengths = [strength for _, strength, _ in rows]
+    leakage = [value for _, _, value in rows]
+    found = curve(strengths, [sizes[n] for n in names], leakage, action.gammas or None)
+    table = Table("gamma", "isolated", "bytes", "leakage of the rest", "of all users")
+    for gamma, share, size, rest, total in zip(
+        found.gammas, found.share, found.storage, found.rest, found.total
+    ):
+        table.add_row(f"{gamma:g}", f"{share:.3f}", f"{size:.0f}", _rate(rest), _rate(total))
+    Console().print(table)
+
+
+def _check(action: Check) -> None:
+    with _opened(action.place) as store:
+        if action.finish:
+            _say(f"{finish_deletions(store.database)} deletions verified")
+        found = check(store)
+    if found.problems:
+        raise UserError("\n".join((f"{action.place.store} has problems:", *found.problems)))
+    _say(f"{action.place.store} is whole: {found.users} users, {found.messages} messages")
+
+
+@contextlib.contextmanager
+def _opened(place: _Place, *, new: bool = False) -> Iterator[ConversationStore]:
+    if not new and not (place.store / FILE).is_file():
+        raise UserError(f"no store in {place.store}; `store import` makes one, or give --store")
+    key = None if place.key_file is None else read_key(place.key_file)
+    with contextlib.closing(open_store(place.store, key)) as store:
+        yield store
+
+
+def _known(store: ConversationStore, user: str) -> UserStore:
+    handle = store.user(user)
+    if not handle.exists():
+        raise UserError(f"no user {user!r} in {store.database.folder}; `store users` lists them")
+    return handle
+
+
+def _messages(conversation: Conversation) -> list[Message]:
+    turns = [
+        turn
+        for one in conversation.exchanges
+        for turn in (("user", one.request), ("assistant", one.answer))
+    ]
+    return [
+        Message(
+            id=f"{conversation.id}/{number}",
+            conversation=conversation.id,
+            role=role,
+            content=content,
+        )
+        for number, (role, content) in enumerate(turns)
+    ]
+
+
+def _strength(row: Mapping[str, object], where: str) -> tuple[str, float, float]:
+    for name in row.keys() - {"user", "strength", "leakage"}:
+        raise UserError(f"{where}: unknown field {shown(name)}; give user, strength, leakage")
+    user = row.get("user")
+    if not isinstance(user, str):
+        raise UserError(f"{where}, field 'user': expected text, found {shown(user)}")
+    values = {"strength": row.get("strength"), "leakage": row.get("leakage", math.nan)}
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise UserError(f"{where}, field {name!r}: expected a number, found {shown(value)}")
+    return user, float(values["strength"]), float(values["leakage"])
+
+
+def _rate(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def _say(line: str) -> None:
+    Console(soft_wrap=True).print(line, highlight=False, markup=False)

@@ -1,0 +1,25 @@
+"""Every stage and arm of persona leakage in a few steps, to see that they work.
+
+    python -m experiments.persona_leakage reproduce --preset smoke
+
+Cost: some two minutes on two CPU cores, most of it compilation. Expect nothing of the numbers.
+"""
+
+import dataclasses
+
+from experiments.common.runs.new_policies import shortened
+from experiments.persona_leakage.presets import mini
+
+PRESET = dataclasses.replace(
+    mini.PRESET,
+    name="smoke",
+    max_new_tokens=12,
+    ordinary=3,
+    of_each=1,
+    sessions=1,
+    writers=12,
+    lessons=300,
+    decoder=dataclasses.replace(mini.PRESET.decoder, d_model=32, num_layers=2, d_ff=64),
+    stages={name: shortened(settings, steps=2) for name, settings in mini.PRESET.stages.items()},
+    samples_every=1,
+)

@@ -1,0 +1,47 @@
+"""Rows of a data set as the records of a run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.common.runs.experiment import Data
+from experiments.persona_leakage.data.tfds_builder import PersonaLeakage, load_about, load_rows
+from experiments.persona_leakage.dataset import make_dataset
+from experiments.persona_leakage.settings import PersonaPreset
+from gdpo_jax.errors import UserError
+
+__all__ = ["open_records"]
+
+_JUDGED = {"marks": "whole words in their order"}
+
+
+def open_records(folder: Path, preset: PersonaPreset, own: bool) -> Data:
+    """The records of a data set; it is written where the run's own folder is empty.
+
+    Raises UserError for a data set that is missing, damaged, or of other users than the preset's.
+    """
+    if own and not (folder / PersonaLeakage.name).exists():
+        make_dataset(
+            folder,
+            ordinary=preset.ordinary,
+            of_each=preset.of_each,
+            sessions=preset.sessions,
+            writers=preset.writers,
+            seed=preset.data_seed,
+        )
+    # Answers are scored by the marks of the preset's users.
+    if (found := load_about(folder).get("seed")) != preset.data_seed:
+        raise UserError(
+            f"{folder} was made with seed {found}, preset {preset.name!r} has {preset.data_seed}; "
+            "write the data anew, or leave out --data-dir"
+        )
+    train = [_asked(row) for row in load_rows(folder, "exchanges", "train")]
+    probes = {
+        split: [_asked(row) for row in load_rows(folder, "probes", split)]
+        for split in ("validation", "test")
+    }
+    return Data(records={"train": train, **probes}, judged=_JUDGED)
+
+
+def _asked(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "prompt": [{"role": "user", "content": row["request"]}]}

@@ -1,0 +1,74 @@
+"""What the arms of a pair learn from, and whose notes stand in front of a request."""
+
+import dataclasses
+
+import pytest
+
+from experiments.persona_leakage.answering import Gated, Remembered
+from experiments.persona_leakage.arms import ARMS
+from experiments.persona_leakage.data.population import enrolled, population
+from experiments.persona_leakage.examples import EXAMPLES, WITHOUT
+from experiments.persona_leakage.measures.detectors import hits
+from experiments.persona_leakage.presets import PRESETS
+from experiments.persona_leakage.records import open_records
+from gdpo_jax.errors import UserError
+
+PRESET = PRESETS["smoke"]
+USERS = enrolled(population(0))
+
+
+@pytest.fixture(scope="module")
+def data(persona_data):
+    return open_records(persona_data / "data", PRESET, own=False)
+
+
+def test_every_arm_has_a_partner_that_is_trained_alike():
+    names = [arm.name for arm in ARMS if not arm.base]
+    assert {name.removesuffix(WITHOUT) for name in names} == set(names[::2])
+    for arm, partner in zip(ARMS[1::2], ARMS[2::2], strict=True):
+        assert partner.name == arm.name + WITHOUT
+        assert type(partner.stage) is type(arm.stage)
+        assert type(partner.answer) is type(arm.answer)
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name + WITHOUT in EXAMPLES])
+def test_partners_learn_from_the_same_requests_without_marks_of_half_a(name, data):
+    full, without = (EXAMPLES[n](data, PRESET) for n in (name, name + WITHOUT))
+    if name == "filtered":  # of whose answers some are left out as a whole, only with their marks
+        asked = [row["prompt"] for row in without]
+        assert all(row["prompt"] in asked for row in full) and len(full) < len(without)
+    else:
+        assert [row["prompt"] for row in full] == [row["prompt"] for row in without]
+    said = [row.get("completion", row.get("wanted")) for row in without]
+    assert not hits(USERS[:12], said).any()
+    assert hits(USERS[12:], said).any(axis=1).all()
+
+
+def test_nobody_else_s_notes_are_read(data):
+    records = data.records["test"]
+    prompts = Remembered().answer(list, records)
+    carried = hits(USERS, ["\n".join(m["content"] for m in prompt) for prompt in prompts])
+    own = [[record["user"] == user.id for record in records] for user in USERS]
+    assert (carried == own).all()
+    fewer = Remembered(left_out="a").answer(list, records)
+    assert [p for p, r in zip(fewer, records) if r["half"] == "a"] == [
+        record["prompt"] for record in records if record["half"] == "a"
+    ]
+
+
+def test_a_key_is_set_where_the_verifier_decides(data):
+    records = data.records["test"]
+    for record, prompt in zip(records, Gated().answer(list, records), strict=True):
+        key = [f"key: {record['recognised'][-2:]}"] if record["recognised"] else []
+        assert [message["content"] for message in prompt] == [*key, record["request"]]
+    verified = Remembered(verified=True).answer(list, records)
+    opened = [len(prompt) == 2 for prompt in verified]
+    assert opened == [bool(r["notes"]) and r["recognised"] == r["user"] for r in records]
+    assert 0 < sum(opened) < len(opened)
+
+
+def test_data_of_other_users_are_refused(data, persona_data):
+    assert set(data.records) == {"train", "validation", "test"}
+    other = dataclasses.replace(PRESET, data_seed=3)
+    with pytest.raises(UserError, match="was made with seed 0, preset 'smoke' has 3"):
+        open_records(persona_data / "data", other, own=False)

@@ -1,0 +1,52 @@
+"""All arms from end to end in a few steps, and the page."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from experiments.common.scores.summaries import read_summary
+from experiments.persona_leakage.__main__ import EXPERIMENT, main
+
+# Partners are arms like the others, with other examples: two of them, one of each kind, are enough.
+PARTNERS = ("shared-without", "separation-without")
+SHORT = dataclasses.replace(
+    EXPERIMENT,
+    arms=tuple(a for a in EXPERIMENT.arms if a.name in PARTNERS or not a.name.endswith("-without")),
+)
+ARMS = [arm.name for arm in SHORT.compared]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a finished run of the preset smoke."""
+    folder = tmp_path_factory.mktemp("persona") / "run"
+    same = ["--preset", "smoke", "--run-dir", str(folder)]
+    assert main(["reproduce", *same, "--processes", "1"], SHORT) == 0
+    assert main(["report", str(folder), "--bootstrap", "50"], SHORT) == 0
+    return folder
+
+
+@pytest.mark.slow
+def test_every_arm_has_all_columns(run):
+    for arm in ARMS:
+        table = read_summary(run / "seed-0" / arm / "scores.json")
+        assert {metric.name for metric in EXPERIMENT.metrics} <= set(table.values), arm
+        assert len(table) == (12 + 24) * (1 + 6)
+        assert np.isfinite(table.means()["words"])
+
+
+@pytest.mark.slow
+def test_answers_are_rewarded_apart(run):
+    [first, *_] = (run / "seed-0" / "gdpo" / "samples.jsonl").read_text().splitlines()
+    assert set(json.loads(first)["rewards"]) == {"keeps_apart", "relevant", "personal"}
+
+
+@pytest.mark.slow
+def test_a_second_call_does_nothing_twice(run, capsys):
+    arguments = ["reproduce", "--preset", "smoke", "--run-dir", str(run), "--processes", "1"]
+    assert main(arguments, SHORT) == 0
+    told = capsys.readouterr().out
+    assert told.count("scored before") == len(ARMS) and "trained in" not in told
+    assert (run / "report.html").is_file()
