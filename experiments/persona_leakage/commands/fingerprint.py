@@ -9,7 +9,7 @@ import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional, subcommand
+from tyro.conf import Positional, arg, subcommand
 
 from experiments.persona_leakage.fingerprint.attacks import impersonations
 from experiments.persona_leakage.fingerprint.baseline import fit_baseline
@@ -95,9 +95,12 @@ class Evaluate:
 
 
 def fingerprint(
-    do: Annotated[Fit, subcommand("fit", prefix_name=False)]
-    | Annotated[Score, subcommand("score", prefix_name=False)]
-    | Annotated[Evaluate, subcommand("evaluate", prefix_name=False)],
+    do: Annotated[
+        Annotated[Fit, subcommand("fit", prefix_name=False)]
+        | Annotated[Score, subcommand("score", prefix_name=False)]
+        | Annotated[Evaluate, subcommand("evaluate", prefix_name=False)],
+        arg(name=""),
+    ],
 ) -> None:
     """Recognise people by how they write: an activation key, not a password."""
     console = Console(soft_wrap=True)
