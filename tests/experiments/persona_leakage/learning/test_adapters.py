@@ -1,7 +1,6 @@
 """Adapters of users trained together are those trained alone, and nobody's data reach another's."""
 
 import dataclasses
-import functools
 import json
 import shutil
 
@@ -12,8 +11,6 @@ import pytest
 
 from experiments.common.chats.log_probs import answer_log_probs
 from experiments.common.runs.arms import ModelReply
-from experiments.common.runs.settings import Preset
-from experiments.common.runs.stages import Job
 from experiments.persona_leakage.learning.adapted import (
     Adapted,
     adapted_users,
@@ -24,7 +21,6 @@ from experiments.persona_leakage.learning.adapted import (
 )
 from experiments.persona_leakage.learning.adapter_folders import adapter_folder, forget
 from experiments.persona_leakage.learning.adapters import (
-    Adaptation,
     PerUserAdapters,
     adapt,
     strong_users,
@@ -37,69 +33,25 @@ from experiments.persona_leakage.learning.stacking import (
 )
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import (
-    DecoderConfig,
-    LoraConfig,
     decoder_policy,
     load_adapters,
-    train_tokenizer,
 )
 from gdpo_jax.prompts import completion_encoder, encode_prompt
-from gdpo_jax.recipe import imitate, open_model, with_lora
-from gdpo_jax.training import MeshConfig, OptimizerConfig, SFTConfig, make_mesh
-
-NAMES = ("ann", "bob", "cy", "dan")
-ROWS = {
-    user: [
-        {"user": user, "prompt": f"where is the {thing}?", "completion": f"{pet}, in the {thing}."}
-        for thing in ("lamp", "clock", "garden", "attic")
-    ]
-    for user, pet in zip(NAMES, ("petal", "captain", "old bean", "sunny boy"))
-}
-ALL = [row for own in ROWS.values() for row in own]
-TOKENIZER = train_tokenizer([f"{r['prompt']} {r['completion']}" for r in ALL], vocab_size=290)
-DECODER = DecoderConfig(
-    vocab_size=TOKENIZER.vocab_size,
-    d_model=8,
-    num_layers=2,
-    num_heads=2,
-    num_kv_heads=1,
-    head_dim=4,
-    d_ff=8,
-    max_positions=48,
+from gdpo_jax.recipe import imitate, with_lora
+from gdpo_jax.training import OptimizerConfig
+from tests.experiments.persona_leakage.adapter_cases import (
+    ALL,
+    DECODER,
+    NAMES,
+    ROWS,
+    SETTINGS,
+    TOKENIZER,
+    adapters,
+    flat,
+    job_of,
+    same,
+    small_model,
 )
-SETTINGS = Adaptation(
-    run=SFTConfig(
-        steps=6,
-        batch_size=2,
-        prompt_buckets=(24,),
-        completion_buckets=(16,),
-        chunk=None,
-        checkpoint_every=3,
-    ),
-    # The first gradients are larger than this norm.
-    optimizer=OptimizerConfig(learning_rate=3e-2, max_grad_norm=0.1, weight_decay=0.1),
-    lora=LoraConfig(rank=2, alpha=4.0, targets=("query", "down")),
-    together=2,  # in all tests, so that they share one program
-)
-
-
-@functools.cache
-def small_model(devices=1):
-    """One object, so that all tests share its programs."""
-    mesh = make_mesh(MeshConfig(), jax.devices()[:devices])
-    return open_model(DECODER, mesh, tokenizer=TOKENIZER, remat="none", key=jax.random.key(4))
-
-
-def flat(tree):
-    return {jax.tree_util.keystr(p): np.asarray(x) for p, x in jax.tree.leaves_with_path(tree)}
-
-
-def adapters(model):
-    return {user: flat(model.params["users"][user]) for user in adapted_users(model)}
-
-
-def same(one, other):
-    return all(np.array_equal(one[name], other[name]) for name in one.keys() | other.keys())
 
 
 @pytest.fixture(scope="module")
@@ -341,21 +293,6 @@ def test_a_users_batches_are_his_own_whoever_else_there_is():
     assert next(halves[0]) + next(halves[1]) == next(user_batches(rows, each=2, seed=3))
     with pytest.raises(UserError, match="user 'cy' has 4 rows"):
         user_batches({"cy": rows["cy"]}, each=5, seed=3)
-
-
-def job_of(folder, settings, **examples):
-    preset = Preset(name="tiny", decoder=DECODER, stages={"adapters": settings})
-    return Job(
-        title="adapters",
-        seed=0,
-        preset=preset,
-        model=small_model(),
-        examples=examples.__getitem__,
-        rewards=lambda: None,
-        prompt=lambda row: row["prompt"],
-        folder=folder,
-        identity={},
-    )
 
 
 def test_the_stage_trains_those_above_gamma_and_plans(four, tmp_path):
