@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from experiments.common.chats.model import Bill
 from experiments.common.report.report import report
 from experiments.common.report.runs import Section, load_runs
 from experiments.common.scores.metric import Metric
@@ -13,7 +14,7 @@ from experiments.common.scores.results_file import write_results
 from experiments.common.scores.results_tables import print_table
 from gdpo_jax.errors import UserError
 
-__all__ = ["check_name", "conclude", "scored_names"]
+__all__ = ["check_name", "conclude", "scored_names", "tell_failures", "told_bill"]
 
 
 def conclude(
@@ -56,3 +57,24 @@ def check_name(name: str) -> None:
     """Raises UserError for a name that cannot be a folder's."""
     if not name or Path(name).name != name or name.startswith("."):
         raise UserError(f"--name {name!r} cannot be a folder's; give a word without slashes")
+
+
+def told_bill(bill: Bill) -> str:
+    """How often a model was asked, in words."""
+    line = f"asked {bill.asked} times"
+    line += f", {bill.cached} known before" if bill.cached else ""
+    return line + (f", for {bill.cost:g}" if bill.cost else "")
+
+
+def tell_failures(failures: Mapping[str, str], console: Console) -> None:
+    """Prints how many have no answer or no verdict, and why the first one has none, if any."""
+    if not failures:
+        return
+    first, why = next(iter(failures.items()))
+    console.print(
+        f"{len(failures)} without an answer or a verdict, as {first}: {why}; the same command asks "
+        "for them again",
+        style="yellow",
+        highlight=False,
+        markup=False,
+    )

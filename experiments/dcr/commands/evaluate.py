@@ -12,7 +12,13 @@ from rich.console import Console
 from tyro.conf import arg
 
 from experiments.common.chats.model import Limits
-from experiments.common.report.evaluations import check_name, conclude, scored_names
+from experiments.common.report.evaluations import (
+    check_name,
+    conclude,
+    scored_names,
+    tell_failures,
+    told_bill,
+)
 from experiments.common.runs.chat_models import ModelOptions, check_draws, open_chat_model
 from experiments.common.runs.experiment import Experiment
 from experiments.dcr.commands.judge_options import JudgeOptions, open_judge
@@ -72,10 +78,7 @@ def evaluating(experiment: Experiment) -> Callable[..., None]:
             judging=judging,
             limits=Limits(max_new_tokens=max_new_tokens, temperature=temperature, seed=answer_seed),
         )
-        bill = found.paid
-        line = f"{name}: {len(prompts)} prompts, asked {bill.asked} times"
-        line += f", {bill.cached} known before" if bill.cached else ""
-        line += f", for {bill.cost:g}" if bill.cost else ""
+        line = f"{name}: {len(prompts)} prompts, {told_bill(found.paid)}"
         console.print(line, highlight=False, markup=False)
         conclude(
             experiment.title,
@@ -88,14 +91,6 @@ def evaluating(experiment: Experiment) -> Callable[..., None]:
             bootstrap=bootstrap,
             level=level,
         )
-        if found.failures:
-            first, why = next(iter(found.failures.items()))
-            console.print(
-                f"{len(found.failures)} without an answer or a verdict, as {first}: {why}; the "
-                "same command asks for them again",
-                style="yellow",
-                highlight=False,
-                markup=False,
-            )
+        tell_failures(found.failures, console)
 
     return evaluate

@@ -16,7 +16,13 @@ from experiments.common.chats.cache import Store, cached, open_store
 from experiments.common.chats.model import Limits, Model
 from experiments.common.files.json_rows import read_json
 from experiments.common.judges.endpoint_options import open_judge_model
-from experiments.common.report.evaluations import check_name, conclude, scored_names
+from experiments.common.report.evaluations import (
+    check_name,
+    conclude,
+    scored_names,
+    tell_failures,
+    told_bill,
+)
 from experiments.common.report.runs import Section
 from experiments.common.report.tables import group_table
 from experiments.common.runs.chat_models import ModelOptions, check_draws, open_chat_model
@@ -123,8 +129,8 @@ def evaluating(experiment: Experiment) -> Callable[..., None]:
             scoring=scoring,
             about=chosen.about,
         )
-        for line in _told(name, found):
-            console.print(line, highlight=False, markup=False)
+        line = f"{name}: {len(found.outcomes)} requests, {told_bill(found.paid)}"
+        console.print(line, highlight=False, markup=False)
         if sheet is not None:
             written = write_sheet(folder / "sheet.csv", found.units(), sheet)
             console.print(f"{written} rows to label: {folder / 'sheet.csv'}", markup=False)
@@ -145,15 +151,7 @@ def evaluating(experiment: Experiment) -> Callable[..., None]:
             bootstrap=bootstrap,
             level=level,
         )
-        if found.failures:
-            first, why = next(iter(found.failures.items()))
-            console.print(
-                f"{len(found.failures)} without an answer or a verdict, as {first}: {why}; the "
-                "same command asks for them again",
-                style="yellow",
-                highlight=False,
-                markup=False,
-            )
+        tell_failures(found.failures, console)
 
     return evaluate
 
@@ -163,14 +161,6 @@ def _voter(judge: JudgeOptions, path: Path, stack: contextlib.ExitStack) -> Mode
     path.parent.mkdir(parents=True, exist_ok=True)
     store: Store = stack.enter_context(contextlib.closing(open_store(path)))
     return cached(open_judge_model(judge), store)
-
-
-def _told(name: str, found: Evaluation) -> Iterator[str]:
-    """Lines on what came of a model."""
-    bill = found.paid
-    line = f"{name}: {len(found.outcomes)} requests, asked {bill.asked} times"
-    line += f", {bill.cached} known before" if bill.cached else ""
-    yield line + (f", for {bill.cost:g}" if bill.cost else "")
 
 
 def _agreed(found: Evaluation, own: Mapping[str, Any], level: float) -> Iterator[str]:
