@@ -17,13 +17,13 @@ from experiments.persona_leakage.data.users import Style, write
 from experiments.persona_leakage.fingerprint.encoder import EncoderOptions
 from experiments.persona_leakage.fingerprint.gate import Gate, choose_gate, decide
 from experiments.persona_leakage.fingerprint.problems import Problem
+from experiments.persona_leakage.fingerprint.scorers import Sample
 from experiments.persona_leakage.fingerprint.verifier import (
     Verifier,
     fit,
     probability,
     sample_of,
 )
-from experiments.persona_leakage.fingerprint.voices import Sample
 
 __all__ = ["Recognised", "recognise"]
 

@@ -32,6 +32,7 @@ from experiments.persona_leakage.fingerprint.problems import (
     write_answers,
 )
 from experiments.persona_leakage.fingerprint.saved import load_verifier, save_verifier
+from experiments.persona_leakage.fingerprint.scorers import Sample
 from experiments.persona_leakage.fingerprint.verification import verify
 from experiments.persona_leakage.fingerprint.verifier import (
     Verifier,
@@ -40,7 +41,6 @@ from experiments.persona_leakage.fingerprint.verifier import (
     fit,
     gate_at,
 )
-from experiments.persona_leakage.fingerprint.voices import Sample
 from gdpo_jax.errors import UserError
 from gdpo_jax.files import write_beside
 
@@ -121,7 +121,7 @@ def _fit(do: Fit, console: Console) -> None:
     for heading in ("unknown text", "AUC", "c@1", "AUC x c@1", "gate opens at"):
         table.add_column(heading, justify="right")
     verifier = fitted.verifier
-    for number, level in enumerate(verifier.voices.levels):
+    for number, level in enumerate(verifier.scorers.levels):
         found = verify(same, decided(fitted.probabilities[:, number], verifier.band))
         numbers = (found.auc, found.c_at_1, found.pan14, verifier.gates[number].threshold)
         table.add_row(_length(level), *(f"{value:.3f}" for value in numbers))
@@ -153,7 +153,7 @@ def _evaluate(do: Evaluate, console: Console) -> None:
     for length in LENGTHS:
         found = probabilities(verifier, known, [cut(p.unknown, length) for p in problems])
         plain = baseline_answers(baseline, training, problems, length)
-        gate = gate_at(verifier, length or int(verifier.voices.typical))
+        gate = gate_at(verifier, length or int(verifier.scorers.typical))
         for name, kept in _parts(_length(length), same, seen).items():
             answers = decided(found[kept], verifier.band)
             compared[name] = compare(same[kept], answers, plain[kept], samples=do.bootstrap)
@@ -189,7 +189,7 @@ def _attack(
     rows = {"no attack": impostors}
     for kind, share in _ATTACKS:
         rows[f"{kind}, {share:.0%} of sentences"] = impersonations(impostors, kind, share)
-    gate, found = gate_at(verifier, int(verifier.voices.typical)), {}
+    gate, found = gate_at(verifier, int(verifier.scorers.typical)), {}
     for name, attempts in rows.items():
         scores = probabilities(verifier, samples, [problem.unknown for problem in attempts])
         accepted = float((scores >= gate.threshold).mean())

@@ -14,13 +14,13 @@ import numpy as np
 from experiments.persona_leakage.fingerprint.corpus import plain
 from experiments.persona_leakage.fingerprint.features import Features
 from experiments.persona_leakage.fingerprint.gate import Gate, decide
+from experiments.persona_leakage.fingerprint.scorers import Sample
 from experiments.persona_leakage.fingerprint.verifier import (
     Verifier,
     gate_at,
     probability,
     sample_of,
 )
-from experiments.persona_leakage.fingerprint.voices import Sample
 from gdpo_jax.errors import UserError
 
 __all__ = [

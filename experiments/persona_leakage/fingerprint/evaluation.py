@@ -23,6 +23,7 @@ from experiments.persona_leakage.fingerprint.corpus import plain
 from experiments.persona_leakage.fingerprint.gate import Gate
 from experiments.persona_leakage.fingerprint.lengths import cut
 from experiments.persona_leakage.fingerprint.problems import Problem
+from experiments.persona_leakage.fingerprint.scorers import Sample
 from experiments.persona_leakage.fingerprint.verification import (
     Verification,
     auc,
@@ -35,7 +36,6 @@ from experiments.persona_leakage.fingerprint.verifier import (
     probability,
     sample_of,
 )
-from experiments.persona_leakage.fingerprint.voices import Sample
 
 __all__ = [
     "LENGTHS",

@@ -13,9 +13,9 @@ import numpy as np
 
 from experiments.persona_leakage.fingerprint.features import Features, View
 from experiments.persona_leakage.fingerprint.gate import Gate
+from experiments.persona_leakage.fingerprint.scorers import Scorers
 from experiments.persona_leakage.fingerprint.space import Space
 from experiments.persona_leakage.fingerprint.verifier import Verifier
-from experiments.persona_leakage.fingerprint.voices import Voices
 from gdpo_jax.errors import UserError
 from gdpo_jax.files import write_beside
 
@@ -26,27 +26,27 @@ _FORM = 1
 
 def save_verifier(verifier: Verifier, path: Path) -> None:
     """Writes the whole file or leaves what was there. Raises UserError where it cannot."""
-    voices = verifier.voices
+    scorers = verifier.scorers
     rest = {
         "form": _FORM,
         "kept": sorted(verifier.features.kept),
         "views": [[view.name, list(view.terms)] for view in verifier.features.views],
-        "levels": list(voices.levels),
-        "typical": voices.typical,
+        "levels": list(scorers.levels),
+        "typical": scorers.typical,
         "band": list(verifier.band),
         "gates": [[gate.threshold, gate.abstain] for gate in verifier.gates],
     }
     arrays = {
-        "mean": voices.space.mean,
-        "deviation": voices.space.deviation,
-        "embedded": voices.embedded,
-        "encoded": voices.encoded,
+        "mean": scorers.space.mean,
+        "deviation": scorers.space.deviation,
+        "embedded": scorers.embedded,
+        "encoded": scorers.encoded,
         "weights": verifier.weights,
         "bias": verifier.bias,
         "rest": np.frombuffer(json.dumps(rest).encode(), np.uint8),
     }
-    arrays |= {f"axes{number}": axes for number, axes in enumerate(voices.space.axes)}
-    for layer, parts in voices.encoder.items():
+    arrays |= {f"axes{number}": axes for number, axes in enumerate(scorers.space.axes)}
+    for layer, parts in scorers.encoder.items():
         arrays |= {f"encoder/{layer}/{name}": value for name, value in parts.items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
@@ -93,7 +93,7 @@ def _verifier(arrays: dict[str, np.ndarray], rest: dict[str, Any]) -> Verifier:
     low, high = rest["band"]
     return Verifier(
         features=Features(frozenset(rest["kept"]), views),
-        voices=Voices(
+        scorers=Scorers(
             space=space,
             encoder=encoder,
             levels=tuple(rest["levels"]),

@@ -1,9 +1,9 @@
 """A calibrated verifier: the probability that a text is by the author of others.
 
-The voices are learnt on all texts but those of a fold, and score the problems of that fold; a
+The scorers are learnt on all texts but those of a fold, and score the problems of that fold; a
 logistic regression for each level of length then turns such scores into probabilities (stacking:
 Wolpert, 1992), so that it knows how far they can be trusted with texts that were not learnt from.
-At last the voices are learnt on all texts.
+At last the scorers are learnt on all texts.
 """
 
 import dataclasses
@@ -19,17 +19,17 @@ from experiments.persona_leakage.fingerprint.features import Features, choose_fe
 from experiments.persona_leakage.fingerprint.gate import Gate, choose_gate
 from experiments.persona_leakage.fingerprint.lengths import level_of, levels_for
 from experiments.persona_leakage.fingerprint.problems import Problem
-from experiments.persona_leakage.fingerprint.verification import UNDECIDED, auc, c_at_1
-from experiments.persona_leakage.fingerprint.voices import (
-    VOICES,
+from experiments.persona_leakage.fingerprint.scorers import (
+    SCORERS,
     Counted,
     Sample,
-    Voices,
+    Scorers,
     count_corpus,
-    fit_voices,
+    fit_scorers,
     fold_key,
-    say,
+    pair_scores,
 )
+from experiments.persona_leakage.fingerprint.verification import UNDECIDED, auc, c_at_1
 from gdpo_jax.errors import UserError
 
 __all__ = ["Fitted", "Verifier", "answer", "decided", "fit", "gate_at", "probability", "sample_of"]
@@ -45,7 +45,7 @@ class Verifier:
     """
 
     features: Features
-    voices: Voices
+    scorers: Scorers
     weights: Float[np.ndarray, "L 3"]
     bias: Float[np.ndarray, "L"]
     band: tuple[float, float]
@@ -54,7 +54,7 @@ class Verifier:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Fitted:
-    """A verifier, and what was found of the problems it was fitted on by voices that had not seen
+    """A verifier, and what was found of the problems it was fitted on by scorers that had not seen
     them: scores [N, L, 3], and probabilities [N, L] of a calibration without their fold."""
 
     verifier: Verifier
@@ -89,16 +89,16 @@ def fit(
     features = choose_features(corpus.texts)
     counted = count_corpus(features, corpus.texts, levels_for(corpus.texts), rng=rng)
     place = {text: row for row, text in enumerate(corpus.texts)}
-    scores = np.zeros((len(problems), len(counted.levels), len(VOICES)))
+    scores = np.zeros((len(problems), len(counted.levels), len(SCORERS)))
     for number, part in enumerate(parts):
         rows = np.flatnonzero(~np.isin(corpus.groups, part))
-        voices = fit_voices(
+        scorers = fit_scorers(
             features, counted, rows, corpus.authors[rows], fold_key(seed, number), encoder
         )
         for row in np.flatnonzero(np.isin(corpus.of_problem, part)):
-            scores[row] = _at_levels(features, voices, counted, place, problems[row])
+            scores[row] = _at_levels(features, scorers, counted, place, problems[row])
     everything = np.arange(len(corpus.texts))
-    voices = fit_voices(
+    scorers = fit_scorers(
         features, counted, everything, corpus.authors, fold_key(seed, folds), encoder
     )
     probabilities = np.zeros(scores.shape[:2])
@@ -112,7 +112,7 @@ def fit(
         choose_gate(found[same], found[~same], acceptance=acceptance) for found in probabilities.T
     )
     verifier = Verifier(
-        features=features, voices=voices, weights=weights, bias=bias, band=band, gates=gates
+        features=features, scorers=scorers, weights=weights, bias=bias, band=band, gates=gates
     )
     return Fitted(verifier=verifier, scores=scores, probabilities=probabilities)
 
@@ -131,15 +131,15 @@ def sample_of(features: Features, texts: Sequence[str]) -> Sample:
 
 def probability(verifier: Verifier, known: Sample, unknown: Sample) -> float:
     """The probability that both samples are by one author."""
-    scores = say(verifier.features, verifier.voices, known, unknown)
+    scores = pair_scores(verifier.features, verifier.scorers, known, unknown)
     shorter = min(known.characters, unknown.characters)
-    level = level_of(shorter, verifier.voices.levels, verifier.voices.typical)
+    level = level_of(shorter, verifier.scorers.levels, verifier.scorers.typical)
     return float(_sigmoid(scores @ verifier.weights[level] + verifier.bias[level]))
 
 
 def gate_at(verifier: Verifier, characters: int) -> Gate:
     """The gate for texts of so many characters."""
-    return verifier.gates[level_of(characters, verifier.voices.levels, verifier.voices.typical)]
+    return verifier.gates[level_of(characters, verifier.scorers.levels, verifier.scorers.typical)]
 
 
 def answer(verifier: Verifier, problem: Problem) -> float:
@@ -174,7 +174,7 @@ def choose_band(same: np.ndarray, probabilities: np.ndarray) -> tuple[float, flo
 
 def _at_levels(
     features: Features,
-    voices: Voices,
+    scorers: Scorers,
     counted: Counted,
     place: dict[str, int],
     problem: Problem,
@@ -190,7 +190,7 @@ def _at_levels(
     for number, level in enumerate(counted.levels):
         characters = size if level is None else min(level, size)
         sample = Sample(counts=counted.at_level[number][unknown], characters=characters)
-        found.append(say(features, voices, known, sample))
+        found.append(pair_scores(features, scorers, known, sample))
     return np.stack(found)
 
 

@@ -49,7 +49,7 @@ def test_it_tells_new_texts_apart(fitted, verifier):
     later = problems(16, seed=2, first=3)
     same = [problem.same for problem in later]
     assert verify(same, [answer(verifier, problem) for problem in later]).auc > 0.9
-    assert fitted.probabilities.shape == (24, len(verifier.voices.levels))
+    assert fitted.probabilities.shape == (24, len(verifier.scorers.levels))
     assert np.all((fitted.probabilities > 0) & (fitted.probabilities < 1))
 
 

@@ -1,4 +1,4 @@
-"""Scores of a pair of texts before calibration, by three methods: the voices.
+"""Scores of a pair of texts before calibration, by three methods: the scorers.
 
 "space": symmetric cosines of each view in the whitened space, averaged over views; "encoder": the
 same of the contrastive encoder; "impostors": the impostors method among the axes of the space.
@@ -33,17 +33,17 @@ from experiments.persona_leakage.fingerprint.space import (
 )
 
 __all__ = [
-    "VOICES",
+    "SCORERS",
     "Counted",
     "Sample",
-    "Voices",
+    "Scorers",
     "count_corpus",
-    "fit_voices",
+    "fit_scorers",
     "fold_key",
-    "say",
+    "pair_scores",
 ]
 
-VOICES = ("space", "encoder", "impostors")
+SCORERS = ("space", "encoder", "impostors")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,8 +69,8 @@ class Sample:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Voices:
-    """What the voices learnt; the cohort stands in both spaces at every level of length."""
+class Scorers:
+    """What the scorers learnt; the cohort stands in both spaces at every level of length."""
 
     space: Space
     encoder: Params
@@ -103,14 +103,14 @@ def count_corpus(
     )
 
 
-def fit_voices(
+def fit_scorers(
     features: Features,
     counted: Counted,
     rows: Int[np.ndarray, "T"],
     authors: Int[np.ndarray, "T"],
     key: Key[Array, ""],
     options: EncoderOptions,
-) -> Voices:
+) -> Scorers:
     """Learns space and encoder from the counted texts at `rows`, which are also the cohort.
 
     key: is consumed. Raises UserError as `fit_space` and `fit_encoder`.
@@ -120,7 +120,7 @@ def fit_voices(
     encoder = fit_encoder(pieces, authors, key, options)
     cohort = counted.at_level[:, rows]
     standard = standardise(features, space, cohort)
-    return Voices(
+    return Scorers(
         space=space,
         encoder=encoder,
         levels=counted.levels,
@@ -130,20 +130,20 @@ def fit_voices(
     )
 
 
-def say(features: Features, voices: Voices, known: Sample, unknown: Sample) -> np.ndarray:
-    """The scores [3] of `VOICES` for one pair; higher is more likely one author."""
+def pair_scores(features: Features, scorers: Scorers, known: Sample, unknown: Sample) -> np.ndarray:
+    """The scores [3] of `SCORERS` for one pair; higher is more likely one author."""
     both = np.stack([known.counts, unknown.counts])
-    embedded = embed(features, voices.space, both)
-    encoded = unit(encode(voices.encoder, standardise(features, voices.space, both)))
+    embedded = embed(features, scorers.space, both)
+    encoded = unit(encode(scorers.encoder, standardise(features, scorers.space, both)))
     of_known, of_unknown = (
-        level_of(sample.characters, voices.levels, voices.typical) for sample in (known, unknown)
+        level_of(sample.characters, scorers.levels, scorers.typical) for sample in (known, unknown)
     )
-    of_views = normalised(*embedded, voices.embedded[of_known], voices.embedded[of_unknown])
-    of_encoder = normalised(*encoded, voices.encoded[of_known], voices.encoded[of_unknown])
+    of_views = normalised(*embedded, scorers.embedded[of_known], scorers.embedded[of_unknown])
+    of_encoder = normalised(*encoded, scorers.encoded[of_known], scorers.encoded[of_unknown])
     share = impostors_score(
         *embedded.reshape(2, -1),
-        voices.embedded[of_known].reshape(voices.embedded.shape[1], -1),
-        impostors=min(10, voices.embedded.shape[1]),
+        scorers.embedded[of_known].reshape(scorers.embedded.shape[1], -1),
+        impostors=min(10, scorers.embedded.shape[1]),
     )
     return np.array([of_views.mean(), float(of_encoder), share])
 
