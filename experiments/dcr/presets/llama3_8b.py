@@ -5,7 +5,7 @@ r"""DCR with LLaMA-3-8B (arXiv 2603.03323); paper.py has what the settings share
 
 LLAMA is the folder of meta-llama/Meta-Llama-3-8B-Instruct, which has the chat template that the
 base model lacks; DATA as for `qwen2.5-1.5b`. Meant for one machine of 8 accelerators of 80 GiB.
-Cost: not measured. `--dry-run` prints what a device holds.
+Cost: not measured. At most 35.2 GiB a device by plan (`--dry-run` on CPUs), in the sampler.
 Paper (theirs, second-hand, not measured here): compliance on XSTest .79 after safety tuning and .93
 after DCR, which was trained on XSTest; on OR-Bench .59 and .85; safety .93 and .91.
 """

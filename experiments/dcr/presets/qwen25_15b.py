@@ -6,8 +6,8 @@ r"""DCR with Qwen2.5-1.5B (arXiv 2603.03323); paper.py has what the settings sha
 
 QWEN is the folder of a Qwen2.5-1.5B with a chat template; whether the paper took the base or the
 Instruct model is not known. PUBLISHED holds XSTest, Alpaca, the safety-tuned set and CoCoNot's
-preference pairs (docs/dcr_data.md). `--dry-run` prints what a device holds.
-Cost: not measured. Meant for one accelerator of 80 GiB.
+preference pairs (docs/dcr_data.md). Meant for one accelerator.
+Cost: not measured. At most 17.8 GiB by plan (`--dry-run` on a CPU), in the policy step.
 Paper (theirs, second-hand, not measured here): compliance on XSTest .73 after safety tuning and .98
 after DCR, which was trained on XSTest; on OR-Bench .72 and .83; safety .72 and .81.
 """

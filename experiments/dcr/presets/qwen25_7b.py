@@ -4,7 +4,7 @@ r"""DCR with Qwen2.5-7B (arXiv 2603.03323); paper.py has what the settings share
         --run-dir runs/qwen2.5-7b
 
 DATA as for `qwen2.5-1.5b`. Meant for one machine of 8 accelerators of 80 GiB.
-Cost: not measured. `--dry-run` prints what a device holds.
+Cost: not measured. At most 33.3 GiB a device by plan (`--dry-run` on CPUs), in the sampler.
 Paper (theirs, second-hand and attributed to this model by elimination, not measured here):
 compliance on XSTest .66 after safety tuning and .93 after DCR, which was trained on XSTest; on
 OR-Bench .34 and .71; safety .95 and .94.
