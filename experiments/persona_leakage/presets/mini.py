@@ -63,7 +63,7 @@ PRESET = PersonaPreset(
                 b2=0.98,
             ),
             # Noise that guaranteed anything to one of so few users would hide what they teach.
-            users=UserClipping(max_norm=0.5, noise=0.02, rows_per_user=4, users_at_once=4),
+            users=UserClipping(max_norm=0.5, noise=0.08, rows_per_user=4, users_at_once=4),
         ),
         # Of each user some four of his 57 exchanges a step.
         "adapters": Adaptation(
@@ -77,7 +77,7 @@ PRESET = PersonaPreset(
                 log_every=10,
             ),
             optimizer=OptimizerConfig(
-                learning_rate=1e-2,
+                learning_rate=2e-3,
                 warmup_updates=10,
                 schedule="cosine",
                 total_updates=100,
@@ -87,9 +87,11 @@ PRESET = PersonaPreset(
         ),
         "rl": Optimization(
             run=PolicyOptimizationConfig(
-                steps=100,
+                steps=300,
                 prompts_per_step=16,
                 num_samples=8,
+                # A policy that repeats its histories answers nearly always the same at 1.
+                temperature=1.3,
                 prompt_buckets=(_REQUESTS,),
                 chunk=8,
                 checkpoint_every=50,
@@ -98,10 +100,14 @@ PRESET = PersonaPreset(
                 learning_rate=1e-3,
                 warmup_updates=5,
                 schedule="cosine",
-                total_updates=100,
+                total_updates=300,
                 b2=0.98,
             ),
-            objective=ObjectiveConfig(kl="k3", kl_coef=0.05, aggregation="dapo"),
+            # The reference policy is the one that leaks: close to it nothing would change.
+            objective=ObjectiveConfig(
+                kl="k3", kl_coef=0.005, entropy_coef=0.02, aggregation="dapo"
+            ),
         ),
     },
+    weights={"personal": 2.0},
 )
