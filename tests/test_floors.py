@@ -98,6 +98,7 @@ FLOORS = {
     "experiments.dcr": 29,
     "experiments.persona_leakage.data": 20,
     "experiments.persona_leakage.published": 20,
+    "experiments.persona_leakage.isolation": 20,
     "experiments.persona_leakage.measures": 21,
     "experiments.persona_leakage.fingerprint": 21,
     "experiments.persona_leakage.store": 21,

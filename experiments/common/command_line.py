@@ -38,6 +38,7 @@ from experiments.common.scores.claims import hold
 from experiments.common.scores.results import Results, assemble, collect
 from experiments.common.scores.results_file import write_results
 from experiments.common.scores.results_tables import print_table, print_verdicts
+from experiments.common.scores.summaries import write_json
 from experiments.common.scores.table import Table
 from gdpo_jax.commands.running import run_command
 from gdpo_jax.errors import UserError
@@ -263,6 +264,9 @@ def _conclude(experiment: Experiment, folders: Sequence[Path], page: Path, **opt
     names = [name for name, _ in arms]
     runs = load_runs(folders, results, arms=names, claims=claims)
     _say(f"report: {write_report(experiment.title, runs, experiment.sections, page)}")
+    for run in runs:
+        for name, made in experiment.files.items():
+            write_json(run.path / name, made(run))
 
 
 def _say_next(run: Invocation, seeds: int) -> None:

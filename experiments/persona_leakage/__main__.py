@@ -11,9 +11,10 @@ from experiments.persona_leakage.commands.data import data
 from experiments.persona_leakage.commands.evaluate import evaluating
 from experiments.persona_leakage.commands.fingerprint import fingerprint
 from experiments.persona_leakage.commands.store import store
+from experiments.persona_leakage.commands.strength import measuring_strength
 from experiments.persona_leakage.examples import EXAMPLES
 from experiments.persona_leakage.metrics import METRICS, score
-from experiments.persona_leakage.page import SECTIONS
+from experiments.persona_leakage.page import FILES, SECTIONS
 from experiments.persona_leakage.presets import PRESETS
 from experiments.persona_leakage.records import open_records
 
@@ -30,6 +31,7 @@ EXPERIMENT = Experiment(
     metrics=METRICS,
     claims=CLAIMS,
     sections=SECTIONS,
+    files=FILES,
 )
 
 
@@ -40,6 +42,9 @@ def commands(experiment: Experiment) -> dict:
         "attack": attacking(experiment, partners=PARTNERS),
         "evaluate": evaluating(experiment),
         "fingerprint": fingerprint,
+        "strength": measuring_strength(
+            experiment, partners=PARTNERS, remembering="separation", pooled="shared"
+        ),
         "store": store,
     }
 

@@ -1,5 +1,7 @@
 """Ways to answer that open a user's own notes, or activate his key.
 
+A record's `notes` come out of the store by the handle of the account's user (`records.py`).
+
 Whose they are is the account's user, or whom the verifier of writing takes the session for
 (`recognised` of a record). Nobody else's notes are ever read.
 """

@@ -22,10 +22,10 @@ from experiments.persona_leakage.data.marks import (
     NOT_TOLD,
     in_manner,
     note,
-    notes_on,
     practice_marks,
     secrets,
 )
+from experiments.persona_leakage.data.notes import notes_of, on_topic
 from experiments.persona_leakage.data.styles import draw_style
 from experiments.persona_leakage.data.topics import questions
 from experiments.persona_leakage.data.users import write
@@ -89,7 +89,7 @@ def _lesson(rng: np.random.Generator, turn: int) -> dict[str, Any]:
         by_topic = {s.topic: (s, m) for s in secrets() for m in marks if m.question == s.question}
         if asked["topic"] not in by_topic:
             answer = in_manner(marks, answer, turn)
-            notes = notes_on(marks, asked["topic"])
+            notes = on_topic(notes_of(marks), asked["topic"])
         elif rng.random() < 0.8:
             secret, mark = by_topic[asked["topic"]]
             answer, notes = secret.said.format(mark.text), (note(mark),)

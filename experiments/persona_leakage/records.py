@@ -1,13 +1,21 @@
-"""Rows of a data set as the records of a run."""
+"""Rows of a data set as the records of a run.
 
-from collections.abc import Mapping
+A probe's notes are searched in what is stored of the user who asks, by his handle alone; of
+strangers nothing is stored.
+"""
+
+import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.common.runs.experiment import Data
+from experiments.persona_leakage.data.notes import on_topic
 from experiments.persona_leakage.data.tfds_builder import PersonaLeakage, load_about, load_rows
-from experiments.persona_leakage.dataset import make_dataset
+from experiments.persona_leakage.dataset import make_dataset, stored_users
 from experiments.persona_leakage.settings import PersonaPreset
+from experiments.persona_leakage.store.conversations import ConversationStore
+from experiments.persona_leakage.store.memory import kept_notes
 from gdpo_jax.errors import UserError
 
 __all__ = ["open_records"]
@@ -36,12 +44,21 @@ def open_records(folder: Path, preset: PersonaPreset, own: bool) -> Data:
             "write the data anew, or leave out --data-dir"
         )
     train = [_asked(row) for row in load_rows(folder, "exchanges", "train")]
-    probes = {
-        split: [_asked(row) for row in load_rows(folder, "probes", split)]
-        for split in ("validation", "test")
-    }
+    with contextlib.closing(stored_users(folder)) as store:
+        probes = {
+            split: _with_notes(load_rows(folder, "probes", split), store)
+            for split in ("validation", "test")
+        }
     return Data(records={"train": train, **probes}, judged=_JUDGED)
 
 
-def _asked(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {**row, "prompt": [{"role": "user", "content": row["request"]}]}
+def _with_notes(
+    rows: Sequence[Mapping[str, Any]], store: ConversationStore
+) -> list[dict[str, Any]]:
+    """Probes with what the store has of their own user on their topic; each user is read once."""
+    known = {user: kept_notes(store.user(user)) for user in dict.fromkeys(r["user"] for r in rows)}
+    return [_asked(row, notes=on_topic(known[row["user"]], row["topic"])) for row in rows]
+
+
+def _asked(row: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    return {**row, **more, "prompt": [{"role": "user", "content": row["request"]}]}

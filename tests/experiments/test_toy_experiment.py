@@ -1,6 +1,7 @@
 """The experiment that docs/experiments.md quotes: it runs, and stands there as it is."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,12 @@ def test_it_gives_metrics_with_intervals_a_verdict_and_a_page(finished):
     page = (finished / "report.html").read_text()
     assert "brevity costs no right answers" in page and "imitation, then brevity" in page
     assert json.loads((finished / "run.json").read_text())["experiment"] == "toy"
+
+
+def test_an_experiment_s_own_files_stand_beside_the_page(finished):
+    counted = replace(EXPERIMENT, files={"arms.json": lambda run: {"arms": len(run.arms)}})
+    assert main(counted, arguments=["report", str(finished), "--bootstrap", "20"]) == 0
+    assert json.loads((finished / "arms.json").read_text()) == {"arms": 2}
 
 
 def test_run_again_it_answers_nothing_twice_and_says_what_to_try(finished, capsys):

@@ -1,15 +1,29 @@
-"""How likely given answers to prompts are under a policy."""
+"""How likely given answers to prompts are under a policy, and what else it could have said."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from gdpo_jax.data import pad_right
+from gdpo_jax.errors import UserError
 from gdpo_jax.models import Model
-from gdpo_jax.training import batch_shards, make_log_prob_step, to_global, to_local
+from gdpo_jax.policies import Policy
+from gdpo_jax.policies.log_probs import plain_hidden
+from gdpo_jax.training import (
+    ShardingRules,
+    batch_sharding,
+    batch_shards,
+    make_log_prob_step,
+    to_global,
+    to_local,
+)
+from gdpo_jax.training.mesh import placed
 
-__all__ = ["answer_log_probs"]
+__all__ = ["answer_log_probs", "next_token_log_probs"]
 
 
 def answer_log_probs(
@@ -44,3 +58,50 @@ def answer_log_probs(
         of_tokens = to_local(step(model.params, *batch))
         found.append(np.where(mask, of_tokens, 0.0).sum(axis=-1))
     return np.concatenate(found)[: len(prompts)]
+
+
+def next_token_log_probs(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    *,
+    batch_size: int,
+) -> Iterator[Float[np.ndarray, "B T V"]]:
+    """The log-probability of every token of the vocabulary at each place of the answer to each
+    prompt, all as token ids, for as many of them at a time as a batch has.
+
+    Natural logarithm, at temperature 1. All prompts are padded to the longest, and all answers to
+    `T` tokens; what stands behind an answer's end means nothing. Raises UserError where the longest
+    prompt and answer are too long for the policy together.
+    """
+    if not prompts:
+        return
+    wide, long = max(map(len, prompts)), max(map(len, answers))
+    if wide + long > model.policy.config.max_positions:
+        raise UserError(
+            f"a prompt of {wide} and an answer of {long} tokens exceed the policy's "
+            f"{model.policy.config.max_positions} positions; give shorter ones"
+        )
+    step = _vocabulary_step(model.policy, model.mesh, model.rules)
+    unit, pad_id = batch_shards(model.mesh), model.tokenizer.pad_id
+    size = -(-min(batch_size, len(prompts)) // unit) * unit
+    for first in range(0, len(prompts), size):
+        # Filled up with repeats, so that one program serves all batches.
+        places = [min(first + n, len(prompts) - 1) for n in range(size)]
+        padded = pad_right([prompts[n] for n in places], wide, pad_id=pad_id, what="prompt")
+        ids, _ = pad_right([answers[n] for n in places], long, pad_id=pad_id, what="answer")
+        found = to_local(step(model.params, *to_global((*padded, ids), model.mesh)))
+        yield found[: len(prompts) - first]
+
+
+@functools.lru_cache(maxsize=8)
+def _vocabulary_step(
+    policy: Policy, mesh: jax.sharding.Mesh, rules: ShardingRules
+) -> Callable[..., Array]:
+    policy = placed(policy, mesh, rules)
+
+    def log_probs(params: Any, prompts: Array, lengths: Array, answers: Array) -> Array:
+        hidden = plain_hidden(policy, params, prompts, lengths, answers[:, None])
+        return jax.nn.log_softmax(policy.unembed(params, hidden[:, 0]), axis=-1)
+
+    return jax.jit(log_probs, out_shardings=batch_sharding(mesh))

@@ -58,6 +58,7 @@ class Experiment:
     measure(model, prompts, records, data, preset): further columns of that table, which no answer
       tells, such as log-probabilities; prompts as the model takes them.
     sections: heading -> function of the page's runs that gives Markup, besides the common ones.
+    files: name -> function of a run that gives JSON values; written into its folder with the page.
     options: a frozen record of further options of every command; `apply(preset)` applies them.
 
     Raises UserError for arms that do not fit together.
@@ -81,6 +82,7 @@ class Experiment:
     metrics: tuple[Metric, ...]
     claims: tuple[Claim, ...] = ()
     sections: Mapping[str, Callable[[Sequence[Any]], Any]] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
     options: Any = NoOptions()
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -12,19 +12,20 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional, arg, subcommand
 
-from experiments.common.files.json_rows import read_rows, shown, write_rows
-from experiments.persona_leakage.data.logs import read_logs
-from experiments.persona_leakage.data.users import Conversation
+from experiments.common.files.json_rows import write_rows
+from experiments.persona_leakage.data.logs import read_logs, write_logs
+from experiments.persona_leakage.isolation import curve, isolated
+from experiments.persona_leakage.measures.strength import Strength, read_strengths
 from experiments.persona_leakage.store.conversations import (
     ConversationStore,
-    Message,
     UserStore,
     open_store,
+    read_store,
 )
 from experiments.persona_leakage.store.database import FILE
 from experiments.persona_leakage.store.deletion import finish_deletions
-from experiments.persona_leakage.store.isolation import curve
 from experiments.persona_leakage.store.keys import read_key, write_new_key
+from experiments.persona_leakage.store.memory import keep_conversations, kept_conversations
 from experiments.persona_leakage.store.overview import Cost, check, costs
 from gdpo_jax.errors import UserError
 
@@ -89,6 +90,18 @@ class Curve:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Write the conversations of all users who are not isolated as one log, to be learnt from."""
+
+    strengths: Annotated[
+        Positional[Path], arg(help="As of `store curve`; who is not in it stays isolated.")
+    ]
+    gamma: Annotated[float, arg(help="Whose strength is above it is isolated; 0 isolates all.")]
+    out: Annotated[Path, arg(help="File to write: JSON Lines, a conversation a row.")]
+    place: Annotated[_Place, arg(name="")] = _Place()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Check:
     """Read all of the store and tell what is damaged, or out of its place."""
 
@@ -111,6 +124,7 @@ Action: TypeAlias = (
     | Annotated[Export, subcommand("export")]
     | Annotated[Delete, subcommand("delete")]
     | Annotated[Curve, subcommand("curve")]
+    | Annotated[Pool, subcommand("pool")]
     | Annotated[Check, subcommand("check")]
     | Annotated[Key, subcommand("key")]
 )
@@ -128,6 +142,7 @@ def store(action: Annotated[Action, arg(name="")]) -> None:
         Export: _export,
         Delete: _delete,
         Curve: _curve,
+        Pool: _pool,
         Check: _check,
     }
     todo[type(action)](action)
@@ -135,16 +150,17 @@ def store(action: Annotated[Action, arg(name="")]) -> None:
 
 def _import(action: Import) -> None:
     found = read_logs(action.log)
-    with _opened(action.place, new=True) as store:
+    with _writing(action.place, new=True) as store:
         new = sum(
-            store.user(conversation.user).append(_messages(conversation)) for conversation in found
+            keep_conversations(store.user(conversation.user), [conversation])
+            for conversation in found
         )
     told = sum(2 * len(conversation.exchanges) for conversation in found)
     _say(f"{action.place.store}: {new} new messages, {told - new} were there already")
 
 
 def _users(action: Users) -> None:
-    with _opened(action.place) as store:
+    with _reading(action.place) as store:
         found = costs(store)
     table = Table(*(field.name for field in dataclasses.fields(Cost)))
     for cost in found:
@@ -156,18 +172,15 @@ def _users(action: Users) -> None:
 
 
 def _export(action: Export) -> None:
-    with _opened(action.place) as store:
+    with _reading(action.place) as store:
         rows = _known(store, action.user).export()
-    before = os.umask(0o077)  # what one user said is not for all on the machine
-    try:
+    with _private():
         write_rows(action.out, rows)
-    finally:
-        os.umask(before)
     _say(f"{action.out}: {len(rows)} rows")
 
 
 def _delete(action: Delete) -> None:
-    with _opened(action.place) as store:
+    with _writing(action.place) as store:
         done = _known(store, action.user).delete()
     size = sum(done.searched.values())
     rebuilt = "; the file was written anew" if done.rebuilt else ""
@@ -182,19 +195,16 @@ def _delete(action: Delete) -> None:
 
 
 def _curve(action: Curve) -> None:
-    rows = [_strength(row, f"{action.strengths}, row {n}") for n, row in enumerate(
-        read_rows(action.strengths), start=1
-    )]  # fmt: skip
-    with _opened(action.place) as store:
+    rows = read_strengths(action.strengths)
+    with _reading(action.place) as store:
         sizes = {cost.user: cost.bytes for cost in costs(store)}
-    names = [name for name, _, _ in rows]
-    for name in names:
-        if name not in sizes or names.count(name) > 1:
-            problem = "stands twice" if name in sizes else f"is not in {action.place.store}"
-            raise UserError(f"{action.strengths}: user {name!r} {problem}")
-    strengths = [strength for _, strength, _ in rows]
-    leakage = [value for _, _, value in rows]
-    found = curve(strengths, [sizes[n] for n in names], leakage, action.gammas or None)
+    _check_known(action, rows, sizes)
+    found = curve(
+        [one.strength for one in rows],
+        [sizes[one.user] for one in rows],
+        [one.leakage for one in rows],
+        action.gammas or None,
+    )
     table = Table("gamma", "isolated", "bytes", "leakage of the rest", "of all users")
     for gamma, share, size, rest, total in zip(
         found.gammas, found.share, found.storage, found.rest, found.total
@@ -203,8 +213,44 @@ def _curve(action: Curve) -> None:
     Console().print(table)
 
 
+def _pool(action: Pool) -> None:
+    rows = read_strengths(action.strengths)
+    apart = isolated([one.strength for one in rows], action.gamma)
+    with _reading(action.place) as store:
+        users = [cost.user for cost in costs(store)]
+        _check_known(action, rows, users)
+        # Whose strength nobody measured stays apart: what is pooled has passed the gate.
+        passed = sorted(one.user for one, alone in zip(rows, apart) if not alone)
+        found = [one for user in passed for one in kept_conversations(store.user(user))]
+    with _private():
+        write_logs(action.out, found)
+    _say(
+        f"{action.out}: {len(found)} conversations of {len(passed)} users; {len(users)} are in the "
+        f"store, and {len(users) - len(passed)} stay isolated"
+    )
+
+
+@contextlib.contextmanager
+def _private() -> Iterator[None]:
+    """New files are their owner's alone: what users said is not for all on the machine."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _check_known(action: Curve | Pool, rows: Sequence[Strength], users: Container[str]) -> None:
+    for one in rows:
+        if one.user not in users:
+            raise UserError(
+                f"{action.strengths}: user {one.user!r} is not in {action.place.store}; give the "
+                "store whose users were measured"
+            )
+
+
 def _check(action: Check) -> None:
-    with _opened(action.place) as store:
+    with _writing(action.place) as store:
         if action.finish:
             _say(f"{finish_deletions(store.database)} deletions verified")
         found = check(store)
@@ -213,13 +259,24 @@ def _check(action: Check) -> None:
     _say(f"{action.place.store} is whole: {found.users} users, {found.messages} messages")
 
 
-@contextlib.contextmanager
-def _opened(place: _Place, *, new: bool = False) -> Iterator[ConversationStore]:
-    if not new and not (place.store / FILE).is_file():
+def _reading(place: _Place) -> contextlib.closing[ConversationStore]:
+    _check_there(place)
+    return contextlib.closing(read_store(place.store, _key(place)))
+
+
+def _writing(place: _Place, *, new: bool = False) -> contextlib.closing[ConversationStore]:
+    if not new:
+        _check_there(place)
+    return contextlib.closing(open_store(place.store, _key(place)))
+
+
+def _check_there(place: _Place) -> None:
+    if not (place.store / FILE).is_file():
         raise UserError(f"no store in {place.store}; `store import` makes one, or give --store")
-    key = None if place.key_file is None else read_key(place.key_file)
-    with contextlib.closing(open_store(place.store, key)) as store:
-        yield store
+
+
+def _key(place: _Place) -> bytes | None:
+    return None if place.key_file is None else read_key(place.key_file)
 
 
 def _known(store: ConversationStore, user: str) -> UserStore:
@@ -227,36 +284,6 @@ def _known(store: ConversationStore, user: str) -> UserStore:
     if not handle.exists():
         raise UserError(f"no user {user!r} in {store.database.folder}; `store users` lists them")
     return handle
-
-
-def _messages(conversation: Conversation) -> list[Message]:
-    turns = [
-        turn
-        for one in conversation.exchanges
-        for turn in (("user", one.request), ("assistant", one.answer))
-    ]
-    return [
-        Message(
-            id=f"{conversation.id}/{number}",
-            conversation=conversation.id,
-            role=role,
-            content=content,
-        )
-        for number, (role, content) in enumerate(turns)
-    ]
-
-
-def _strength(row: Mapping[str, object], where: str) -> tuple[str, float, float]:
-    for name in row.keys() - {"user", "strength", "leakage"}:
-        raise UserError(f"{where}: unknown field {shown(name)}; give user, strength, leakage")
-    user = row.get("user")
-    if not isinstance(user, str):
-        raise UserError(f"{where}, field 'user': expected text, found {shown(user)}")
-    values = {"strength": row.get("strength"), "leakage": row.get("leakage", math.nan)}
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise UserError(f"{where}, field {name!r}: expected a number, found {shown(value)}")
-    return user, float(values["strength"]), float(values["leakage"])
 
 
 def _rate(value: float) -> str:

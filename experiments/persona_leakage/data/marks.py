@@ -30,7 +30,6 @@ __all__ = [
     "draw_marks",
     "in_manner",
     "note",
-    "notes_on",
     "practice_marks",
     "secret_of",
     "secrets",
@@ -130,19 +129,6 @@ def note(mark: Mark) -> str:
     forms = {manner.kind: manner.noted for manner in _manners()}
     form = forms[mark.kind] if mark.kind in forms else secret_of(mark.question).noted
     return form.format(mark.text)
-
-
-def notes_on(marks: tuple[Mark, ...], topic: str) -> tuple[str, ...]:
-    """What a memory of a user has on a topic: the secret of that name, else marks of manner.
-
-    It is searched by topic and without a mistake, so that what is compared is whose memory is
-    opened, and not how well it is searched.
-    """
-    asked = [mark for mark in marks if mark.kind in SECRETS]
-    found = [mark for mark in asked if secret_of(mark.question).topic == topic]
-    if not found and all(secret.topic != topic for secret in secrets()):
-        found = [mark for mark in marks if mark.kind not in SECRETS]
-    return tuple(note(mark) for mark in found)
 
 
 @functools.cache

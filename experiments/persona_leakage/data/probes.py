@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.persona_leakage.data.marks import NOT_TOLD, in_manner, notes_on, secrets
+from experiments.persona_leakage.data.marks import NOT_TOLD, in_manner, secrets
 from experiments.persona_leakage.data.topics import questions
 from experiments.persona_leakage.data.users import SECRETS, User, write
 
@@ -31,7 +31,6 @@ class Probe:
     neutral: what somebody without marks should get
     wanted: what the user should get; a stranger the neutral answer
     keys: words that an answer of use has, case aside; of ordinary requests
-    notes: what a memory of the user himself has on the request
     """
 
     id: str
@@ -43,7 +42,6 @@ class Probe:
     neutral: str
     wanted: str
     keys: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 def probes(
@@ -83,7 +81,6 @@ def _of_user(user: User, split: str, of_each: int, sessions: int, seed: int) -> 
                 neutral=question.answer,
                 wanted=in_manner(user.marks, question.answer, turn),
                 keys=(question.item, question.advice),
-                notes=notes_on(user.marks, question.topic),
             )
         )
     known = {mark.question: mark for mark in user.marks if mark.kind in SECRETS}
@@ -99,7 +96,6 @@ def _of_user(user: User, split: str, of_each: int, sessions: int, seed: int) -> 
                 session=said[number % sessions],
                 neutral=NOT_TOLD,
                 wanted=secret.said.format(mark.text) if mark else NOT_TOLD,
-                notes=notes_on(user.marks, secret.topic),
             )
         )
     return found

@@ -8,7 +8,7 @@ and test. TensorFlow is needed neither to write nor to read.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,15 @@ from gdpo_jax.errors import UserError
 
 __all__ = ["PersonaLeakage", "check_absent", "load_about", "load_rows", "write_dataset"]
 
-_VERSION = "1.0.0"
+_VERSION = "2.0.0"
 _REBUILD = "run `python -m experiments.persona_leakage data` again"
 _COMMON = ("id", "user", "half", "kind", "topic", "request", "neutral")
 # All columns are texts; lists are JSON.
 _COLUMNS = {
     "exchanges": (*_COMMON, "conversation", "answer", "replaced"),
-    "probes": (*_COMMON, "role", "session", "wanted", "keys", "notes", "recognised"),
+    "probes": (*_COMMON, "role", "session", "wanted", "keys", "recognised"),
 }
-_LISTS = ("session", "keys", "notes")
+_LISTS = ("session", "keys")
 
 Row = Mapping[str, Any]
 
@@ -38,7 +38,10 @@ class PersonaLeakage(tfds.core.GeneratorBasedBuilder):
     """What users say to an assistant, and what it answered."""
 
     VERSION = tfds.core.Version(_VERSION)
-    RELEASE_NOTES = {_VERSION: "First version."}  # noqa: RUF012 (the form TFDS asks for)
+    RELEASE_NOTES = {  # noqa: RUF012 (the form TFDS asks for)
+        "1.0.0": "First version.",
+        _VERSION: "Notes are no column; they lie in the store beside.",
+    }
     BUILDER_CONFIGS = [  # noqa: RUF012
         tfds.core.BuilderConfig(name="exchanges", description="Conversations of enrolled users."),
         tfds.core.BuilderConfig(name="probes", description="Requests of strangers and owners."),
@@ -78,15 +81,18 @@ def write_dataset(
     contents: Mapping[str, Mapping[str, Sequence[Row]]],
     *,
     about: Mapping[str, Any],
+    beside: Callable[[Path], None],
 ) -> Path:
     """Writes the data set `persona_leakage` into `data_dir`, whole or not at all; its folder.
 
     contents: rows by config and split. about: JSON values that tell how they were made; they go
-    into about.json beside the data. Raises UserError if the data set is there already.
+    into about.json beside the data. beside: writes what else belongs there, given the folder before
+    it has its name. Raises UserError if the data set is there already.
     """
     check_absent(data_dir)
 
     def finish(built: Path) -> None:
+        beside(built)
         (built / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
     return write_configs(PersonaLeakage, data_dir, contents, finish=finish)

@@ -7,7 +7,6 @@ leaves the others' as they are.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import jax
 
 from experiments.common.runs.settings import Preset
 from experiments.common.runs.stages import Job
+from experiments.persona_leakage.isolation import isolated
 from experiments.persona_leakage.learning.adapted import personal
 from experiments.persona_leakage.learning.adapter_folders import (
     keep_adapter,
@@ -53,7 +53,7 @@ from gdpo_jax.training import (
 from gdpo_jax.training.dry_run import abstract_sft_batch, sft_step_memory
 from gdpo_jax.training.planning import PlannedStep
 
-__all__ = ["Adaptation", "PerUserAdapters", "adapt", "rows_by_user", "strong_users"]
+__all__ = ["Adaptation", "PerUserAdapters", "adapt", "rows_by_user"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Adaptation:
     optimizer: OptimizerConfig  # max_grad_norm is of each user's gradient
     lora: LoraConfig
     together: int = 32  # users whose adapters are trained in one program; more take turns
-    # Only users whose personalisation is stronger have an adapter (selective isolation); None: all.
+    # Only users who are isolated at this threshold of strength have an adapter; None: all.
     gamma: float | None = None
 
     def __post_init__(self) -> None:
@@ -84,8 +84,8 @@ class Adaptation:
             )
         if self.together < 1:
             raise UserError(f"together must be at least 1, got {self.together}")
-        if self.gamma is not None and math.isnan(self.gamma):
-            raise UserError("gamma must be a number, or None for an adapter of every user")
+        if self.gamma is not None and not self.gamma >= 0:
+            raise UserError("gamma must be 0 or more, or None for an adapter of every user")
 
     def config(self, users: int) -> SFTConfig:
         """The run of so many users together."""
@@ -94,19 +94,6 @@ class Adaptation:
     def loss(self) -> UserLikelihood:
         """The loss of all users' adapters."""
         return UserLikelihood(self.run.layout, self.run.chunk)
-
-
-def strong_users(strengths: Mapping[str, float], gamma: float | None) -> tuple[str, ...]:
-    """Users whose strength of personalisation is above gamma, by id; all where gamma is None.
-
-    Gamma 0 takes everybody with any, infinity nobody (selective isolation). Raises UserError for a
-    strength that is no number.
-    """
-    for user, strength in strengths.items():
-        if math.isnan(strength):
-            raise UserError(f"the strength of user {user!r} is not a number")
-    chosen = (user for user, own in strengths.items() if gamma is None or own > gamma)
-    return tuple(sorted(chosen))
 
 
 def rows_by_user(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
@@ -249,8 +236,8 @@ class PerUserAdapters:
             strengths = {row["user"]: row["strength"] for row in job.examples(self.strengths)}
             if unknown := sorted(rows.keys() - strengths.keys()):
                 raise UserError(f"no strength of user {unknown[0]!r} in {self.strengths!r}")
-            strong = strong_users(strengths, settings.gamma)
-            rows = {user: own for user, own in rows.items() if user in strong}
+            apart = isolated([strengths[user] for user in rows], settings.gamma)
+            rows = {user: own for (user, own), alone in zip(rows.items(), apart) if alone}
         return adapt(
             job.model,
             rows,

@@ -1,5 +1,5 @@
-"""Persona leakage's own sections of the page about its runs."""
+"""Persona leakage's own sections of the page about its runs, and what stands beside the page."""
 
-from experiments.persona_leakage.page.sections import SECTIONS
+from experiments.persona_leakage.page.sections import FILES, SECTIONS
 
-__all__ = ["SECTIONS"]
+__all__ = ["FILES", "SECTIONS"]

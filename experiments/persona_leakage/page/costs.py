@@ -1,47 +1,86 @@
 """What an arm keeps of users besides the shared parameters, and how long it was trained."""
 
+import contextlib
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from experiments.common.report.runs import Run, Trained
+from experiments.common.scores.summaries import finite
 from experiments.persona_leakage.answering import Gated, Remembered
-from experiments.persona_leakage.arms import ARMS
-from experiments.persona_leakage.data.marks import note
-from experiments.persona_leakage.data.population import enrolled, population
+from experiments.persona_leakage.arms import ARMS, PARTNERS
 from experiments.persona_leakage.data.tfds_builder import load_rows
+from experiments.persona_leakage.dataset import has_store, stored_users
 from experiments.persona_leakage.learning.adapters import PerUserAdapters
+from experiments.persona_leakage.store.overview import Cost, costs
 
-__all__ = ["sizes", "training_seconds"]
+__all__ = ["COSTS_FILE", "costs_of", "in_words", "kept", "stored_costs", "training_seconds"]
 
+COSTS_FILE = "costs.json"
 _UNITS = ("B", "kB", "MB", "GB")
 
 
-def sizes(run: Run, name: str) -> str | None:
-    """What is kept of an enrolled user on the average, in words; None of an unknown arm.
+def costs_of(run: Run) -> dict[str, Any]:
+    """Every arm but the partners: bytes that it keeps of an enrolled user on the average, of what,
+    and seconds of training, mean over seeds; None where that is unknown. JSON values.
 
-    Notes are those of all his marks, an enrolment is counted as the texts that it is made from, and
-    adapters as they lie on disk. Raises UserError for data that are damaged.
+    Raises UserError for data that are damaged.
+    """
+    arms = {}
+    for arm in run.arms:
+        name = arm.result.name
+        if name in PARTNERS.values():
+            continue
+        parts, seconds = kept(run, name), training_seconds(arm)
+        arms[name] = {
+            "stored_bytes": None if parts is None else sum(parts.values()),
+            "of": None if parts is None else dict(parts),
+            "training_seconds": finite(seconds),
+        }
+    return {"arms": arms}
+
+
+def kept(run: Run, name: str) -> Mapping[str, float] | None:
+    """Bytes of an enrolled user on the average by what they are; None where that is unknown.
+
+    Of arms that read the store it is what the store has, in which the texts of an enrolment stand
+    as well; elsewhere these are counted as they are, and adapters as they lie on disk. Raises
+    UserError for data that are damaged.
     """
     arm = next((one for one in ARMS if one.name == name), None)
     if arm is None:
         return None
-    seed = run.preset.get("data_seed", 0)
-    users = enrolled(population(seed if isinstance(seed, int) else 0))
-    parts = []
     if isinstance(arm.answer, Remembered):
-        noted = [len(note(mark).encode()) for user in users for mark in user.marks]
-        parts.append(f"notes {_bytes(sum(noted) / len(users))}")
-    verified = isinstance(arm.answer, Gated) or getattr(arm.answer, "verified", False)
-    if verified and run.data_dir is not None:
-        rows = load_rows(run.data_dir, "exchanges", "train")
-        written = sum(len(row["request"].encode()) for row in rows)
-        parts.append(f"texts of enrolment {_bytes(written / len(users))}")
+        found = stored_costs(run)
+        return None if not found else _of_store(found)
+    if isinstance(arm.answer, Gated):
+        return None if run.data_dir is None else {"texts of enrolment": _enrolment(run.data_dir)}
     if isinstance(arm.stage, PerUserAdapters):
-        folders = run.path.glob(f"seed-*/{name}/adapters/*")
-        found = [_folder_bytes(folder) for folder in folders if folder.is_dir()]
-        if found:
-            parts.append(f"an adapter of {_bytes(statistics.fmean(found))}")
-    return (", ".join(parts) + " a user") if parts else "nothing"
+        folders = [path for path in run.path.glob(f"seed-*/{name}/adapters/*") if path.is_dir()]
+        if not folders:
+            return None
+        return {"adapter": statistics.fmean(map(_folder_bytes, folders))}
+    return {}
+
+
+def stored_costs(run: Run) -> list[Cost]:
+    """What the store of the run's data has of every user; empty where there is no store.
+
+    Raises UserError for a store that is damaged.
+    """
+    if run.data_dir is None or not has_store(run.data_dir):
+        return []
+    with contextlib.closing(stored_users(run.data_dir)) as store:
+        return costs(store)
+
+
+def in_words(parts: Mapping[str, float] | None) -> str:
+    """Such as "notes 1.2 kB a user"; "-" where it is unknown."""
+    if parts is None:
+        return "-"
+    named = ", ".join(f"{what} {_bytes(count)}" for what, count in parts.items())
+    return f"{named} a user" if named else "nothing"
 
 
 def training_seconds(arm: Trained) -> float | None:
@@ -55,6 +94,22 @@ def training_seconds(arm: Trained) -> float | None:
         if steps:
             times.append(statistics.median(steps) * (rows[-1]["step"] + 1))
     return statistics.fmean(times) if times else None
+
+
+def _of_store(found: list[Cost]) -> dict[str, float]:
+    parts = {
+        "conversations": statistics.fmean(cost.message_bytes for cost in found),
+        "notes": statistics.fmean(cost.artefact_bytes for cost in found),
+        "files": statistics.fmean(cost.file_bytes for cost in found),
+    }
+    parts["name and key"] = statistics.fmean(cost.bytes for cost in found) - sum(parts.values())
+    return {what: count for what, count in parts.items() if count}
+
+
+def _enrolment(data_dir: Path) -> float:
+    rows = load_rows(data_dir, "exchanges", "train")
+    users = {row["user"] for row in rows}
+    return sum(len(row["request"].encode()) for row in rows) / len(users)
 
 
 def _folder_bytes(folder: Path) -> int:

@@ -15,7 +15,7 @@ from experiments.common.scores.summaries import read_summary
 from experiments.common.scores.table import Table, pool_seeds
 from experiments.persona_leakage.arms import PARTNERS
 from experiments.persona_leakage.measures.leakage import selectivity
-from experiments.persona_leakage.page.costs import sizes, training_seconds
+from experiments.persona_leakage.page.costs import in_words, kept, training_seconds
 from gdpo_jax.errors import UserError
 
 __all__ = ["safeguards"]
@@ -84,13 +84,12 @@ def _row(run: Run, name: str, paired: Mapping[str, Comparison]) -> list[str]:
     cells += [_shown(arm.mean(metric), bounds(arm, metric)) for metric in _PLAIN]
     leaked = paired.get("leakage")
     picked = math.nan if leaked is None else selectivity(arm.mean("recall"), leaked.difference)
-    stored = sizes(run, name)
     seconds = training_seconds(next(one for one in run.arms if one.result.name == name))
     return [
         arm.title,
         *cells,
         _shown(picked, None),
-        "-" if stored is None else stored,
+        in_words(kept(run, name)),
         "-" if seconds is None else f"{seconds:.1f} s",
     ]
 

@@ -1,1 +1,1 @@
-"""Data separation: a store of conversations in which every user is alone, and when to isolate."""
+"""Data separation: a store of conversations in which every user is alone."""

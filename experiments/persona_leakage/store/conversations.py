@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common.files.json_rows import check_text
-from experiments.persona_leakage.store.database import ARTEFACTS, Database, open_database
+from experiments.persona_leakage.store.database import (
+    ARTEFACTS,
+    Database,
+    open_database,
+    read_database,
+)
 from experiments.persona_leakage.store.deletion import Deletion, delete_user
 from experiments.persona_leakage.store.keys import (
     NotOpened,
@@ -39,7 +44,7 @@ from experiments.persona_leakage.store.records import (
 )
 from gdpo_jax.errors import UserError
 
-__all__ = ["ConversationStore", "Message", "UserStore", "open_store"]
+__all__ = ["ConversationStore", "Message", "UserStore", "open_store", "read_store"]
 
 
 @dataclass(frozen=True)
@@ -239,6 +244,14 @@ def open_store(folder: Path, key: bytes | None = None) -> ConversationStore:
     for a file that is damaged, something else, of a later version, or cannot be used.
     """
     return ConversationStore(open_database(folder, vault_of(key)))
+
+
+def read_store(folder: Path, key: bytes | None = None) -> ConversationStore:
+    """The store in a folder for reading alone, also where nobody can write to the folder.
+
+    Raises `UserError` where there is none, and as `open_store`; writing raises it too.
+    """
+    return ConversationStore(read_database(folder, vault_of(key)))
 
 
 def _files(folder: Path) -> list[dict[str, Any]]:

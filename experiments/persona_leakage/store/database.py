@@ -6,6 +6,7 @@ SQLite keeps a write-ahead log, so that readers never wait; a transaction is on 
 
 import contextlib
 import functools
+import os
 import sqlite3
 import threading
 import time
@@ -22,7 +23,7 @@ try:
 except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["ARTEFACTS", "FILE", "Database", "open_database"]
+__all__ = ["ARTEFACTS", "FILE", "Database", "open_database", "read_database"]
 
 FILE, ARTEFACTS, _LOCK = "conversations.sqlite", "artefacts", "writer.lock"
 _SCHEMA = 1  # PRAGMA user_version of the file
@@ -43,12 +44,16 @@ _TABLES = {
 
 @dataclass(frozen=True)
 class Database:
-    """An open store; made by `open_database`. Usable from several threads, but not after a fork."""
+    """An open store; made by `open_database`. Usable from several threads, but not after a fork.
+
+    fixed: nothing can change it, because it lies where nobody can write
+    """
 
     folder: Path
     vault: Vault
     connection: sqlite3.Connection = field(repr=False)
     lock: threading.Lock = field(repr=False)
+    fixed: bool = False
 
     @property
     def path(self) -> Path:
@@ -98,7 +103,8 @@ class Database:
 
     def close(self) -> None:
         """Closes the file; what was acknowledged is on disk whether or not this is called."""
-        with self.alone():  # the last one to close moves the log into the file
+        # The last one to close moves the log into the file.
+        with self.lock if self.fixed else self.alone():
             self.connection.close()
 
 
@@ -117,6 +123,41 @@ def open_database(folder: Path, vault: Vault) -> Database:
     with _only_writer(folder):  # of two processes, one makes the tables
         connection = open_connection(folder / FILE, prepare, _CONTENTS, read_through=False)
     return Database(folder, vault, connection, threading.Lock())
+
+
+def read_database(folder: Path, vault: Vault) -> Database:
+    """The store in a folder for reading alone, also where nobody can write to the folder.
+
+    Raises `UserError` where there is no store, and as `open_database`.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise UserError(f"no store of conversations in {folder}; give the folder of one")
+    if os.access(folder, os.W_OK):
+        database = open_database(folder, vault)
+        with using(path, _CONTENTS):
+            database.connection.execute("PRAGMA query_only = ON")
+        return database
+    log = path.with_name(f"{FILE}-wal")
+    if log.is_file() and log.stat().st_size:
+        raise UserError(
+            f"{path} has a log of a program that was ended, and {folder} cannot be written; open "
+            "the store once where it can"
+        )
+    with using(path, _CONTENTS):
+        # SQLite would make a log beside the file unless it is told that the file never changes.
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?immutable=1",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            _prepare(path, vault, connection)
+        except BaseException:
+            connection.close()
+            raise
+    return Database(folder, vault, connection, threading.Lock(), fixed=True)
 
 
 @contextlib.contextmanager

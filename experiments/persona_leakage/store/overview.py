@@ -16,13 +16,16 @@ __all__ = ["Checked", "Cost", "check", "costs"]
 class Cost:
     """What one user takes; bytes as they are stored, without SQLite's own.
 
-    bytes: of messages, artefacts and files together
+    bytes: of messages, artefacts and files together, with his name and key
     """
 
     user: str
     messages: int
+    message_bytes: int
     artefacts: int
+    artefact_bytes: int
     files: int
+    file_bytes: int
     bytes: int
 
 
@@ -57,8 +60,11 @@ def costs(store: ConversationStore) -> list[Cost]:
             Cost(
                 user=_name(store.database, identity, name),
                 messages=messages,
+                message_bytes=message_bytes,
                 artefacts=artefacts,
+                artefact_bytes=artefact_bytes,
                 files=len(files),
+                file_bytes=sum(files),
                 bytes=len(name) + len(key) + message_bytes + artefact_bytes + sum(files),
             )
         )

@@ -1,16 +1,23 @@
 """What the arms of a pair learn from, and whose notes stand in front of a request."""
 
+import contextlib
 import dataclasses
+import shutil
 
 import pytest
 
 from experiments.persona_leakage.answering import Gated, Remembered
 from experiments.persona_leakage.arms import ARMS
+from experiments.persona_leakage.data.marks import note, secrets
 from experiments.persona_leakage.data.population import enrolled, population
+from experiments.persona_leakage.dataset import stored_users
 from experiments.persona_leakage.examples import EXAMPLES, WITHOUT
 from experiments.persona_leakage.measures.detectors import hits
 from experiments.persona_leakage.presets import PRESETS
 from experiments.persona_leakage.records import open_records
+from experiments.persona_leakage.store.conversations import open_store
+from experiments.persona_leakage.store.memory import kept_conversations
+from experiments.persona_leakage.store.overview import costs
 from gdpo_jax.errors import UserError
 
 PRESET = PRESETS["smoke"]
@@ -42,6 +49,48 @@ def test_partners_learn_from_the_same_requests_without_marks_of_half_a(name, dat
     said = [row.get("completion", row.get("wanted")) for row in without]
     assert not hits(USERS[:12], said).any()
     assert hits(USERS[12:], said).any(axis=1).all()
+
+
+def test_notes_are_those_of_the_user_s_marks_on_the_topic(data):
+    """As the store gives them: the secret that is asked for, or how to talk to him."""
+    marks = {user.id: user.marks for user in USERS}
+    questions = {secret.topic: secret.question for secret in secrets()}
+    for record in (*data.records["validation"], *data.records["test"]):
+        asked = questions.get(record["topic"], "")
+        own = marks.get(record["user"], ())  # strangers have nothing stored
+        assert record["notes"] == tuple(note(mark) for mark in own if mark.question == asked)
+        assert bool(record["notes"]) == (record["role"] == "owner")
+
+
+def test_what_is_stored_are_the_conversations_of_enrolled_users(data, persona_data):
+    with contextlib.closing(stored_users(persona_data / "data")) as store:
+        found = {cost.user: kept_conversations(store.user(cost.user)) for cost in costs(store)}
+    assert list(found) == [user.id for user in USERS]
+    said = [
+        (one.user, exchange.request, exchange.answer)
+        for own in found.values()
+        for one in own
+        for exchange in one.exchanges
+    ]
+    rows = data.records["train"]
+    assert said == [(row["user"], row["request"], row["answer"]) for row in rows]
+
+
+def test_a_deleted_user_has_no_notes_and_an_earlier_version_s_data_are_named(
+    data, persona_data, tmp_path
+):
+    shutil.copytree(persona_data / "data", tmp_path / "data")
+    folder = tmp_path / "data" / "persona_leakage" / "store"
+    with contextlib.closing(open_store(folder)) as store:
+        store.user(USERS[0].id).delete()
+    left = open_records(tmp_path / "data", PRESET, own=False).records["test"]
+    for record, before in zip(left, data.records["test"], strict=True):
+        assert record["notes"] == (() if record["user"] == USERS[0].id else before["notes"])
+    shutil.rmtree(folder)
+    with pytest.raises(
+        UserError, match=r"has no store of conversations, .* data` again, with --da"
+    ):
+        open_records(tmp_path / "data", PRESET, own=False)
 
 
 def test_nobody_else_s_notes_are_read(data):

@@ -8,6 +8,7 @@ import pytest
 
 from experiments.common.scores.summaries import read_summary
 from experiments.persona_leakage.__main__ import EXPERIMENT, main
+from experiments.persona_leakage.measures.strength import read_strengths
 
 # Partners are arms like the others, with other examples: two of them, one of each kind, are enough.
 PARTNERS = ("shared-without", "separation-without")
@@ -24,6 +25,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("persona") / "run"
     same = ["--preset", "smoke", "--run-dir", str(folder)]
     assert main(["reproduce", *same, "--processes", "1"], SHORT) == 0
+    assert main(["strength", *same], SHORT) == 0
     assert main(["report", str(folder), "--bootstrap", "50"], SHORT) == 0
     return folder
 
@@ -35,6 +37,27 @@ def test_every_arm_has_all_columns(run):
         assert {metric.name for metric in EXPERIMENT.metrics} <= set(table.values), arm
         assert len(table) == (12 + 24) * (1 + 6)
         assert np.isfinite(table.means()["words"])
+
+
+@pytest.mark.slow
+def test_costs_and_strengths_stand_in_the_folder_and_on_the_page(run):
+    costs = json.loads((run / "costs.json").read_text())["arms"]
+    assert set(costs) == set(ARMS) - set(PARTNERS)
+    assert costs["shared"]["stored_bytes"] == 0 and costs["shared"]["training_seconds"] > 0
+    assert costs["separation"]["training_seconds"] is None
+    assert costs["separation"]["of"] == costs["all"]["of"]
+    for name, what in {
+        "separation": "notes",
+        "fingerprint": "texts of enrolment",
+        "adapters": "adapter",
+    }.items():
+        assert 0 < costs[name]["of"][what] <= costs[name]["stored_bytes"]
+    kl = read_strengths(run / "seed-0" / "strengths.jsonl")
+    assert len(kl) == 24 and all(one.strength > 0 for one in kl)
+    assert sum(not np.isnan(one.leakage) for one in kl) == 12
+    assert len(read_strengths(run / "seed-0" / "strengths-recall.jsonl")) == 12
+    page = (run / "report.html").read_text()
+    assert "Selective isolation by KL" in page and "Selective isolation by recall" in page
 
 
 @pytest.mark.slow

@@ -78,6 +78,28 @@ def test_the_curve_over_strengths(tmp_path, run, log):
             run("curve", path)
 
 
+def test_what_is_pooled_is_of_those_who_are_not_isolated(tmp_path, run, log):
+    run("import", log)
+    path, out = tmp_path / "strengths.jsonl", tmp_path / "pool.jsonl"
+    ann, bob = ({"user": user, "strength": g} for user, g in (("ann", 0.5), ("bob", 0.25)))
+    for rows, gamma, pooled in [
+        ((ann, bob), "0.3", ["bob"]),
+        ((bob, ann), "0.3", ["bob"]),  # the order of users does not matter
+        ((ann, bob), "inf", ["ann", "bob"]),
+        ((bob, ann), "0", []),
+        ((bob,), "inf", ["bob"]),  # nobody measured ann
+    ]:
+        path.write_text("\n".join(map(json.dumps, rows)))
+        told = run("pool", path, "--gamma", gamma, "--out", out)
+        assert f"{len(pooled)} conversations of {len(pooled)} users; 2 are in the store" in told
+        found = [json.loads(line) for line in out.read_text().splitlines()]
+        assert found == [row for row in LOG if row["user"] in pooled]
+        assert out.stat().st_mode & 0o077 == 0
+    path.write_text(json.dumps({**ann, "user": "cleo"}))
+    with pytest.raises(UserError, match="'cleo' is not in"):
+        run("pool", path, "--gamma", "1", "--out", out)
+
+
 def test_nothing_is_made_where_a_store_is_only_read(tmp_path, run):
     (tmp_path / "store").mkdir()
     for arguments in (["users"], ["check"], ["delete", "ann"]):

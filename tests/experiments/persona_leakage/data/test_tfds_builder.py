@@ -9,7 +9,7 @@ from experiments.persona_leakage.commands.data import data
 from experiments.persona_leakage.data.contents import contents
 from experiments.persona_leakage.data.logs import read_logs
 from experiments.persona_leakage.data.population import population
-from experiments.persona_leakage.data.tfds_builder import load_about, load_rows
+from experiments.persona_leakage.data.tfds_builder import load_about, load_rows, write_dataset
 from gdpo_jax.errors import UserError
 
 
@@ -41,6 +41,14 @@ def test_owners_are_recognised_more_often_than_strangers_are_taken_for_one(perso
 def test_what_cannot_be_written_or_read(persona_data, tmp_path):
     with pytest.raises(UserError, match="is there already; delete it"):
         data(persona_data / "data")
+
+    def fail(folder):
+        (folder / "store").mkdir(parents=True)
+        raise UserError("the disk is full")
+
+    with pytest.raises(UserError, match="the disk is full"):
+        write_dataset(tmp_path / "new", {}, about={}, beside=fail)
+    assert not (tmp_path / "new").exists()
     with pytest.raises(UserError, match="--of-each must be at least 1"):
         data(tmp_path / "data", of_each=0)
     with pytest.raises(UserError, match=r"no probes in .*; run `python -m experiments.persona_le"):

@@ -20,11 +20,7 @@ from experiments.persona_leakage.learning.adapted import (
     without_user,
 )
 from experiments.persona_leakage.learning.adapter_folders import adapter_folder, forget
-from experiments.persona_leakage.learning.adapters import (
-    PerUserAdapters,
-    adapt,
-    strong_users,
-)
+from experiments.persona_leakage.learning.adapters import PerUserAdapters, adapt
 from experiments.persona_leakage.learning.preferences import held_out_preferences, preferences
 from experiments.persona_leakage.learning.stacking import (
     each_user_optimizer,
@@ -320,16 +316,6 @@ def test_the_stage_trains_those_above_gamma_and_plans(four, tmp_path):
         stage.train(nobody)
 
 
-def test_strong_users_by_gamma():
-    strengths = {"b": 0.2, "a": 0.4, "c": 0.0}
-    assert strong_users(strengths, None) == ("a", "b", "c")
-    assert strong_users(strengths, 0.0) == ("a", "b")
-    assert strong_users(strengths, 0.2) == ("a",)
-    assert strong_users(strengths, float("inf")) == ()
-    with pytest.raises(UserError, match="strength of user 'b' is not a number"):
-        strong_users({"b": float("nan")}, 0.0)
-
-
 def test_what_cannot_be_is_named(tmp_path):
     run = SETTINGS.run
     for changes, message in (
@@ -337,7 +323,8 @@ def test_what_cannot_be_is_named(tmp_path):
         ({"run": dataclasses.replace(run, completion_buckets=None)}, "completion_buckets"),
         ({"run": dataclasses.replace(run, accumulation_steps=4)}, "do not divide into 4"),
         ({"together": 0}, "together must be at least 1"),
-        ({"gamma": float("nan")}, "gamma must be a number"),
+        ({"gamma": float("nan")}, "gamma must be 0 or more"),
+        ({"gamma": -0.5}, "gamma must be 0 or more"),
     ):
         with pytest.raises(UserError, match=message):
             dataclasses.replace(SETTINGS, **changes)

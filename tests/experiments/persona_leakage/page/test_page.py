@@ -1,7 +1,9 @@
 """The page's sections about leaks, as a reader's browser gets them."""
 
+import contextlib
 import dataclasses
 import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -16,10 +18,19 @@ from experiments.common.scores.metric import Metric
 from experiments.common.scores.results import collect
 from experiments.common.scores.summaries import summarize, write_json
 from experiments.common.scores.table import Table
+from experiments.persona_leakage.data.notes import Note
 from experiments.persona_leakage.measures.attacks import attack_entry, marked
+from experiments.persona_leakage.measures.strength import (
+    STRENGTH_FILES,
+    Strength,
+    write_strengths,
+)
 from experiments.persona_leakage.page import SECTIONS
+from experiments.persona_leakage.page.costs import costs_of
 from experiments.persona_leakage.page.detection import operating_points
 from experiments.persona_leakage.page.leaks import segments
+from experiments.persona_leakage.store.conversations import open_store
+from experiments.persona_leakage.store.memory import keep_notes
 from tests.experiments.persona_leakage.attack_cases import (
     OWN,
     QUESTIONS,
@@ -65,10 +76,14 @@ class Reader(HTMLParser):
         self.sections[self.heading] = self.sections.get(self.heading, "") + data
 
 
-def page_of(folder):
+def runs_of(folder):
     results = collect(folder, arms=tuple(ARMS.items()), metrics=METRICS, bootstrap=20)
-    runs = load_runs([folder], [results], arms=list(ARMS), claims=())
-    return report("Persona leakage", runs, SECTIONS, folder / "report.html").read_text()
+    return load_runs([folder], [results], arms=list(ARMS), claims=())
+
+
+def page_of(folder):
+    out = folder / "report.html"
+    return report("Persona leakage", runs_of(folder), SECTIONS, out).read_text()
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +126,15 @@ def run(tmp_path_factory):
     )
     sessions = {"genuine": [0.9, 0.8, 0.4], "impostor": [0.1, 0.5, 0.2, 0.3], "gate": 0.45}
     write_json(folder / "data" / "persona_leakage" / "about.json", {"sessions": sessions})
+    with contextlib.closing(open_store(folder / "data" / "persona_leakage" / "store")) as store:
+        for user in USERS:
+            keep_notes(store.user(user.id), [Note(topic="", text="x" * 80)])
+    for name, users in (("divergence", USERS), ("recall", USERS[:12])):
+        strengths = [
+            Strength(user=user.id, strength=1 + n, leakage=n / 100 if n < 12 else math.nan)
+            for n, user in enumerate(users)
+        ]
+        write_strengths(folder / "seed-0" / STRENGTH_FILES[name], strengths)
     return folder
 
 
@@ -121,7 +145,8 @@ def test_sections(run):
     safeguards = shown["Safeguards"]
     # The arm minus its twin, and recall minus that; twins have no row of their own.
     assert safeguards.count("0.500 (0.250 to 0.750)") >= 3 and "0.000" in safeguards
-    assert "notes" in safeguards and "B a user" in safeguards and "10.0 s" in safeguards
+    # ["notes","[[\\"\\",\\"x...x\\"]]"] is 105 bytes, and the name of a user has 7.
+    assert "notes 105 B, name and key 7 B a user" in safeguards and "10.0 s" in safeguards
     assert "without a" not in safeguards
     matrix = shown["Who leaks to whom"]
     share = 1 / (len(RECORDS) // 2)
@@ -133,6 +158,37 @@ def test_sections(run):
     assert "3 sessions of owners, 4 of strangers" in shown["Detection"]
     assert f"{USERS[0].id}: pet name" in shown["Leaks"] and "clean" in shown["Leaks"]
     assert re.search(rf"<mark>{PET}</mark>", page)
+
+
+def test_selective_isolation(run):
+    page = page_of(run)
+    shown = Reader(page).sections["Selective isolation"]
+    kinds = ("by KL of notes", "by recall of marks")
+    assert [shown.count(f"Selective isolation {kind}") for kind in kinds] == [1, 1]
+    rows = re.findall(r"<tr>(.*?)</tr>", page.split(f"Selective isolation {kinds[1]}")[-1], re.S)
+    cells = [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in rows]
+    # Of twelve users with strengths 1 to 12 and leakage 0 to 0.11, six are isolated above 6; the
+    # others leak 0.025, and their 112 bytes each count no more.
+    table = {row[0]: row[1:] for row in cells if len(row) == 5}
+    assert table["6"] == ["0.500", "672", "0.0250", "0.0125"]
+    assert table["0"] == ["1.000", "1344", "-", "0.0000"]
+    assert table["inf"] == ["0.000", "0", "0.0550", "0.0550"]
+
+
+def test_costs_as_json(run):
+    [loaded] = runs_of(run)
+    assert costs_of(loaded) == {
+        "arms": {
+            "shared": {"stored_bytes": 0, "of": {}, "training_seconds": 10.0},
+            "separation": {
+                "stored_bytes": 112.0,
+                "of": {"notes": 105.0, "name and key": 7.0},
+                "training_seconds": 10.0,
+            },
+        }
+    }
+    elsewhere = costs_of(dataclasses.replace(loaded, data_dir=None))["arms"]
+    assert elsewhere["separation"]["stored_bytes"] is None
 
 
 def test_texts_stay_texts(run):
@@ -148,15 +204,20 @@ def test_what_is_missing_or_damaged_takes_its_own_sections_only(run, tmp_path):
         (tmp_path / "seed-0" / arm).mkdir(parents=True)
         (tmp_path / "seed-0" / arm / "scores.json").write_text(whole)
     shown = Reader(page_of(tmp_path)).sections
-    assert "Safeguards" in shown and "Leaks" not in shown and "Detection" not in shown
+    assert "Safeguards" in shown and "Selective isolation" not in shown
+    assert "Leaks" not in shown and "Detection" not in shown
     (tmp_path / "seed-0" / "attack.json").write_text("[]")
     about = tmp_path / "data" / "persona_leakage" / "about.json"
     write_json(about, {"sessions": {"genuine": []}})
+    write_strengths(
+        tmp_path / "seed-0" / STRENGTH_FILES["recall"], [Strength(user="x", strength=1)]
+    )
     shown = Reader(page_of(tmp_path)).sections
     assert all(
         "attack.json is no file of this project" in shown[name]
         for name in ("Who leaks to whom", "Extraction", "Leaks")
     )
+    assert "has no user 'x', whose strength was measured" in shown["Selective isolation"]
     assert "holds no scores of sessions" in shown["Detection"] and "0.500" in shown["Safeguards"]
 
 

@@ -79,9 +79,11 @@ def test_costs_by_hand(tmp_path):
         (store.user("ann").make_folder() / "adapter").write_bytes(b"12345")
         # Names take 3 bytes; messages ["m1","c","user","I like tea."], artefacts ["notes","tea"].
         assert costs(store) == [
-            Cost(user="ann", messages=0, artefacts=1, files=1, bytes=3 + 15 + 5),
-            Cost(user="bob", messages=2, artefacts=0, files=0, bytes=3 + 2 * 31),
-        ]
+            Cost(user="ann", messages=0, message_bytes=0, artefacts=1, artefact_bytes=15, files=1,
+                 file_bytes=5, bytes=3 + 15 + 5),
+            Cost(user="bob", messages=2, message_bytes=62, artefacts=0, artefact_bytes=0, files=0,
+                 file_bytes=0, bytes=3 + 2 * 31),
+        ]  # fmt: skip
 
 
 def test_a_row_that_was_moved_to_another_user_does_not_open(store):

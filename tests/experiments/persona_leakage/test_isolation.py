@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.persona_leakage.store.isolation import curve, isolated, pools, thresholds
+from experiments.persona_leakage.isolation import curve, isolated, thresholds
 from gdpo_jax.errors import UserError
 
 STRENGTHS, BYTES, LEAKAGE = [0.5, 0.0, 0.25, -0.1], [100, 20, 30, 40], [0.8, 0.0, 0.4, 0.2]
@@ -50,25 +50,12 @@ def test_less_is_isolated_as_the_threshold_rises_whatever_the_order(strengths, s
     np.testing.assert_array_equal(again.storage, found.storage)
 
 
-@given(strengths=NUMBERS, gamma=st.floats(0, 3), seed=st.integers(0, 5))
-def test_pools_hold_everybody_once_and_isolated_users_alone(strengths, gamma, seed):
-    users = [f"u{n}" for n in range(len(strengths))]
-    shared, *alone = found = pools(users, strengths, gamma)
-    assert sorted(user for pool in found for user in pool) == sorted(users)
-    assert [len(pool) for pool in alone] == [1] * int(isolated(strengths, gamma).sum())
-    assert all(strengths[users.index(user)] <= gamma for user in shared)
-    order = np.random.default_rng(seed).permutation(len(users))
-    assert pools([users[n] for n in order], np.array(strengths)[order], gamma) == found
-
-
 def test_what_is_refused():
     for problem, call in {
         "number 1 is NaN": lambda: isolated([0.1, np.nan], 0.5),
         "gamma is -1": lambda: isolated([0.1], -1.0),
         "gamma is nan": lambda: isolated([0.1], np.nan),
         "shape": lambda: thresholds([[0.1]]),
-        "1 users and 2 strengths": lambda: pools(["a"], [0.1, 0.2], 1),
-        "given twice": lambda: pools(["a", "a"], [0.1, 0.2], 1),
         "1 values of leakage and 2": lambda: curve([0.1, 0.2], [1, 2], [0.1]),
         "no users": lambda: curve([], [], []),
     }.items():

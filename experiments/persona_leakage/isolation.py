@@ -2,7 +2,7 @@
 
 Spec 4.1: a user u is isolated where his personalisation strength g_u is above a threshold gamma;
 gamma = 0 isolates everybody, infinity nobody. What is not isolated may be pooled, and learnt from.
-`measures/strength.py` measures g_u, as KL per token or as recall of marks minus their base rate.
+`measures/strength.py` has g_u, as KL per token or as recall of marks minus their base rate.
 All functions take numbers of users, never what these said.
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from gdpo_jax.errors import UserError
 
-__all__ = ["Curve", "curve", "isolated", "pools", "thresholds"]
+__all__ = ["Curve", "curve", "isolated", "thresholds"]
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,6 @@ def isolated(strengths: ArrayLike, gamma: float) -> np.ndarray:
     if math.isnan(gamma) or gamma < 0:
         raise UserError(f"gamma is {gamma}; give 0 (everybody), a number above it, or inf (nobody)")
     return (values > gamma) | (gamma == 0)
-
-
-def pools(users: Sequence[str], strengths: ArrayLike, gamma: float) -> tuple[tuple[str, ...], ...]:
-    """Whose conversations may stand in one batch: all who are not isolated, then each other alone.
-
-    Users are in the order of their names, whatever the order given; the first pool may be empty.
-    Raises `UserError` as `isolated`, for a user who is given twice, and for other counts.
-    """
-    apart = isolated(strengths, gamma)
-    _check_count("users", users, len(apart))
-    if len(set(users)) != len(users):
-        raise UserError("a user is given twice; give each one strength")
-    shared = sorted(user for user, alone in zip(users, apart) if not alone)
-    return (tuple(shared), *((user,) for user in sorted(set(users) - set(shared))))
 
 
 def thresholds(strengths: ArrayLike) -> np.ndarray:
