@@ -13,7 +13,8 @@ from experiments.dcr.bound import proposition_terms
 from experiments.dcr.data.instructions import SOURCE
 from experiments.dcr.data.prompts import KINDS
 from experiments.dcr.kernel import block_means, kernel_norms, relative_norms
-from experiments.dcr.separation import Separation, prompt_states, separation
+from experiments.dcr.separation import separation
+from experiments.dcr.states import prompt_states, states_of_layers
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies.partial import Mask
 from gdpo_jax.prompts import Prompt
@@ -62,16 +63,19 @@ def separation_by_layer(
 ) -> list[dict[str, Any]]:
     """`separation` of the kinds of records behind each layer, as JSON rows.
 
-    Raises UserError as `prompt_states` and `separation`.
+    Every batch goes through the model once for all layers, and one state a prompt and layer is
+    kept. Raises UserError as `states_of_layers` and `separation`.
     """
     kinds = [record["kind"] for record in records]
     clusters = [record["cluster"] for record in records]
-
-    def at(layer: int) -> Separation:
-        states = prompt_states(model, prompts, layer=layer, pooling=pooling)
-        return separation(states, kinds, clusters=clusters, seed=seed)
-
-    return [{"layer": layer, **dataclasses.asdict(at(layer))} for layer in layers]
+    states = states_of_layers(model, prompts, layers=layers, pooling=pooling)
+    return [
+        {
+            "layer": layer,
+            **dataclasses.asdict(separation(states[:, place], kinds, clusters=clusters, seed=seed)),
+        }
+        for place, layer in enumerate(layers)
+    ]
 
 
 def kernel_blocks(

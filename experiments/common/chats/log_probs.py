@@ -43,7 +43,7 @@ def answer_log_probs(
         return np.zeros((0, several))
     wide = max(map(len, prompts))
     long = max(len(answer) for own in answers for answer in own)
-    step = make_log_prob_step(model.policy, mesh=model.mesh, rules=model.rules)
+    step = _step(model.policy, model.mesh, model.rules)
     unit = batch_shards(model.mesh)
     size = -(-min(batch_size, len(prompts)) // unit) * unit
     pad_id, found = model.tokenizer.pad_id, []
@@ -105,3 +105,9 @@ def _vocabulary_step(
         return jax.nn.log_softmax(policy.unembed(params, hidden[:, 0]), axis=-1)
 
     return jax.jit(log_probs, out_shardings=batch_sharding(mesh))
+
+
+@functools.lru_cache(maxsize=8)
+def _step(policy: Policy, mesh: Any, rules: Any) -> Any:
+    """Kept, so that several questions about models of one policy compile one program."""
+    return make_log_prob_step(policy, mesh=mesh, rules=rules)

@@ -3,14 +3,11 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from tyro.conf import arg
 
 from experiments.common.chats.log_probs import answer_log_probs
@@ -20,13 +17,21 @@ from experiments.common.runs.folder import Workspace
 from experiments.common.runs.options import Invocation, unset
 from experiments.common.runs.pipeline import generate, train_arm
 from experiments.common.scores.summaries import write_json
+from experiments.persona_leakage.commands.attack_tables import print_attack
 from experiments.persona_leakage.data.marks import Secret, secrets
 from experiments.persona_leakage.data.population import SOURCES, enrolled, population
 from experiments.persona_leakage.data.users import User
 from experiments.persona_leakage.measures.attacks import ATTACK_FILE, Heard, attack_entry
 from experiments.persona_leakage.measures.canaries import canary_exposures
-from experiments.persona_leakage.measures.styles import StyleShift, style_embedding, style_shift
+from experiments.persona_leakage.measures.style_detection import StyleProfiles, style_profiles
+from experiments.persona_leakage.measures.styles import (
+    StyleShift,
+    missing_library,
+    style_embedding,
+    style_shift,
+)
 from gdpo_jax.errors import UserError
+from gdpo_jax.models import Model
 
 __all__ = ["AttackOptions", "attacking"]
 
@@ -45,6 +50,8 @@ class AttackOptions:
     """Among which a canary is ranked, itself included; exposure is at most log2 of them."""
     askers: int = 2
     """Strangers behind whose question canaries are ranked; the mean is taken."""
+    style_rate: float = 0.01
+    """Share of answers to development users that may be taken for a style their arm never saw."""
     samples: int = 2000
     """Resamples for intervals."""
 
@@ -53,6 +60,8 @@ class AttackOptions:
         for name, least in {"draws": 0, "candidates": 2, "askers": 1, "samples": 1}.items():
             if getattr(self, name) < least:
                 raise UserError(f"--{name} {getattr(self, name)}; give at least {least}")
+        if not 0 <= self.style_rate < 1:
+            raise UserError(f"--style-rate {self.style_rate}; give a share from 0 to below 1")
         if self.draws and self.temperature <= 0:
             raise UserError(f"--temperature {self.temperature}; give more than 0, or --draws 0")
 
@@ -84,7 +93,8 @@ def attacking(
         Each arm is held against the one that never saw half of the users. Answers are looked
         through for marks, secrets are asked for several times, and canaries are ranked by the
         likelihood that an arm's parameters give them behind the bare question, whatever stands
-        around the model when it answers. All of it is written into the run's seed folder.
+        around the model when it answers. With scikit-learn, answers in somebody's style are looked
+        for as well. All of it is written into the run's seed folder.
 
         Args:
             arms: which arms.
@@ -97,6 +107,8 @@ def attacking(
             raise UserError("--arms names none; give at least one arm of the run")
         if other_seed == seed:
             raise UserError(f"--other-seed {other_seed} is the seed itself; give another one")
+        if other_seed is not None and (missing := missing_library()):
+            raise UserError(f"--other-seed compares styles, and {missing}")
         run = Invocation(experiment, options, own)
         if run.planned():
             return
@@ -111,12 +123,21 @@ def attacking(
         for name, number in _needed(chosen, partners, seeds):  # all before the work on any
             check_trained(space, experiment.arm(name), number)
         users, records = enrolled(population(space.preset.data_seed)), _of_role(space, "stranger")
-        own_answers = _own_answers(space, users)
+        own_answers, missing = _own_answers(space, users, "test"), missing_library()
+        # Profiles and thresholds come from validation: its owners, and its strangers.
+        profiles = None if missing else _profiles(space, users)
+        practice = [] if missing else _of_role(space, "stranger", "validation")
+
+        # Arms of one start have one policy then, whose programs are compiled once.
+        starts: dict[int, dict[str, Model]] = {number: {} for number in seeds}
 
         @functools.cache
         def hear(name: str, number: int) -> Heard:
-            missed = left_out if name in partners.values() else None
-            return _heard(space, users, records, name, number, how, missed)
+            twin = name in partners.values()
+            # Finished, so that it is read.
+            model = train_arm(space, experiment.arm(name), number, kept=starts[number])
+            asked = records, practice if twin and number == seed else []
+            return _heard(space, users, *asked, name, model, how, left_out if twin else None)
 
         found = {}
         for name in chosen:
@@ -131,6 +152,8 @@ def attacking(
                 questions={secret.topic: secret.question for secret in secrets()},
                 own=own_answers,
                 style=_style(records, [hear(name, seed), *others], how.samples),
+                profiles=profiles,
+                style_rate=how.style_rate,
                 samples=how.samples,
             )
         about = {"seed": seed, "other_seed": other_seed, **dataclasses.asdict(how)}
@@ -139,7 +162,14 @@ def attacking(
         path = space.path / f"seed-{seed}" / ATTACK_FILE
         write_json(path, {"about": about, "requests": requests, "arms": found})
         titles = {name: experiment.arm(name).title for name in found}
-        _tell(found, titles, path, how.draws + 1)
+        console = Console(soft_wrap=True)
+        print_attack(found, titles, console, answers=how.draws + 1)
+        if missing:
+            line = f"leakage of style is left out: {missing}"
+            console.print(line, highlight=False, markup=False)
+        console.print(
+            f"written to {path}; `report` shows it on the page", highlight=False, markup=False
+        )
 
     return attack
 
@@ -153,35 +183,41 @@ def _needed(
     return [*found, *((name, number) for name in twins for number in seeds)]
 
 
-def _of_role(space: Workspace, role: str) -> list[Record]:
-    found = [record for record in space.data.records["test"] if record["role"] == role]
+def _of_role(space: Workspace, role: str, split: str = "test") -> list[Record]:
+    found = [record for record in space.data.records[split] if record["role"] == role]
     if not found:
         raise UserError(
-            f"the test records of {space.path} have none of role {role!r}; write the data again"
+            f"the {split} records of {space.path} have none of role {role!r}; write the data again"
         )
     return found
 
 
-def _own_answers(space: Workspace, users: Sequence[User]) -> dict[str, list[str]]:
+def _own_answers(space: Workspace, users: Sequence[User], split: str) -> dict[str, list[str]]:
     """What the owners should get, by user: answers with their marks."""
     found: dict[str, list[str]] = {user.id: [] for user in users}
-    for record in _of_role(space, "owner"):
+    for record in _of_role(space, "owner", split):
         found[record["user"]].append(record["wanted"])
     return found
+
+
+def _profiles(space: Workspace, users: Sequence[User]) -> StyleProfiles:
+    """How the owners' answers of validation are said, told from each other."""
+    neutral = [record["neutral"] for record in _of_role(space, "owner", "validation")]
+    return style_profiles(_own_answers(space, users, "validation"), neutral)
 
 
 def _heard(
     space: Workspace,
     users: Sequence[User],
     records: Sequence[Record],
+    practice: Sequence[Record],
     name: str,
-    seed: int,
+    model: Model,
     how: AttackOptions,
     missed: str | None,
 ) -> Heard:
     """Everything that is asked of one arm. missed: the half whose histories it never saw."""
     arm = space.experiment.arm(name)
-    model = train_arm(space, arm, seed)  # finished, so it is read
     topics = {secret.topic for secret in secrets()}
     secret = [record for record in records if record["topic"] in topics]
     drawn = [
@@ -207,6 +243,7 @@ def _heard(
         drawn=list(zip(*drawn, strict=True)) if drawn else [()] * len(secret),
         exposures=canary_exposures(users, score, unseen=unseen, candidates=how.candidates),
         unseen=unseen,
+        practice=generate(space, arm, model, practice) if practice else [],
     )
 
 
@@ -221,35 +258,3 @@ def _style(records: Sequence[Record], heard: Sequence[Heard], samples: int) -> S
         places.setdefault(record["user"], []).append(n)
     rows = np.array(list(places.values()))  # all strangers are asked alike
     return style_shift(*(embed(side.texts)[rows] for side in heard), samples=samples)
-
-
-def _tell(found: Mapping[str, Any], titles: Mapping[str, str], path: Path, answers: int) -> None:
-    counts = list(dict.fromkeys(n for entry in found.values() for n in entry["exposure"]))
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("arm")
-    table.add_column("secrets said")
-    for heading in ("extracted\nfirst answer", f"extracted\n{answers} answers", "exposure\nbits"):
-        table.add_column(heading, justify="right")
-    for name, entry in found.items():
-        for count in dict.fromkeys([*entry["extraction"], *counts]):
-            shares, bits = entry["extraction"].get(count), entry["exposure"].get(count)
-            cells = [_shown(shares and shares[field], 3) for field in ("first", "any")]
-            table.add_row(titles[name], count, *cells, _shown(bits, 2))
-    console = Console(soft_wrap=True)
-    for name, entry in found.items():
-        kind = f"paired leakage against {entry['without']}" if entry["without"] else "raw leakage"
-        line = f"{titles[name]}: {kind} {_shown(entry['leakage'], 4)}"
-        if entry["flips"]:
-            line += f", McNemar p {entry['flips']['p_value']:.3g}"
-        console.print(line, highlight=False, markup=False)
-    console.print(table)
-    console.print(
-        f"written to {path}; `report` shows it on the page", highlight=False, markup=False
-    )
-
-
-def _shown(interval: Mapping[str, Any] | None, digits: int) -> str:
-    if interval is None:
-        return "-"
-    low, high = (f"{interval[bound]:.{digits}f}" for bound in ("low", "high"))
-    return f"{interval['mean']:.{digits}f} ({low} to {high})"

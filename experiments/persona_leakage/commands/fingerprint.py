@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from tyro.conf import Positional, arg, subcommand
 
+from experiments.persona_leakage.commands.fingerprint_tables import (
+    evaluation_tables,
+    fitted_table,
+    length_name,
+)
 from experiments.persona_leakage.fingerprint.attacks import impersonations
 from experiments.persona_leakage.fingerprint.baseline import fit_baseline
 from experiments.persona_leakage.fingerprint.evaluation import (
     LENGTHS,
-    RATES,
     Activation,
     Compared,
     activation,
@@ -117,15 +119,11 @@ def _fit(do: Fit, console: Console) -> None:
     fitted = fit(problems, folds=do.folds, acceptance=do.acceptance, seed=do.seed)
     save_verifier(fitted.verifier, do.out)
     same = _truth(problems)
-    table = Table(title="problems that were not learnt from", box=box.SIMPLE_HEAD)
-    for heading in ("unknown text", "AUC", "c@1", "AUC x c@1", "gate opens at"):
-        table.add_column(heading, justify="right")
-    verifier = fitted.verifier
+    rows, verifier = {}, fitted.verifier
     for number, level in enumerate(verifier.scorers.levels):
         found = verify(same, decided(fitted.probabilities[:, number], verifier.band))
-        numbers = (found.auc, found.c_at_1, found.pan14, verifier.gates[number].threshold)
-        table.add_row(_length(level), *(f"{value:.3f}" for value in numbers))
-    console.print(table)
+        rows[length_name(level)] = found, verifier.gates[number].threshold
+    console.print(fitted_table(rows), soft_wrap=False)
     console.print(f"{do.out}: fitted on {len(problems)} problems", highlight=False, markup=False)
 
 
@@ -154,7 +152,7 @@ def _evaluate(do: Evaluate, console: Console) -> None:
         found = probabilities(verifier, known, [cut(p.unknown, length) for p in problems])
         plain = baseline_answers(baseline, training, problems, length)
         gate = gate_at(verifier, length or int(verifier.scorers.typical))
-        for name, kept in _parts(_length(length), same, seen).items():
+        for name, kept in _parts(length_name(length), same, seen).items():
             answers = decided(found[kept], verifier.band)
             compared[name] = compare(same[kept], answers, plain[kept], samples=do.bootstrap)
             activations[name] = activation(same[kept], found[kept], gate)
@@ -165,9 +163,9 @@ def _evaluate(do: Evaluate, console: Console) -> None:
     attacks = _attack(verifier, problems, known)
     record["impersonation"] = attacks
     _write(do.out, record)
-    console.print(_comparison(compared))
-    console.print(_gate(activations))
-    console.print(_impersonation(attacks))
+    # Lines may be longer than the terminal, tables not: their cells would be cut.
+    for table in evaluation_tables(compared, activations, attacks):
+        console.print(table, soft_wrap=False)
     line = f"{do.out}: all figures; {seen.sum()} of {len(problems)} problems share a text with"
     console.print(f"{line} {do.training}", highlight=False, markup=False)
 
@@ -206,62 +204,5 @@ def _write(path: Path, record: dict) -> None:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _comparison(compared: dict[str, Compared]) -> Table:
-    table = Table(title="verifier and 4-gram baseline", title_justify="left", box=box.SIMPLE_HEAD)
-    headings = ("unknown text", "by", "AUC", "c@1", "F0.5u", "F1", "Brier'", "AUC x c@1", "95 %")
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for length, both in compared.items():
-        rows = {
-            "verifier": (both.verifier, both.verifier_interval),
-            "baseline": (both.baseline, both.baseline_interval),
-        }
-        for name, (v, interval) in rows.items():
-            numbers = (v.auc, v.c_at_1, v.f05u, v.f1, v.brier, v.pan14)
-            cells = [f"{value:.3f}" for value in numbers]
-            table.add_row(length, name, *cells, _interval(interval))
-        gain = f"{both.gain:+.3f}"
-        table.add_row("", "difference", *[""] * 5, gain, _interval(both.gain_interval))
-    return table
-
-
-def _gate(activations: dict[str, Activation]) -> Table:
-    table = Table(title="as a gate", title_justify="left", box=box.SIMPLE_HEAD)
-    precisions = tuple(f"precision at {rate:.0%}" for rate in RATES)
-    rates = ("EER", "FAR at FRR 10 %", "FAR", "FRR")
-    for heading in ("unknown text", *rates, *precisions, "coverage", "c@1"):
-        table.add_column(heading, justify="right")
-    for length, rates in activations.items():
-        numbers = (
-            rates.equal_error_rate,
-            rates.false_acceptance_at_tenth,
-            rates.false_acceptance,
-            rates.false_rejection,
-            *rates.precisions,
-            rates.coverage,
-            rates.c_at_1,
-        )
-        table.add_row(length, *(f"{value:.3f}" for value in numbers))
-    return table
-
-
-def _impersonation(attacks: dict[str, dict[str, float]]) -> Table:
-    title = "impostors who pass for the owner"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("attack", "accepted", "mean score"):
-        table.add_column(heading, justify="right")
-    for name, row in attacks.items():
-        table.add_row(name, f"{row['accepted']:.3f}", f"{row['mean score']:.3f}")
-    return table
-
-
 def _truth(problems: list[Problem]) -> np.ndarray:
     return np.array([int(bool(problem.same)) for problem in problems])
-
-
-def _length(length: int | None) -> str:
-    return "whole" if length is None else f"{length} characters"
-
-
-def _interval(bounds: tuple[float, float]) -> str:
-    return f"[{bounds[0]:.3f}, {bounds[1]:.3f}]"

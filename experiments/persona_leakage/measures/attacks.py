@@ -4,9 +4,12 @@ about      sizes of the attack
 requests   what the strangers asked: id, victim, kind, request, wanted
 arms       by name, what `attack_entry` gives:
     without     the arm that never saw the sources; "" where there is none
-    leakage     of marks, paired where there is such an arm and raw elsewhere; by_kind of marks
+    leakage     of marks, paired where there is such an arm and raw elsewhere
+    by_kind     the same by kind of mark, and "style", where it was looked for: answers in the
+                source's style, whether or not they say a mark
     flips       McNemar's counts and p value, null without such an arm
     errors      of the detector on answers of that arm, and on the owners' wanted answers
+    style_errors            the same of the detector of style
     style       how far the sources move the style of answers, null unless it was measured
     sources, victims, matrix    leakage of each source to each victim, null where not asked
     answers     one text for each request, with the marks that it carries
@@ -28,6 +31,7 @@ from experiments.persona_leakage.measures.detectors import detector_errors, hits
 from experiments.persona_leakage.measures.extraction import extracted_secrets, summarize_extraction
 from experiments.persona_leakage.measures.leakage import flips, paired, pairs
 from experiments.persona_leakage.measures.resampling import crossed_interval
+from experiments.persona_leakage.measures.style_detection import StyleProfiles, style_detector
 from experiments.persona_leakage.measures.styles import StyleShift
 from gdpo_jax.errors import UserError
 
@@ -44,13 +48,14 @@ class Heard:
 
     texts: its likeliest answer to each of their requests. drawn: further answers to each request
     for a secret, in the order of these. exposures: of canaries. unseen: ids of users whose
-    histories it never saw.
+    histories it never saw. practice: its answers to people who are not reported on.
     """
 
     texts: Sequence[str]
     drawn: Sequence[Sequence[str]]
     exposures: Sequence[CanaryExposure]
     unseen: Collection[str] = ()
+    practice: Sequence[str] = ()
 
 
 def attack_entry(
@@ -63,6 +68,8 @@ def attack_entry(
     questions: Mapping[str, str],
     own: Mapping[str, Sequence[str]],
     style: StyleShift | None = None,
+    profiles: StyleProfiles | None = None,
+    style_rate: float = 0.01,
     samples: int = 2000,
     level: float = 0.95,
 ) -> dict[str, Any]:
@@ -71,6 +78,8 @@ def attack_entry(
     users: with marks. records: the strangers' probes, each with user and topic. without: of the
     system that never saw some of the users, who are the sources then. questions: in plain words, by
     topic. own: answers that carry a user's marks, by id, to find what the detector misses.
+    profiles: with them and `without`, answers in a source's style are looked for as well, above the
+    threshold that at most the share `style_rate` of the practice answers of `without` reaches.
 
     Raises UserError for answers that do not fit the records, and as the measures.
     """
@@ -108,6 +117,7 @@ def attack_entry(
         },
         "flips": None,
         "errors": None,
+        "style_errors": None,
         "style": None if style is None else _plain_style(style),
         "sources": [user.id for user in sources],
         "victims": victims,
@@ -127,16 +137,17 @@ def attack_entry(
     if without is not None:
         chance = detections(without)
         entry["flips"] = dataclasses.asdict(flips(detections(heard), chance))
-        errors = detector_errors(
-            chance.reshape(len(sources), -1),
-            _filled([hits([user], own[user.id])[0] for user in sources]),
-            **options,
+        entry["errors"] = _errors(
+            chance, [hits([user], own[user.id])[0] for user in sources], options
         )
-        entry["errors"] = {
-            "false_positive": plain(errors.false_positive),
-            "false_negative": plain(errors.false_negative),
-            "worst": errors.worst,
-        }
+    if without is not None and profiles is not None:
+        names = [user.id for user in sources]
+        detect = style_detector(profiles, names, without.practice, rate=style_rate)
+        found, chance = (cube(detect(side.texts), asked) for side in (heard, without))
+        entry["by_kind"]["style"] = plain(crossed_interval(paired(found, chance), **options))
+        entry["style_errors"] = _errors(
+            chance, [detect(own[name])[n] for n, name in enumerate(names)], options
+        )
     return entry
 
 
@@ -173,6 +184,21 @@ def marked(users: Sequence[User], text: str, without: str = "") -> dict[str, Any
         for start, end in spans(mark.text, text)
     ]
     return {"text": text, "marks": sorted(found, key=lambda one: (one["start"], one["end"]))}
+
+
+def _errors(
+    chance: Float[np.ndarray, "S V P"],
+    carrying: Sequence[np.ndarray],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """How often a detector is wrong. chance: detections where the sources were never seen.
+    carrying: of each source, in the answers that he should get."""
+    found = detector_errors(chance.reshape(len(chance), -1), _filled(carrying), **options)
+    return {
+        "false_positive": plain(found.false_positive),
+        "false_negative": plain(found.false_negative),
+        "worst": found.worst,
+    }
 
 
 def _filled(rows: Sequence[np.ndarray]) -> np.ndarray:

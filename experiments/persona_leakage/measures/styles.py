@@ -5,6 +5,7 @@ features of the PAN baselines); distances are 1 - cosine. Needs scikit-learn (ex
 """
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,15 @@ from gdpo_jax.errors import UserError
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-__all__ = ["Embed", "StyleShift", "style_distances", "style_embedding", "style_scores",
-           "style_shift"]  # fmt: skip
+__all__ = [
+    "Embed",
+    "StyleShift",
+    "missing_library",
+    "style_distances",
+    "style_embedding",
+    "style_scores",
+    "style_shift",
+]
 
 Embed = Callable[[Sequence[str]], Float[np.ndarray, "N F"]]
 
@@ -37,12 +45,21 @@ class StyleShift:
     excess: Interval
 
 
+def missing_library() -> str:
+    """What to install for styles; empty where it is there."""
+    if importlib.util.find_spec("sklearn") is not None:
+        return ""
+    return "a style embedding needs scikit-learn; pip install 'gdpo-jax[fingerprint]'"
+
+
 def style_embedding(texts: Sequence[str], *, features: int = 3000) -> Embed:
     """A function of texts that gives their embeddings, with n-grams and weights of these `texts`.
 
     features: at most so many n-grams, the most frequent ones. Raises UserError without
     scikit-learn, and for texts without two characters.
     """
+    if missing := missing_library():
+        raise UserError(missing)
     vectorizer = _vectorizer(features)
     try:
         vectorizer.fit(list(texts))
@@ -123,12 +140,8 @@ def _rows(vectors: np.ndarray) -> np.ndarray:
 
 
 def _vectorizer(features: int) -> "TfidfVectorizer":
-    try:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-    except ImportError:
-        raise UserError(
-            "a style embedding needs scikit-learn; pip install 'gdpo-jax[fingerprint]'"
-        ) from None
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     return TfidfVectorizer(
         analyzer="char", ngram_range=(2, 4), max_features=features, sublinear_tf=True
     )

@@ -58,15 +58,14 @@ def _matrices(run: Run) -> Markup:
     if not parts:
         return Markup("")
     drawn = render("matrices.html", folder=TEMPLATES, parts=parts)
-    return joined([_rates(run, found), _kinds(run, found), drawn])
+    return joined([_rates(run, found), _kinds(run, found), _detectors(run, found), drawn])
 
 
 def _rates(run: Run, found: Mapping[str, Sequence[Entry]]) -> Markup:
-    """Leakage with its interval, what flipped, the detector's errors and the shift of style."""
+    """Leakage with its interval, what flipped, and the shift of style."""
     rows = []
     for name, own in found.items():
         flips = [entry["flips"] for entry in own if entry["flips"]]
-        errors = [entry["errors"] for entry in own if entry["errors"]]
         styles = [entry["style"] for entry in own if entry["style"]]
         rows.append(
             [
@@ -74,8 +73,6 @@ def _rates(run: Run, found: Mapping[str, Sequence[Entry]]) -> Markup:
                 interval([entry["leakage"] for entry in own], 4),
                 *(_sum(flips, side) for side in ("gained", "lost")),
                 ", ".join(f"{one['p_value']:.2g}" for one in flips) or "-",
-                *(interval([e[side] for e in errors], 4)
-                  for side in ("false_positive", "false_negative")),
                 *(interval([style[side] for style in styles], 3) for side in ("shift", "seeds")),
             ]
         )  # fmt: skip
@@ -85,8 +82,6 @@ def _rates(run: Run, found: Mapping[str, Sequence[Entry]]) -> Markup:
         "pairs that gain a mark",
         "that lose one",
         "McNemar p, by seed",
-        "detector hits by chance",
-        "detector misses",
         "shift of style",
         "between two seeds",
     ]
@@ -102,7 +97,36 @@ def _kinds(run: Run, found: Mapping[str, Sequence[Entry]]) -> Markup:
         ]
         for name, own in found.items()
     ]
-    return table(["arm", *kinds], rows, title="By kind of mark")
+    style = quiet(
+        "Style is no mark: an answer counts that is nearer to what the source should get than a "
+        "threshold, which is chosen on answers of the twin to development users."
+    )
+    title = "By kind of mark, and of style" if "style" in kinds else "By kind of mark"
+    return joined(
+        [table(["arm", *kinds], rows, title=title), *([style] if "style" in kinds else [])]
+    )
+
+
+def _detectors(run: Run, found: Mapping[str, Sequence[Entry]]) -> Markup:
+    """How often the detectors of marks and of style are wrong."""
+    rows = []
+    for name, own in found.items():
+        cells = []
+        for field in ("errors", "style_errors"):
+            errors = [entry[field] for entry in own if entry.get(field)]
+            worst = max((one["worst"] for one in errors), default=None)
+            cells += [
+                interval([one["false_positive"] for one in errors], 4),
+                "-" if worst is None else f"{worst:.4f}",
+                interval([one["false_negative"] for one in errors], 4),
+            ]
+        rows.append([run.results.arm(name).title, *cells])
+    columns = [
+        f"{of}: {what}"
+        for of in ("marks", "style")
+        for what in ("hits without the source", "of the worst source", "missed in its own answers")
+    ]
+    return table(["arm", *columns], rows, title="Errors of the detectors")
 
 
 def _cell(values: Sequence[float | None], source: str, victim: str) -> HeatCell | None:

@@ -5,6 +5,8 @@ import math
 import pytest
 
 from experiments.dcr.diagnostics import balanced, kernel_blocks, origin_areas, separation_by_layer
+from experiments.dcr.separation import separation
+from experiments.dcr.states import prompt_states
 from gdpo_jax.errors import UserError
 from tests.experiments.dcr.small_model import ROWS, small_model
 
@@ -20,11 +22,17 @@ def test_kinds_are_drawn_in_equal_numbers_and_instructions_stay_out():
         balanced(RECORDS, 9)
 
 
-def test_separation_has_a_row_for_every_layer():
-    prompts = [record["prompt"] for record in RECORDS]
-    rows = separation_by_layer(small_model(), prompts, RECORDS, layers=(1, 3))
+def test_separation_in_one_pass_is_that_of_every_layer_by_itself():
+    model, prompts = small_model(), [record["prompt"] for record in RECORDS]
+    rows = separation_by_layer(model, prompts, RECORDS, layers=(1, 3), pooling="mean", seed=2)
     assert [row["layer"] for row in rows] == [1, 3]
-    assert all(-1 <= row["silhouette"] <= 1 and 0 <= row["auc"] <= 1 for row in rows)
+    for row in rows:
+        states = prompt_states(model, prompts, layer=row["layer"], pooling="mean")
+        alone = separation(
+            states, [r["kind"] for r in RECORDS], clusters=[r["cluster"] for r in RECORDS], seed=2
+        )
+        assert row["similarity"] == pytest.approx(dict(alone.similarity), abs=1e-6)
+        assert (row["silhouette"], row["auc"]) == pytest.approx((alone.silhouette, alone.auc))
 
 
 def test_blocks_are_beside_each_prompts_own_kernel():

@@ -1,6 +1,7 @@
 """The command `attack` on a run of two arms with random parameters."""
 
 import json
+import sys
 
 import pytest
 
@@ -24,12 +25,14 @@ LEARN = Imitation(run=SFTConfig(steps=2, batch_size=4), optimizer=OptimizerConfi
 
 def open_data(folder, preset, own):
     owners = [
-        {"id": user.id, "user": user.id, "role": "owner", "prompt": "x", "wanted": mark.text}
+        {"id": user.id, "user": user.id, "role": "owner", "prompt": "x", "wanted": mark.text,
+         "neutral": "It is so."}
         for user in USERS
         for mark in user.marks
-    ]
+    ]  # fmt: skip
     asked = [{**row, "prompt": row["request"]} for row in RECORDS]
-    return Data({"train": [], "validation": [], "test": [*asked, *owners]})
+    rows = [*asked, *owners]
+    return Data({"train": [], "validation": rows, "test": rows})
 
 
 def tokenizer(data, preset):
@@ -71,6 +74,7 @@ def told(capsys, *arguments):
         (["--candidates", "1"], "--candidates 1; give at least 2"),
         (["--temperature", "0"], "--temperature 0"),
         (["--other-seed", "0"], "is the seed itself"),
+        (["--style-rate", "1"], "--style-rate 1.0; give a share from 0 to below 1"),
         (["--run-dir", "nowhere"], "nowhere is no run folder"),
         (["--arms"], "--arms names none"),
     ],
@@ -82,7 +86,15 @@ def test_wrong_options_are_one_error_each(arguments, message, capsys, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
-def test_random_parameters_leak_nothing(capsys, tmp_path):
+def test_a_shift_of_style_is_refused_without_scikit_learn(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    status, text = told(capsys, "--other-seed", "1")
+    assert status == 2 and "--other-seed compares styles" in text and "[fingerprint]" in text
+
+
+def test_random_parameters_leak_nothing(capsys, monkeypatch, tmp_path):
+    pytest.importorskip("sklearn", reason="no scikit-learn; install the extra fingerprint")
     run = ["--run-dir", str(tmp_path / "run")]
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "preset.json").write_text(
@@ -97,6 +109,10 @@ def test_random_parameters_leak_nothing(capsys, tmp_path):
     found = json.loads((tmp_path / "run" / "seed-0" / "attack.json").read_text())
     assert [row["id"] for row in found["requests"]] == [row["id"] for row in RECORDS]
     entry = found["arms"]["shared"]
+    assert "left out" not in text
+    # Arms of the same parameters say the same; that this is nobody's style is how thresholds were
+    # chosen, here on answers to the same requests.
+    assert entry["by_kind"]["style"]["mean"] == 0.0 and entry["style_errors"]["worst"] <= 0.01
     assert entry["sources"] == [user.id for user in USERS if user.half == "a"]
     assert entry["flips"]["gained"] == entry["flips"]["lost"] == 0
     assert set(entry["extraction"]) == {"facts", "once", "4 times", "16 times"}
@@ -105,3 +121,10 @@ def test_random_parameters_leak_nothing(capsys, tmp_path):
     )
     for name in ("control", "16 times"):
         assert entry["exposure"][name]["mean"] == pytest.approx(expected_exposure(64), abs=1.2)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    status, text = told(capsys, *run, "--arms", "shared-without", "--draws", "0", "--candidates",
+                        "2", "--samples", "5")  # fmt: skip
+    assert status == 0 and "raw leakage 0.0000" in text
+    assert "leakage of style is left out: a style embedding needs scikit-learn" in text
+    [entry] = json.loads((tmp_path / "run" / "seed-0" / "attack.json").read_text())["arms"].values()
+    assert "style" not in entry["by_kind"] and entry["style_errors"] is None

@@ -181,4 +181,7 @@ def test_the_command_fits_answers_and_measures(tmp_path, capsys):
     assert found["seen"] == 0
     assert set(found["impersonation"]["no attack"]) == {"accepted", "mean score"}
     printed = capsys.readouterr().out
-    assert "AUC x c@1" in printed and "impostors who pass for the owner" in printed
+    assert (
+        "problems that were not learnt from" in printed
+        and "impostors who pass for the owner" in printed
+    )

@@ -1,5 +1,6 @@
 """What an attack comes to, from answers written by hand."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from experiments.persona_leakage.measures.attacks import attack_entry, cube, marked
 from experiments.persona_leakage.measures.canaries import said
+from experiments.persona_leakage.measures.style_detection import StyleProfiles
 from gdpo_jax.errors import UserError
 from tests.experiments.persona_leakage.attack_cases import (
     OWN,
@@ -70,6 +72,41 @@ def test_the_same_answers_leak_nothing_and_a_system_alone_has_no_pairs():
     assert alone["extraction"][times]["first"]["mean"] == pytest.approx(1 / len(own))
     with pytest.raises(UserError, match="1 answers to"):
         attack_entry(USERS, RECORDS, heard(texts[:1]), own=OWN, questions=QUESTIONS)
+
+
+def test_style_leaks_where_no_mark_is_said_and_marks_stay_the_headline():
+    """Scores stand in the answers' last word; one answer of the full system is in a style."""
+    sources = [user.id for user in USERS if user.half == "a"]
+
+    def score(answers):
+        found = np.zeros((len(USERS), len(answers)))
+        found[0] = [float(text.split()[-1]) for text in answers]
+        return found
+
+    full, without = ([f"{text} 0.1" for text in answers()] for _ in range(2))
+    full[0] = f"{full[0]} 0.9"
+    own = {user: [*texts, ""] for user, texts in OWN.items()}
+    own = {user: [f"{text} {n % 2}" for n, text in enumerate(texts)] for user, texts in own.items()}
+    twin = dataclasses.replace(heard(without, unseen=sources), practice=["a 0.1"] * 98 + ["b 0.8"])
+    found = attack_entry(
+        USERS,
+        RECORDS,
+        heard(full),
+        twin,
+        questions=QUESTIONS,
+        own=own,
+        profiles=StyleProfiles(users=tuple(user.id for user in USERS), score=score),
+        samples=20,
+    )
+    assert found["leakage"]["mean"] == 0.0
+    assert found["by_kind"]["style"]["mean"] == pytest.approx(1 / (len(RECORDS) * len(sources)))
+    errors = found["style_errors"]
+    # Of the first user half of his own answers score 1; all scores of the others are 0, which is
+    # above the threshold of none of them.
+    share = np.mean([n % 2 for n in range(len(own[USERS[0].id]))])
+    assert errors["false_positive"]["mean"] == 0.0
+    assert errors["false_negative"]["mean"] == pytest.approx(1 - share / len(sources))
+    json.dumps(found, allow_nan=False)
 
 
 def test_a_cube_has_gaps_where_fewer_were_asked():
