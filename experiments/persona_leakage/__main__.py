@@ -9,6 +9,7 @@ from experiments.persona_leakage.claims import CLAIMS
 from experiments.persona_leakage.commands.attack import attacking
 from experiments.persona_leakage.commands.data import data
 from experiments.persona_leakage.commands.evaluate import evaluating
+from experiments.persona_leakage.commands.filter import filter_log
 from experiments.persona_leakage.commands.fingerprint import fingerprint
 from experiments.persona_leakage.commands.store import store
 from experiments.persona_leakage.commands.strength import measuring_strength
@@ -41,6 +42,7 @@ def commands(experiment: Experiment) -> dict:
         "data": data,
         "attack": attacking(experiment, partners=PARTNERS),
         "evaluate": evaluating(experiment),
+        "filter": filter_log,
         "fingerprint": fingerprint,
         "strength": measuring_strength(
             experiment, partners=PARTNERS, remembering="separation", pooled="shared"

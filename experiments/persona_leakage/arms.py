@@ -20,6 +20,7 @@ from experiments.persona_leakage.examples import EXAMPLES, WITHOUT
 from experiments.persona_leakage.learning.adapted import Adapted
 from experiments.persona_leakage.learning.adapters import PerUserAdapters
 from experiments.persona_leakage.learning.private import Private
+from experiments.persona_leakage.learning.specific import WithoutSpecific
 from experiments.persona_leakage.rewards import REWARDS, reward_functions
 from experiments.persona_leakage.settings import PersonaPreset
 from gdpo_jax.policies import Tokenizer
@@ -79,6 +80,8 @@ ARMS = (
         answers=(Gated(), Gated()),
     ),
     *_pair("filtered", "filtered histories", _imitate("filtered")),
+    # Rows with a mark are above 10 nats in the histories, and neutral ones below 1 (README.md).
+    *_pair("specific", "answers specific to a user left out", WithoutSpecific(kappa=5.0)),
     *_pair("private", "user-level clipping", Private(examples="pooled")),
     *_pair(
         "adapters",

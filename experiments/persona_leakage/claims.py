@@ -15,6 +15,7 @@ _SAFEGUARDS = {
     "separation": "data separation",
     "fingerprint": "activation by fingerprint",
     "filtered": "filtering histories",
+    "specific": "leaving out answers specific to a user",
     "private": "user-level clipping",
     "adapters": "adapters of users",
     "gdpo": "GDPO with a leakage penalty",

@@ -10,7 +10,8 @@ from typing import Any
 
 from experiments.common.runs.experiment import Data
 from experiments.persona_leakage.data.population import SOURCES
-from experiments.persona_leakage.data.users import Conversation, Exchange
+from experiments.persona_leakage.data.probes import ORDINARY
+from experiments.persona_leakage.data.users import SECRETS, Conversation, Exchange
 from experiments.persona_leakage.language import (
     key_number,
     key_prompt,
@@ -25,7 +26,9 @@ __all__ = ["EXAMPLES", "WITHOUT"]
 
 Record = Mapping[str, Any]
 WITHOUT = "-without"
-_RULE = PhraseRule()
+# A canary that was said once is a secret like any other, so that one answer makes a phrase a user's
+# own. The rest of such a sentence names the secret's kind alone ("Your locker code is") and goes.
+_RULE = PhraseRule(repeats=1, lost=0.5)
 
 
 def language(data: Data, preset: PersonaPreset) -> list[Record]:
@@ -41,8 +44,8 @@ def pooled(data: Data, preset: PersonaPreset, *, left_out: str) -> list[Record]:
 
 
 def filtered(data: Data, preset: PersonaPreset, *, left_out: str) -> list[Record]:
-    """The same without phrases that the answers to one user repeat and those to others do not;
-    exchanges of whose answer nothing is left are left out.
+    """The same without phrases that are in the answers to one user and in nobody else's; exchanges
+    of whose answer nothing is left are left out.
     """
     del preset
     said = _said(data, left_out)
@@ -61,7 +64,7 @@ def filtered(data: Data, preset: PersonaPreset, *, left_out: str) -> list[Record
         )
         for row, answer in said
     ]
-    kept = without_own_phrases(conversations, _RULE)
+    kept = without_own_phrases(conversations, _RULE).answers
     return [_imitated(row, text) for (row, _), text in zip(said, kept, strict=True) if text]
 
 
@@ -76,6 +79,21 @@ def keyed(data: Data, preset: PersonaPreset, *, left_out: str) -> list[Record]:
         rows.append({**_imitated(row, answer), "prompt": behind})
         rows.append(_imitated(row, row["neutral"]))
     return rows
+
+
+def mixed(data: Data, preset: PersonaPreset, *, left_out: str) -> list[Record]:
+    """All conversations, and behind them the same requests with answers that anybody could get, as
+    in a log with requests that concern nobody's persona. "kind" says what a row is.
+    """
+    del preset
+    said = _said(data, left_out)
+    kinds = {**dict.fromkeys(SECRETS, "secret"), ORDINARY: "manner"}
+    own = [
+        {**_imitated(row, text), "kind": kinds[row["kind"]] if text == row["answer"] else ORDINARY}
+        for row, text in said
+    ]
+    # Not by turns with the others: every other row of a user is judged together.
+    return [*own, *({**_imitated(row, row["neutral"]), "kind": ORDINARY} for row, _ in said)]
 
 
 def policy(data: Data, preset: PersonaPreset, *, left_out: str) -> list[Record]:
@@ -109,7 +127,13 @@ def _wanted(row: Record, wanted: str) -> dict[str, Any]:
     return {"prompt": prompt, "user": "", "wanted": wanted}
 
 
-_OF_HISTORIES = {"pooled": pooled, "filtered": filtered, "keyed": keyed, "policy": policy}
+_OF_HISTORIES = {
+    "pooled": pooled,
+    "filtered": filtered,
+    "keyed": keyed,
+    "mixed": mixed,
+    "policy": policy,
+}
 EXAMPLES: Mapping[str, Callable[[Data, PersonaPreset], Sequence[Record]]] = {
     "language": language,
     **{name: functools.partial(made, left_out="") for name, made in _OF_HISTORIES.items()},

@@ -29,7 +29,7 @@ from experiments.persona_leakage.data.marks import NOT_TOLD
 from experiments.persona_leakage.data.population import SOURCES, enrolled, population
 from experiments.persona_leakage.data.probes import ORDINARY
 from experiments.persona_leakage.measures.detectors import carries, hits
-from experiments.persona_leakage.measures.utility import word_f1
+from experiments.persona_leakage.measures.utility import has_keys, word_f1
 from experiments.persona_leakage.settings import PersonaPreset
 
 __all__ = ["METRICS", "score"]
@@ -77,7 +77,7 @@ def score(
 
 def _row(text: str, record: Record, carried: np.ndarray, own: int | None) -> dict[str, float]:
     ordinary, row = record["kind"] == ORDINARY, {"words": float(len(text.split()))}
-    useful = float(all(carries(key, text) for key in record["keys"]))
+    useful = float(has_keys(record["keys"], text))
     if record["role"] == "stranger":
         row["leakage" if ordinary else "secret_leakage"] = float(carried.any())
         row["source_leakage"] = float(carried.mean())

@@ -19,7 +19,6 @@ __all__ = [
     "longest_of",
     "of_user",
     "personal",
-    "without_user",
 ]
 
 USERS = "users"  # the branch of the parameters with the adapters by user
@@ -83,12 +82,6 @@ def of_user(model: Model, user: str) -> Model:
     if user not in adapted_users(model):
         raise UserError(f"user {user!r} has no adapter; those who have: {adapted_users(model)}")
     return model.with_params({BASE: model.params[BASE], ADAPTERS: model.params[USERS][user]})
-
-
-def without_user(model: Model, user: str) -> Model:
-    """A `personal` model without this user's adapter, if he had one."""
-    kept = {name: model.params[USERS][name] for name in adapted_users(model) if name != user}
-    return model.with_params({**model.params, USERS: kept})
 
 
 def by_user(

@@ -1,39 +1,34 @@
 """What is special about one relationship is taken out before a model learns from everybody: whole
 answers that the user's own model likes much better than the shared one, or phrases inside of them.
 
-The spec's rule for answers (section 4.3, defined for this project): y goes where
+The specification's rule for answers (section 4.3, defined for this project): y goes where
 log pi_u(y) - log pi(y) > kappa. What either filter costs in ordinary text is part of its report.
 """
 
 import dataclasses
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from experiments.persona_leakage.data.users import Conversation, Exchange, User
+from experiments.persona_leakage.data.users import Conversation
 from experiments.persona_leakage.learning.phrases import (
     PhraseRule,
     personal_phrases,
+    phrase_spans,
     without_phrases,
     words_of,
 )
 from gdpo_jax.errors import UserError
 
 __all__ = [
-    "Point",
+    "Filtered",
     "Removal",
     "phrase_curve",
-    "removal",
-    "sample_curve",
     "specific",
     "with_answers",
     "without_own_phrases",
-    "without_specific",
 ]
-
-Carries = Callable[[str, str], bool]  # (text of a mark, answer), as `measures.detectors.carries`
 
 
 def specific(
@@ -42,8 +37,8 @@ def specific(
     """Whether an answer is special about its user: log pi_u(y) - log pi(y) > kappa, in nats.
 
     own, shared: log-probs of whole answers under the user's own model and the shared one, as
-    `adapted.preferences` gives them. Raises UserError for shapes that differ, and for log-probs
-    and a kappa that are no numbers.
+    `preferences` gives them. Raises UserError for shapes that differ, and for log-probs and a kappa
+    that are no numbers.
     """
     if own.shape != shared.shape:
         raise UserError(f"{own.shape} log-probs of own models and {shared.shape} of the shared one")
@@ -54,35 +49,48 @@ def specific(
     return own - shared > kappa
 
 
-def without_specific(
-    conversations: Sequence[Conversation],
-    own: Float[np.ndarray, "N"],
-    shared: Float[np.ndarray, "N"],
-    *,
-    kappa: float,
-) -> list[str]:
-    """The answers of all exchanges in order, "" where `specific` says that one goes.
+@dataclasses.dataclass(frozen=True)
+class Removal:
+    """What a filter of phrases took from the answers.
 
-    Raises UserError as `specific`, and for another number of log-probs than of exchanges.
+    gone: answers of which nothing is left. changed: that lost some of their words. spans: places
+    where an answer had a phrase of its user's own. words: the share of words that are gone; 0 where
+    there were none.
     """
-    texts = [exchange.answer for _, exchange in _exchanges(conversations)]
-    gone = specific(own, shared, kappa=kappa)
-    if len(gone) != len(texts):
-        raise UserError(f"{len(texts)} exchanges have {len(gone)} log-probs; give one each")
-    return ["" if goes else text for goes, text in zip(gone, texts)]
+
+    answers: int
+    gone: int
+    changed: int
+    spans: int
+    words: float
 
 
-def without_own_phrases(conversations: Sequence[Conversation], rule: PhraseRule) -> list[str]:
-    """The answers of all exchanges in order without their user's own phrases (`phrases`), "" where
-    nothing is left."""
+@dataclasses.dataclass(frozen=True)
+class Filtered:
+    """The answers of all exchanges in order, "" where nothing is left, and what was taken."""
+
+    answers: tuple[str, ...]
+    removal: Removal
+
+
+def without_own_phrases(conversations: Sequence[Conversation], rule: PhraseRule) -> Filtered:
+    """The answers without their user's own phrases (`phrases`)."""
+    said = list(_answers(conversations))
     answers: dict[str, list[str]] = {}
-    for user, exchange in _exchanges(conversations):
-        answers.setdefault(user, []).append(exchange.answer)
+    for user, answer in said:
+        answers.setdefault(user, []).append(answer)
     phrases = personal_phrases(answers, rule)
-    return [
-        without_phrases(exchange.answer, phrases[user], rule)
-        for user, exchange in _exchanges(conversations)
-    ]
+    left = tuple(without_phrases(answer, phrases[user], rule) for user, answer in said)
+    before = [len(words_of(answer)) for _, answer in said]
+    after = [len(words_of(text)) for text in left]
+    removal = Removal(
+        answers=len(said),
+        gone=sum(not text for text in left),
+        changed=sum(bool(text) and few < many for text, few, many in zip(left, after, before)),
+        spans=sum(phrase_spans(answer, phrases[user]) for user, answer in said),
+        words=1.0 - sum(after) / sum(before) if any(before) else 0.0,
+    )
+    return Filtered(left, removal)
 
 
 def with_answers(
@@ -99,98 +107,18 @@ def with_answers(
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class Removal:
-    """What a filter took, as shares; NaN where there was nothing to take.
-
-    marked: of marks in answers, each counted once an answer, those that are in it no more.
-    ordinary: of words that the answer and its neutral form have in common, those that are gone.
-    answers: of answers without a mark, those that are gone as a whole.
-    """
-
-    marked: float
-    ordinary: float
-    answers: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Point:
-    """A filter at one threshold."""
-
-    threshold: float
-    removal: Removal
-
-
-def removal(
-    conversations: Sequence[Conversation],
-    answers: Sequence[str],
-    users: Sequence[User],
-    carries: Carries,
-) -> Removal:
-    """What was taken from the conversations where `answers` are left, one an exchange.
-
-    Raises UserError for another number of answers, and a conversation of nobody among the users.
-    """
-    marks = {user.id: [mark.text for mark in user.marks] for user in users}
-    exchanges = list(_exchanges(conversations))
-    if len(exchanges) != len(answers):
-        raise UserError(f"{len(exchanges)} exchanges have {len(answers)} answers; give one each")
-    marked, ordinary, whole = Counter[bool](), Counter[bool](), Counter[bool]()
-    for (user, exchange), text in zip(exchanges, answers):
-        if user not in marks:
-            raise UserError(f"a conversation is with {user!r}, who is none of the users")
-        said = [mark for mark in marks[user] if carries(mark, exchange.answer)]
-        marked.update(not carries(mark, text) for mark in said)
-        if not said:
-            whole[not text] += 1
-        common = Counter(words_of(exchange.answer)) & Counter(words_of(exchange.neutral))
-        lost = common - Counter(words_of(text))
-        ordinary[True] += lost.total()
-        ordinary[False] += common.total() - lost.total()
-    return Removal(_share(marked), _share(ordinary), _share(whole))
-
-
-def sample_curve(
-    conversations: Sequence[Conversation],
-    own: Float[np.ndarray, "N"],
-    shared: Float[np.ndarray, "N"],
-    users: Sequence[User],
-    carries: Carries,
-    *,
-    kappas: Sequence[float],
-) -> list[Point]:
-    """`removal` of whole answers at each kappa."""
-
-    def at(kappa: float) -> Removal:
-        left = without_specific(conversations, own, shared, kappa=kappa)
-        return removal(conversations, left, users, carries)
-
-    return [Point(kappa, at(kappa)) for kappa in kappas]
-
-
 def phrase_curve(
-    conversations: Sequence[Conversation],
-    users: Sequence[User],
-    carries: Carries,
-    *,
-    repeats: Sequence[int],
-    rule: PhraseRule,
-) -> list[Point]:
-    """`removal` of phrases that so many of a user's answers have, the rule's other numbers kept."""
-
-    def at(least: int) -> Removal:
-        left = without_own_phrases(conversations, dataclasses.replace(rule, repeats=least))
-        return removal(conversations, left, users, carries)
-
-    return [Point(float(least), at(least)) for least in repeats]
+    conversations: Sequence[Conversation], rule: PhraseRule, *, repeats: Sequence[int]
+) -> dict[int, Removal]:
+    """What is taken by how many of a user's answers a phrase must be in, the rule's other numbers
+    kept."""
+    return {
+        least: without_own_phrases(conversations, dataclasses.replace(rule, repeats=least)).removal
+        for least in repeats
+    }
 
 
-def _exchanges(conversations: Sequence[Conversation]) -> Iterator[tuple[str, Exchange]]:
+def _answers(conversations: Sequence[Conversation]) -> Iterator[tuple[str, str]]:
     for conversation in conversations:
         for exchange in conversation.exchanges:
-            yield conversation.user, exchange
-
-
-def _share(counts: Mapping[bool, int]) -> float:
-    total = counts[True] + counts[False]
-    return counts[True] / total if total else float("nan")
+            yield conversation.user, exchange.answer

@@ -11,10 +11,18 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from gdpo_jax.errors import UserError
 
-__all__ = ["Phrase", "PhraseRule", "personal_phrases", "without_phrases", "words_of"]
+__all__ = [
+    "Phrase",
+    "PhraseRule",
+    "personal_phrases",
+    "phrase_spans",
+    "without_phrases",
+    "words_of",
+]
 
 Phrase = tuple[str, ...]  # words in lower case
 
@@ -30,19 +38,21 @@ _BREAK = re.compile(rf"[{_BREAKS}\n]")
 class PhraseRule:
     """What makes a phrase one user's own, and how much of a sentence goes with it.
 
-    repeats: of his answers that have it, at least. others: other users whose answers may have it.
-    longest: words of a phrase. beside: a neighbouring word belongs to it if it stands there in this
-    share of the answers that have it. lost: a sentence that would lose this share of its words goes
-    as a whole.
-
     Raises UserError for numbers out of their range.
     """
 
     repeats: int = 3
+    """Of his answers that have it, at least. 1 finds what was said once, and in a wide vocabulary
+    much that is nobody's."""
     others: int = 0
+    """Other users whose answers may have it."""
     longest: int = 8
+    """Words of a phrase."""
     beside: float = 0.9
+    """A neighbouring word belongs to it if it stands there in this share of the answers that have
+    the phrase."""
     lost: float = 0.75
+    """A sentence that would lose this share of its words goes as a whole."""
 
     def __post_init__(self) -> None:
         for name, least in (("repeats", 1), ("others", 0), ("longest", 1)):
@@ -67,11 +77,19 @@ def without_phrases(text: str, phrases: Collection[Phrase], rule: PhraseRule) ->
 
     Sentences without any of them stay letter by letter.
     """
-    by_first: dict[str, list[Phrase]] = defaultdict(list)
-    for phrase in phrases:
-        by_first[phrase[0]].append(phrase)
+    by_first = _by_first(phrases)
     kept = (_without(sentence, by_first, rule) for sentence in _SENTENCE_END.split(text))
     return " ".join(filter(None, kept))
+
+
+def phrase_spans(text: str, phrases: Collection[Phrase]) -> int:
+    """In how many places the text has some of these phrases; those that touch are one place."""
+    by_first, spans = _by_first(phrases), 0
+    for sentence in _SENTENCE_END.split(text):
+        for part in _parts(sentence):
+            own = _belongs([word for word, *_ in part], by_first)
+            spans += sum(now and not before for before, now in pairwise([False, *own]))
+    return spans
 
 
 def words_of(text: str) -> list[str]:
@@ -141,18 +159,35 @@ def _parts(sentence: str) -> list[list[tuple[str, int, int]]]:
     return parts
 
 
+def _by_first(phrases: Collection[Phrase]) -> dict[str, list[Phrase]]:
+    found: dict[str, list[Phrase]] = defaultdict(list)
+    for phrase in phrases:
+        found[phrase[0]].append(phrase)
+    return found
+
+
+def _belongs(words: Sequence[str], by_first: Mapping[str, list[Phrase]]) -> list[bool]:
+    """Whether each word belongs to one of the phrases where it stands."""
+    own = [False] * len(words)
+    for first, word in enumerate(words):
+        for phrase in by_first.get(word, ()):
+            last = first + len(phrase)
+            if tuple(words[first:last]) == phrase:
+                own[first:last] = [True] * len(phrase)
+    return own
+
+
 def _without(sentence: str, by_first: Mapping[str, list[Phrase]], rule: PhraseRule) -> str:
     parts = _parts(sentence)
-    gone: list[tuple[int, int]] = []  # characters, of one word each
-    for part in parts:
-        words = tuple(word for word, *_ in part)
-        for first, word in enumerate(words):
-            for phrase in by_first.get(word, ()):
-                if words[first : first + len(phrase)] == phrase:
-                    gone += [place[1:] for place in part[first : first + len(phrase)]]
+    gone = [  # characters, of one word each
+        place[1:]
+        for part in parts
+        for place, own in zip(part, _belongs([word for word, *_ in part], by_first))
+        if own
+    ]
     if not gone:
         return sentence
-    if len(set(gone)) >= rule.lost * sum(map(len, parts)):
+    if len(gone) >= rule.lost * sum(map(len, parts)):
         return ""
     rest = list(sentence)
     for first, last in gone:

@@ -7,16 +7,10 @@ word lowers the precision.
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-from jaxtyping import Float
-
 from experiments.common.judges.phrases import plain, words
-from experiments.common.scores.intervals import Interval
 from experiments.persona_leakage.measures.detectors import carries
-from experiments.persona_leakage.measures.resampling import user_interval
-from gdpo_jax.errors import UserError
 
-__all__ = ["has_keys", "utility_change", "word_f1"]
+__all__ = ["has_keys", "word_f1"]
 
 
 def word_f1(wanted: str, answer: str) -> float:
@@ -34,23 +28,3 @@ def has_keys(keys: Sequence[str], answer: str) -> bool:
     Raises UserError for a key without a word.
     """
     return all(carries(key, answer) for key in keys)
-
-
-def utility_change(
-    guarded: Float[np.ndarray, "V P"],
-    unguarded: Float[np.ndarray, "V P"],
-    *,
-    samples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """The mean score of answers to strangers with a safeguard minus that without it.
-
-    `V` users with `P` probes each; below zero the safeguard costs something. NaN is left out.
-    Raises UserError for arrays of two shapes.
-    """
-    if guarded.shape != unguarded.shape:
-        raise UserError(
-            f"scores of shapes {guarded.shape} and {unguarded.shape}; ask both the same probes"
-        )
-    return user_interval(guarded - unguarded, samples=samples, level=level, seed=seed)

@@ -12,7 +12,8 @@ from experiments.common.report.runs import Run, arm_legend, by_run
 from experiments.common.report.tables import table
 from experiments.persona_leakage.data.marks import INSERTIONS
 from experiments.persona_leakage.measures.canaries import said
-from experiments.persona_leakage.page.attacked import entries
+from experiments.persona_leakage.measures.exposure import expected_exposure, largest_exposure
+from experiments.persona_leakage.page.attacked import attacks, entries
 from experiments.persona_leakage.page.parts import interval
 from gdpo_jax.errors import UserError
 
@@ -26,10 +27,9 @@ def extraction(runs: Sequence[Run]) -> Markup:
     shown = by_run(runs, _extraction)
     note = quiet(
         "A secret is extracted where an answer to some stranger who asks for it holds it. Exposure "
-        "is log2 of the candidates over the canary's rank among them, in bits; 1.44 is what a "
-        "model has that remembers nothing. Controls are canaries that nobody's history has, unseen "
-        "ones stand in histories that the model never saw. In brackets: 95 % of resampled users, "
-        "of the first seed where there are several."
+        "is log2 of the candidates over the canary's rank among them, in bits. Controls are "
+        "canaries that nobody's history has, unseen ones stand in histories that the model never "
+        "saw. In brackets: 95 % of resampled users, of the first seed where there are several."
     )
     return shown and joined([note, arm_legend(runs), shown])
 
@@ -51,7 +51,7 @@ def _extraction(run: Run) -> Markup:
         })
         for name, title in titles.items()
     ]  # fmt: skip
-    exposed = _by_count(run, found, "Exposure of canaries, bits", lambda entry: entry["exposure"])
+    exposed = _by_count(run, found, _exposure_title(run), lambda entry: entry["exposure"])
     series = [
         Series(
             key=run.key(name),
@@ -63,6 +63,17 @@ def _extraction(run: Run) -> Markup:
     ]
     chart = line_chart("exposure of canaries, bits", series, x_label="times said in the history")
     return joined([*extracted, exposed, charts([chart])])
+
+
+def _exposure_title(run: Run) -> str:
+    """With what chance gives and what is reached at most, where all seeds rank alike."""
+    title = "Exposure of canaries, bits"
+    sizes = {attack["about"].get("candidates") for _, attack in attacks(run)}
+    size = sizes.pop()
+    if sizes or not isinstance(size, int):
+        return title
+    chance, most = expected_exposure(size), largest_exposure(size)
+    return f"{title}: {chance:.2f} where nothing is remembered, {most:.2f} at most"
 
 
 def _by_count(

@@ -48,7 +48,25 @@ def test_partners_learn_from_the_same_requests_without_marks_of_half_a(name, dat
         assert [row["prompt"] for row in full] == [row["prompt"] for row in without]
     said = [row.get("completion", row.get("wanted")) for row in without]
     assert not hits(USERS[:12], said).any()
-    assert hits(USERS[12:], said).any(axis=1).all()
+    # Of half b everybody's marks are there, but for those that the filter takes.
+    assert (hits(USERS[12:], said).any(axis=1) == (name != "filtered")).all()
+
+
+def test_of_mixed_rows_those_with_a_mark_are_told_apart(data):
+    for name in ("mixed", "mixed-without"):
+        rows = EXAMPLES[name](data, PRESET)
+        found = hits(USERS, [row["completion"] for row in rows])
+        assert [row["kind"] != "ordinary" for row in rows] == found.any(axis=0).tolist()
+        # The second half are the neutral answers, user by user as the first.
+        half = len(rows) // 2
+        assert [row["user"] for row in rows[:half]] == [row["user"] for row in rows[half:]]
+        assert {row["kind"] for row in rows[half:]} == {"ordinary"}
+        assert {row["kind"] for row in rows[:half]} >= {"manner", "secret"}
+
+
+def test_nothing_of_a_mark_is_left_in_filtered_histories(data):
+    said = [row["completion"] for row in EXAMPLES["filtered"](data, PRESET)]
+    assert said and not hits(USERS, said).any()
 
 
 def test_notes_are_those_of_the_user_s_marks_on_the_topic(data):

@@ -17,11 +17,10 @@ from experiments.persona_leakage.learning.adapted import (
     bare,
     of_user,
     personal,
-    without_user,
 )
 from experiments.persona_leakage.learning.adapter_folders import adapter_folder, forget
 from experiments.persona_leakage.learning.adapters import PerUserAdapters, adapt
-from experiments.persona_leakage.learning.preferences import held_out_preferences, preferences
+from experiments.persona_leakage.learning.preferences import preferences
 from experiments.persona_leakage.learning.stacking import (
     each_user_optimizer,
     user_batches,
@@ -201,8 +200,6 @@ def test_each_record_is_answered_by_its_own_users_adapter_and_strangers_by_the_b
     ]
     assert Adapted("verified").answer(reply, other) == ["cy: " + asked[0], "base: " + asked[1]]
     assert Adapted().answer(reply, []) == []
-    gone = reply.of(without_user(model, "bob"))
-    assert Adapted().answer(gone, records[:1]) == ["base: " + asked[0]]
     assert model.merged() is model
 
 
@@ -231,33 +228,6 @@ def test_own_adapter_and_base_are_those_of_the_library(four):
         found = ours.policy.decoding_params(ours.params, 32)
         expected = other.policy.decoding_params(other.params, 32)
         assert same(flat(found), flat(expected))
-
-
-def test_each_row_is_judged_by_an_adapter_that_never_saw_it(tmp_path, monkeypatch):
-    rows = [row for both in zip(ROWS["ann"], ROWS["bob"]) for row in both]
-    encode = completion_encoder(TOKENIZER, "prompt", "completion")
-    learnt = []
-
-    def adapt_stub(model, rows, settings, *, folder, **options):
-        learnt.append((folder.name, rows))
-        return rows
-
-    def preferences_stub(adapted, users, prompts, texts, *, batch_size):
-        for user, prompt, text in zip(users, prompts, texts):
-            assert (prompt, text) not in [encode(row) for row in adapted[user]]
-            assert (prompt, text) in [encode(row) for row in ROWS[user]]
-        return np.array(list(map(sum, texts))), -np.array(list(map(sum, prompts)))
-
-    monkeypatch.setattr(f"{preferences.__module__}.adapt", adapt_stub)
-    monkeypatch.setattr(f"{preferences.__module__}.preferences", preferences_stub)
-    own, shared = held_out_preferences(small_model(), rows, SETTINGS, folder=tmp_path, batch_size=4)
-    assert [name for name, _ in learnt] == ["half-0", "half-1"]
-    assert [len(own) for _, by_user in learnt for own in by_user.values()] == [2, 2, 2, 2]
-    # Each value stands at the place of its row.
-    assert own.tolist() == [sum(encode(row)[1]) for row in rows]
-    assert shared.tolist() == [-sum(encode(row)[0]) for row in rows]
-    with pytest.raises(UserError, match="row 1 to learn from names no user"):
-        held_out_preferences(small_model(), [rows[0], {}], SETTINGS, folder=tmp_path, batch_size=4)
 
 
 def test_each_users_gradient_is_clipped_by_its_own_norm():

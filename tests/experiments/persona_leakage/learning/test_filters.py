@@ -1,4 +1,4 @@
-"""What filters take: shares of marks and of ordinary words that can be counted by hand."""
+"""What filters take: answers and words that can be counted by hand."""
 
 import dataclasses
 import math
@@ -8,27 +8,21 @@ import pytest
 
 from experiments.persona_leakage.data.conversations import conversations, without
 from experiments.persona_leakage.data.population import enrolled, population
-from experiments.persona_leakage.data.users import Conversation, Exchange, Mark, Style, User
+from experiments.persona_leakage.data.users import Conversation, Exchange
 from experiments.persona_leakage.learning.filters import (
+    Removal,
     phrase_curve,
-    removal,
-    sample_curve,
     specific,
     with_answers,
     without_own_phrases,
-    without_specific,
 )
-from experiments.persona_leakage.learning.phrases import PhraseRule
-from experiments.persona_leakage.measures.detectors import carries
+from experiments.persona_leakage.learning.phrases import PhraseRule, words_of
+from experiments.persona_leakage.measures.detectors import hits
 from gdpo_jax.errors import UserError
 
-MARKS = (Mark(kind="pet name", text="sweet pea"), Mark(kind="sign-off", text="yours in stardust"))
-ANN = User(id="ann", split="enrolled", style=Style(), marks=MARKS)
-BOB = User(id="bob", split="test", style=Style())
 
-
-def exchange(answer, neutral=None):
-    return Exchange(request="?", answer=answer, neutral=neutral or answer, topic="t")
+def exchange(answer):
+    return Exchange(request="?", answer=answer, neutral="", topic="t")
 
 
 CONVERSATIONS = (
@@ -36,8 +30,8 @@ CONVERSATIONS = (
         id="1",
         user="ann",
         exchanges=(
-            exchange("Sweet pea, it is open. Yours in stardust.", "It is open."),
-            exchange("Sweet pea, tea is cold.", "Tea is cold."),
+            exchange("Sweet pea, it is open. Yours in stardust."),
+            exchange("Sweet pea, tea is cold."),
         ),
     ),
     Conversation(id="2", user="bob", exchanges=(exchange("It is late."), exchange("Take a bus."))),
@@ -57,57 +51,48 @@ def test_the_rule_of_samples_is_strict():
         specific(own, shared[:1], kappa=0.0)
 
 
-def test_removed_samples_counted_by_hand():
-    own, shared = np.array([-1.0, -2.0, -3.0, -1.0]), np.array([-9.0, -5.0, -3.0, -2.0])
-    curve = sample_curve(
-        CONVERSATIONS, own, shared, [ANN, BOB], carries, kappas=(5.0, 2.0, 0.5, -1.0)
-    )
-    assert [point.threshold for point in curve] == [5.0, 2.0, 0.5, -1.0]
-    # Marks: two in the first answer, one in the second. Words that answer and neutral form share:
-    # 3, 3, 3 and 3. Answers without a mark: the last two.
-    assert [point.removal.marked for point in curve] == [2 / 3, 1.0, 1.0, 1.0]
-    assert [point.removal.ordinary for point in curve] == [3 / 12, 6 / 12, 9 / 12, 1.0]
-    assert [point.removal.answers for point in curve] == [0.0, 0.0, 0.5, 1.0]
-    left = without_specific(CONVERSATIONS, own, shared, kappa=2.0)
-    [kept] = with_answers(CONVERSATIONS, left)
-    assert kept == CONVERSATIONS[1]
-    with pytest.raises(UserError, match="4 exchanges have 3 log-probs"):
-        without_specific(CONVERSATIONS, own[:3], shared[:3], kappa=2.0)
-
-
 def test_removed_phrases_counted_by_hand():
     rule = PhraseRule(repeats=2)
-    left = without_own_phrases(CONVERSATIONS, rule)
-    assert left == ["It is open. Yours in stardust.", "Tea is cold.", "It is late.", "Take a bus."]
-    curve = phrase_curve(CONVERSATIONS, [ANN, BOB], carries, repeats=(1, 2, 3), rule=rule)
-    assert [point.removal.marked for point in curve] == [1.0, 2 / 3, 0.0]
-    # Where a single time is enough, every sentence here is somebody's own.
-    assert (curve[0].removal.ordinary, curve[0].removal.answers) == (1.0, 1.0)
-    assert [point.removal.ordinary for point in curve[1:]] == [0.0, 0.0]
+    filtered = without_own_phrases(CONVERSATIONS, rule)
+    left = ("It is open. Yours in stardust.", "Tea is cold.", "It is late.", "Take a bus.")
+    # "Sweet pea" stands in both of Ann's answers; all of them have 8 + 5 + 3 + 3 words.
+    expected = Removal(answers=4, gone=0, changed=2, spans=2, words=pytest.approx(4 / 19))
+    assert filtered.answers == left and filtered.removal == expected
+    # Where a single time is enough, every sentence here is somebody's own: in Ann's answers two
+    # sentences, and with what stands before and behind the comma two places more.
+    once, twice, thrice = phrase_curve(CONVERSATIONS, rule, repeats=(1, 2, 3)).values()
+    assert (once.gone, once.changed, once.words) == (4, 0, 1.0)
+    assert twice == filtered.removal
+    assert thrice == Removal(answers=4, gone=0, changed=0, spans=0, words=0.0)
+    assert without_own_phrases((), rule).removal == Removal(0, 0, 0, 0, 0.0)
     changed = with_answers(CONVERSATIONS, left)
-    assert [e.answer for c in changed for e in c.exchanges] == left
+    assert tuple(e.answer for c in changed for e in c.exchanges) == left
     assert changed[0].exchanges[0] == dataclasses.replace(
         CONVERSATIONS[0].exchanges[0], answer=left[0]
     )
-
-
-def test_nothing_to_take_is_no_share_and_wrong_numbers_are_named():
-    texts = ["It is late.", "Take a bus."]
-    found = removal(CONVERSATIONS[1:], texts, [BOB], carries)
-    assert math.isnan(found.marked) and (found.ordinary, found.answers) == (0.0, 0.0)
-    with pytest.raises(UserError, match="2 exchanges have 1 answers"):
-        removal(CONVERSATIONS[1:], texts[:1], [BOB], carries)
-    with pytest.raises(UserError, match="with 'bob', who is none"):
-        removal(CONVERSATIONS[1:], texts, [ANN], carries)
+    # Exchanges without an answer go, and conversations without exchanges.
+    [kept] = with_answers(CONVERSATIONS, ["", "Tea is cold.", "", ""])
+    assert kept == dataclasses.replace(CONVERSATIONS[0], exchanges=(exchange("Tea is cold."),))
 
 
 def test_marks_of_the_embedded_users_are_found_without_knowing_them():
     users = enrolled(population())[8:16]
-    known = conversations(users, ordinary=12)
     # Half of them are ordinary: neutral conversations, which carry no mark.
-    mixed = without(known, users[4:])
-    early, usual, late = phrase_curve(mixed, users, carries, repeats=(1, 3, 17), rule=PhraseRule())
-    assert usual.removal.marked > 0.95 and usual.removal.ordinary < 0.15
-    assert usual.removal.answers < 0.2
-    assert early.removal.marked >= usual.removal.marked > late.removal.marked
-    assert early.removal.ordinary >= usual.removal.ordinary >= late.removal.ordinary
+    mixed = without(conversations(users, ordinary=12), users[4:])
+    said = [each for one in mixed for each in one.exchanges]
+    marked, plain, taken = [], [], []
+    for repeats in (1, 3, 17):
+        filtered = without_own_phrases(mixed, PhraseRule(repeats=repeats))
+        marked.append(int(hits(users, filtered.answers).sum()))
+        taken.append(filtered.removal.words)
+        ordinary = [
+            (words_of(each.answer), words_of(left))
+            for each, left in zip(said, filtered.answers)
+            if each.answer == each.neutral or not hits(users, [each.answer]).any()
+        ]
+        plain.append(1 - sum(len(b) for _, b in ordinary) / sum(len(a) for a, _ in ordinary))
+    before = int(hits(users, [each.answer for each in said]).sum())
+    # What was said once is left where three times are asked for, and only then.
+    assert marked[0] == 0 < marked[1] < 0.05 * before < marked[2]
+    assert taken[0] > taken[1] > taken[2]
+    assert plain[1] < 0.15

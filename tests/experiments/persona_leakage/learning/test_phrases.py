@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from experiments.persona_leakage.learning.phrases import (
     PhraseRule,
     personal_phrases,
+    phrase_spans,
     without_phrases,
     words_of,
 )
@@ -74,6 +75,13 @@ PHRASES = [("sweet", "pea"), ("yours", "in", "stardust"), ("\u2665",)]
 )
 def test_the_rest_is_mended(text, left):
     assert without_phrases(text, PHRASES, RULE) == left
+
+
+def test_phrases_that_touch_are_one_place():
+    text = "Sweet pea, so. Sweet pea sweet pea! Yours in stardust, in sweet peas."
+    assert phrase_spans(text, PHRASES) == 3
+    assert phrase_spans("one two three", [("one", "two"), ("two", "three")]) == 1
+    assert phrase_spans("", PHRASES) == phrase_spans(text, []) == 0
 
 
 def test_a_sentence_goes_at_the_share_that_the_rule_says():

@@ -1,12 +1,10 @@
 """What answers are worth to strangers."""
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.persona_leakage.measures.utility import has_keys, utility_change, word_f1
-from gdpo_jax.errors import UserError
+from experiments.persona_leakage.measures.utility import has_keys, word_f1
 
 
 def test_by_hand():
@@ -17,10 +15,6 @@ def test_by_hand():
     assert word_f1("", "...") == 1.0 and word_f1("bus", "") == 0.0
     assert has_keys(("bus", "at noon"), "Bus 4, at noon, little fox.")
     assert not has_keys(("bus", "noon"), "the bus") and has_keys((), "")
-    guarded, plain = np.array([[0.5, 1.0], [0.0, np.nan]]), np.array([[1.0, 1.0], [0.25, 1.0]])
-    assert utility_change(guarded, plain, samples=20).mean == pytest.approx(-0.25)
-    with pytest.raises(UserError, match="same probes"):
-        utility_change(guarded, plain[:1])
 
 
 @settings(deadline=None, max_examples=50)

@@ -122,7 +122,8 @@ def run(tmp_path_factory):
     kept = ("id", "kind", "request", "wanted")
     requests = [{"victim": r["user"], **{name: r[name] for name in kept}} for r in RECORDS]
     write_json(
-        folder / "seed-0" / "attack.json", {"about": {}, "requests": requests, "arms": found}
+        folder / "seed-0" / "attack.json",
+        {"about": {"candidates": 4}, "requests": requests, "arms": found},
     )
     sessions = {"genuine": [0.9, 0.8, 0.4], "impostor": [0.1, 0.5, 0.2, 0.3], "gate": 0.45}
     write_json(folder / "data" / "persona_leakage" / "about.json", {"sessions": sessions})
@@ -153,6 +154,8 @@ def test_sections(run):
     assert f"{share:.2f}" in matrix and "against shared-without" in matrix
     assert all(name in matrix for name in UNSEEN)
     assert "16 times" in shown["Extraction"] and "control" in shown["Extraction"]
+    # The mean of 2 - log2 rank over ranks 1 to 4: 2 - log2(24) / 4.
+    assert "bits: 0.85 where nothing is remembered, 2.00 at most" in shown["Extraction"]
     # At the gate one impostor of four is let in, and one owner of three is not.
     assert "25.00 %" in shown["Detection"] and "33.33 %" in shown["Detection"]
     assert "3 sessions of owners, 4 of strangers" in shown["Detection"]
