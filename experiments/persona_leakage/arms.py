@@ -95,14 +95,14 @@ ARMS = (
         Optimize(rewards=tuple(REWARDS), estimator="gdpo"),
         start="shared",
     ),
-    # What everybody learns from is filtered, what is one user's own stays in his store, and that is
-    # opened where his account and his writing agree.
+    # What is learnt from a user is in his own adapter, apart from what all share; it is activated
+    # where his account and his writing agree.
     *_pair(
         "all",
         "all three",
         NoTraining(),
-        start="filtered",
-        answers=(Remembered(verified=True), Remembered(verified=True, left_out=SOURCES)),
+        start="adapters",
+        answers=(Adapted(verified=True), Adapted(verified=True)),
     ),
 )
 PARTNERS: Mapping[str, str] = {

@@ -118,11 +118,11 @@ class Adapted:
     """A way to answer of a `PerUserAdapters` arm: a record's user is answered with his own adapter,
     and who has none, or is nobody known, by the bare base.
 
-    user: the field of a record with the id of the user whose adapter is activated: of the account,
-    or of whom a fingerprint took the writer for. None, "" or no such field is nobody.
+    verified: only where the verifier of writing takes the session for that user's as well
+    (`recognised` of a record).
     """
 
-    user: str = "user"
+    verified: bool = False
 
     def answer(self, reply: ModelReply, records: Sequence[Mapping[str, Any]]) -> list[str]:
         """One text a record, in order. `reply` gives the model of `personal`."""
@@ -133,9 +133,13 @@ class Adapted:
         def answers(model: Model, places: Sequence[int]) -> list[str]:
             return reply.of(model)([prompts[place] for place in places])
 
-        users = [record.get(self.user) or None for record in records]
+        users = [self._active(record) for record in records]
         longest = [longest_of(prompts)]
         return by_user(reply.model, users, answers, longest=longest)
+
+    def _active(self, record: Mapping[str, Any]) -> str | None:
+        user = record.get("user") or None
+        return None if self.verified and record["recognised"] != user else user
 
 
 def longest_of(rows: Sequence[Sequence[int]]) -> int:

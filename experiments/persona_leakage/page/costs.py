@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common.report.runs import Run, Trained
+from experiments.common.runs.arms import way_to
 from experiments.common.scores.summaries import finite
 from experiments.persona_leakage.answering import Gated, Remembered
 from experiments.persona_leakage.arms import ARMS, PARTNERS
 from experiments.persona_leakage.data.tfds_builder import load_rows
 from experiments.persona_leakage.dataset import has_store, stored_users
+from experiments.persona_leakage.learning.adapted import Adapted
 from experiments.persona_leakage.learning.adapters import PerUserAdapters
 from experiments.persona_leakage.store.overview import Cost, costs
 
@@ -54,14 +56,19 @@ def kept(run: Run, name: str) -> Mapping[str, float] | None:
     if isinstance(arm.answer, Remembered):
         found = stored_costs(run)
         return None if not found else _of_store(found)
-    if isinstance(arm.answer, Gated):
-        return None if run.data_dir is None else {"texts of enrolment": _enrolment(run.data_dir)}
-    if isinstance(arm.stage, PerUserAdapters):
-        folders = [path for path in run.path.glob(f"seed-*/{name}/adapters/*") if path.is_dir()]
+    parts = {}
+    if isinstance(arm.answer, Adapted):
+        trained = next(one.name for one in way_to(ARMS, arm, published=False)
+                       if isinstance(one.stage, PerUserAdapters))  # fmt: skip
+        folders = [path for path in run.path.glob(f"seed-*/{trained}/adapters/*") if path.is_dir()]
         if not folders:
             return None
-        return {"adapter": statistics.fmean(map(_folder_bytes, folders))}
-    return {}
+        parts["adapter"] = statistics.fmean(map(_folder_bytes, folders))
+    if isinstance(arm.answer, Gated) or getattr(arm.answer, "verified", False):
+        if run.data_dir is None:
+            return None
+        parts["texts of enrolment"] = _enrolment(run.data_dir)
+    return parts
 
 
 def stored_costs(run: Run) -> list[Cost]:

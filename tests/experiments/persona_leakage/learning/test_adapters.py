@@ -196,9 +196,11 @@ def test_each_record_is_answered_by_its_own_users_adapter_and_strangers_by_the_b
     # Under both adapters as many prompts, the longest one among them.
     assert calls == [3, 4, 3]
     other = [
-        {**record, "user": "bob", "verified": user} for record, user in zip(records, ("cy", ""))
+        {**record, "user": "bob", "recognised": user}
+        for record, user in zip(records, ("bob", "cy", ""))
     ]
-    assert Adapted("verified").answer(reply, other) == ["cy: " + asked[0], "base: " + asked[1]]
+    found = Adapted(verified=True).answer(reply, other)
+    assert found == [f"{user}: {text}" for user, text in zip(("bob", "base", "base"), asked)]
     assert Adapted().answer(reply, []) == []
     assert model.merged() is model
 
