@@ -1,4 +1,4 @@
-"""Train, imitate, answer and export from the command line; `--help` lists the options.
+"""Train, imitate, answer, export and serve from the command line; `--help` lists the options.
 
     python -m gdpo_jax train --model FOLDER --data prompts.jsonl --rewards rewards.py:correct \
         rewards.py:brief --weights correct=1.0 brief=0.2 --out OUT
@@ -24,6 +24,7 @@ from gdpo_jax.commands.options import (
     TrainedOptions,
 )
 from gdpo_jax.commands.running import run_command
+from gdpo_jax.commands.serve import serve
 from gdpo_jax.data import read_records
 from gdpo_jax.errors import UserError
 from gdpo_jax.files import write_beside
@@ -248,7 +249,13 @@ def _say(text: str) -> None:
         Console(soft_wrap=True).print(text, highlight=False, markup=False)
 
 
-COMMANDS = {"train": train, "imitate": imitate, "answer": answer, "export": export}
+COMMANDS = {
+    "train": train,
+    "imitate": imitate,
+    "answer": answer,
+    "export": export,
+    "serve": serve,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -38,7 +38,8 @@ from gdpo_jax.preparation import (
     with_held_out,
 )
 from gdpo_jax.prompts import PromptFunction, TooLong
-from gdpo_jax.rollouts import SamplerConfig
+from gdpo_jax.rollouts import Engine, SamplerConfig
+from gdpo_jax.rollouts.engine import sampler_of
 from gdpo_jax.training import (
     Evaluation,
     OptimizerConfig,
@@ -80,6 +81,7 @@ def optimize(
     optimizer: OptimizerConfig | optax.GradientTransformation | None = None,
     config: PolicyOptimizationConfig | None = None,
     sampler: SamplerConfig | None = None,
+    engine: Engine | None = None,
     too_long: TooLong = "leave_out",
     evaluation: Evaluation | None = None,
     identity: Mapping[str, Any] | None = None,
@@ -94,11 +96,12 @@ def optimize(
     estimator: `gdpo()` with equal weights unless given. objective: the clipped surrogate without a
     KL term; with one, the reference policy is the model as given. optimizer: AdamW at 1e-6, or 1e-5
     for adapters. config: `PolicyOptimizationConfig()`; widths of prompts that it leaves open are
-    made from the records. sampler: `sampler_config(model)`. too_long: prompts that do not fit are
-    left out and counted, or an "error". evaluation: held-out records and how often; without an
-    engine of its own it answers greedily. identity: what else a continuation must share
-    (JSON-like). options: further arguments of `run_policy_optimization`, such as
-    `reshape_rewards`, `penalty`, `segment` or `on_step`.
+    made from the records. sampler: `sampler_config(model)`. engine: samples in place of the model's
+    own sampler, such as `gdpo_jax.serving.server_engine`, which is given the sampler's options.
+    too_long: prompts that do not fit are left out and counted, or an "error". evaluation: held-out
+    records and how often; without an engine of its own the model's own sampler answers greedily.
+    identity: what else a continuation must share (JSON-like). options: further arguments of
+    `run_policy_optimization`, such as `reshape_rewards`, `penalty`, `segment` or `on_step`.
 
     Returns the trained state; `model.save(folder, state)` writes it. The model itself is unchanged.
 
@@ -106,10 +109,12 @@ def optimize(
     and what `run_policy_optimization` raises.
     """
     title = options.pop("title", "policy optimization")
+    if engine is not None:
+        sampler = _only_sampler(sampler, engine)
     ready = prepare_optimization(model, records, prompt, optimizer, config, sampler, too_long)
     tell_left_out(title, ready.left_out, len(records))
     policy, mesh = model.policy, model.mesh
-    engine = model_engine(model, ready.sampler)
+    engine = engine or model_engine(model, ready.sampler)
     if evaluation is not None:
         evaluation, ready = with_held_out(model, evaluation, ready, config, too_long, title)
     return run_policy_optimization(
@@ -247,6 +252,14 @@ def plan_imitate(
     """Memory of the step that `imitate` would run; `model` may be that of `abstract_model`."""
     ready = prepare_imitation(model, records, prompt, completion, optimizer, config, too_long)
     return plan_sft(model.policy, ready.optimizer, ready.config, mesh=model.mesh)
+
+
+def _only_sampler(sampler: SamplerConfig | None, engine: Engine) -> SamplerConfig | None:
+    """How the engine draws, where it says so, which is what the run is checked against."""
+    own = sampler_of(engine)
+    if None not in (sampler, own) and sampler != own:
+        raise UserError("sampler= and the engine's own options differ; give them to the engine")
+    return own or sampler
 
 
 def _masked(model: Model, mask: Mask) -> Model:

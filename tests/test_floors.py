@@ -22,6 +22,7 @@ FLOORS = {
     "gdpo_jax.prompts": 4,
     "gdpo_jax.answers": 5,
     "gdpo_jax.preparation": 6,
+    "gdpo_jax.serving": 6,
     "gdpo_jax.recipe": 7,
     "gdpo_jax.commands": 8,
     "gdpo_jax.__main__": 9,

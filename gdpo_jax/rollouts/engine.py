@@ -30,7 +30,8 @@ class Engine(Protocol):
 
     Arrays of a rollout are JAX or NumPy arrays. With several processes prompts are global arrays,
     and the rollout's are to be global too: each process makes its own rows, and
-    `gdpo_jax.training.to_global` makes global arrays of them.
+    `gdpo_jax.training.to_global` makes global arrays of them. An engine may have a field `config`,
+    a `SamplerConfig`: runs then check their options against it.
     """
 
     def generate(
@@ -44,6 +45,12 @@ class Engine(Protocol):
     ) -> Rollout:
         """`num_samples` completions of each prompt; the key is consumed."""
         ...
+
+
+def sampler_of(engine: Engine) -> SamplerConfig | None:
+    """How an engine draws, where it says so by a field `config`."""
+    config = getattr(engine, "config", None)
+    return config if isinstance(config, SamplerConfig) else None
 
 
 @dataclasses.dataclass(frozen=True)

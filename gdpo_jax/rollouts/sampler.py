@@ -38,11 +38,13 @@ def sample(
     params: Params,
     prompts: Int[Array, "B P"],
     prompt_lengths: Int[Array, "B"],
-    key: Key[Array, ""],
+    key: Key[Array, ""] | Key[Array, "B"],
     *,
     num_samples: int,
     config: SamplerConfig,
     pieces: int = 1,
+    temperature: Float[Array, ""] | None = None,
+    top_p: Float[Array, ""] | None = None,
 ) -> Rollout:
     """`num_samples` completions of each prompt; the key is consumed.
 
@@ -50,8 +52,13 @@ def sample(
     b, g and its own prompt alone: not on other rows, padding rows or the number of devices. The
     loop ends when every row has met a stop token.
 
+    key: one, or one for each prompt: `fold_in(key, b)` for prompt b draws what the one key does.
     pieces: into how many equal ones the leading axis is cut over devices; unfinished rows move
-      together inside of each. Raises UserError if B does not divide by it, for rows longer than
+      together inside of each.
+    temperature, top_p: in place of those of `config`, which may then be any other ones that are
+      no 0 and no 1: numbers that only a call of the compiled program knows.
+
+    Raises UserError if B does not divide by it, for rows longer than
       the policy's positions, and for stop or padding ids outside of its vocabulary.
     """
     batch, size = prompts.shape
@@ -87,9 +94,9 @@ def sample(
         drawn = choose_token(
             logits,
             uniforms.reshape(-1),
-            temperature=config.temperature,
+            temperature=config.temperature if temperature is None else temperature,
             top_k=config.top_k,
-            top_p=config.top_p,
+            top_p=config.top_p if top_p is None else top_p,
             min_p=config.min_p,
         )
         drawn = jax.tree.map(lambda x: x.reshape(rows.token.shape), drawn)
@@ -221,14 +228,15 @@ def prefill(
 
 
 def row_uniforms(
-    key: Key[Array, ""], batch: int, num_samples: int, length: int
+    key: Key[Array, ""] | Key[Array, "B"], batch: int, num_samples: int, length: int
 ) -> Float[Array, "B G C"]:
     """Numbers in [0, 1) from one key per (prompt, sample): rows do not depend on each other."""
+    if key.ndim == 0:
+        key = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(batch))
 
-    def of_row(prompt, row):
-        row_key = jax.random.fold_in(jax.random.fold_in(key, prompt), row)
-        return jax.random.uniform(row_key, (length,))
+    def of_row(prompt_key, row):
+        return jax.random.uniform(jax.random.fold_in(prompt_key, row), (length,))
 
     over_samples = jax.vmap(of_row, in_axes=(None, 0))
     over_prompts = jax.vmap(over_samples, in_axes=(0, None))
-    return over_prompts(jnp.arange(batch), jnp.arange(num_samples))
+    return over_prompts(key, jnp.arange(num_samples))

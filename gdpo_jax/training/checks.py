@@ -13,7 +13,7 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import Policy, trained_part
 from gdpo_jax.rollouts import Engine, Rollout
-from gdpo_jax.rollouts.engine import JaxEngine
+from gdpo_jax.rollouts.engine import sampler_of
 from gdpo_jax.training.config import PolicyOptimizationConfig
 from gdpo_jax.training.mesh import check_batch
 from gdpo_jax.training.policy_step import PolicyBatch
@@ -37,9 +37,10 @@ def check_options(
     """
     parts = config.mini_batches * config.accumulation_steps
     check_batch(config.prompts_per_step, mesh, parts=parts, what="prompts_per_step")
-    if isinstance(engine, JaxEngine) and engine.config.temperature != config.temperature:
+    sampler = sampler_of(engine)
+    if sampler is not None and sampler.temperature != config.temperature:
         raise UserError(
-            f"the engine samples at temperature {engine.config.temperature}, but the run computes "
+            f"the engine samples at temperature {sampler.temperature}, but the run computes "
             f"log-probs at {config.temperature}; make them equal"
         )
     prompt_widths(policy, engine, config.prompt_buckets)
@@ -75,8 +76,8 @@ def prompt_widths(
     policy: Policy, engine: Engine, buckets: tuple[int, ...] | None
 ) -> tuple[int, ...]:
     """The buckets, none wider than what the engine's completions leave of the positions."""
-    longest = engine.config.max_new_tokens if isinstance(engine, JaxEngine) else 1
-    return widths_before(policy, buckets, longest)
+    sampler = sampler_of(engine)
+    return widths_before(policy, buckets, 1 if sampler is None else sampler.max_new_tokens)
 
 
 def widths_before(policy: Policy, buckets: tuple[int, ...] | None, longest: int) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from gdpo_jax.advantages import RewardBatch
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import count_denominators
 from gdpo_jax.rollouts import Rollout
-from gdpo_jax.rollouts.engine import JaxEngine
+from gdpo_jax.rollouts.engine import sampler_of
 from gdpo_jax.training.config import PolicyOptimizationConfig
 from gdpo_jax.training.policy_step import PolicyBatch
 
@@ -27,7 +27,8 @@ def expected_rollout(
     engine: Any, config: PolicyOptimizationConfig, *, with_reference: bool
 ) -> Rollout:
     """A rollout of one step as shapes."""
-    length = engine.config.max_new_tokens if isinstance(engine, JaxEngine) else _SOME_TOKENS
+    sampler = sampler_of(engine)
+    length = _SOME_TOKENS if sampler is None else sampler.max_new_tokens
     rows = config.prompts_per_step
     tokens = (rows, config.num_samples, length)
 

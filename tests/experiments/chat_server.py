@@ -36,7 +36,8 @@ def echo(body):
 
 class Server(http.server.ThreadingHTTPServer):
     """`reply` gives the answer to the body of a request; `replies`, where there are any, the next
-    ones. `bodies` and `headers` tell what was asked, `most` how many requests were open at once."""
+    ones. `paths`, `bodies` (bytes of a PUT, else JSON) and `headers` tell what was asked, `most`
+    how many requests were open at once."""
 
     daemon_threads = True
 
@@ -56,6 +57,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         self._handle(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def do_PUT(self):
+        self._handle(self.rfile.read(int(self.headers["Content-Length"])))
 
     def _handle(self, body):
         server = self.server

@@ -20,9 +20,9 @@ from experiments.common.chats.model import (
     OnFailure,
     conversation_names,
 )
-from experiments.common.chats.secrets import Access, read_access
 from gdpo_jax.errors import UserError
 from gdpo_jax.rollouts.event_loop import run_coroutine
+from gdpo_jax.serving.access import Access, read_access
 
 __all__ = ["Prices", "endpoint_model"]
 

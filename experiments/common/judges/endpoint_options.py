@@ -4,8 +4,8 @@ import dataclasses
 
 from experiments.common.chats.endpoint import Prices, endpoint_model
 from experiments.common.chats.model import Limits, Model
-from experiments.common.chats.secrets import read_key
 from gdpo_jax.errors import UserError
+from gdpo_jax.serving.access import read_key
 
 __all__ = ["JudgeEndpoint", "open_judge_model", "refuse_endpoint_options"]
 

@@ -7,7 +7,6 @@ from typing import Literal
 from experiments.common.chats.endpoint import Prices, endpoint_model
 from experiments.common.chats.model import Model
 from experiments.common.chats.policy_model import policy_model
-from experiments.common.chats.secrets import read_key
 from experiments.common.files.json_rows import read_json
 from experiments.common.runs.arms import Arm
 from experiments.common.runs.experiment import Experiment
@@ -16,6 +15,7 @@ from experiments.common.runs.pipeline import arms_on_the_way, is_trained, train_
 from gdpo_jax import models
 from gdpo_jax.errors import UserError
 from gdpo_jax.models import open_model
+from gdpo_jax.serving.access import read_key
 from gdpo_jax.training import MeshConfig
 
 __all__ = [

@@ -7,29 +7,26 @@ must not share one, and nothing else in a request tells who they are.
 
 import contextlib
 import dataclasses
-import hmac
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from experiments.curate.mirror.memory import narrative_age, to_record
 from experiments.curate.mirror.runtime import Busy, Late, Runtime
 from experiments.curate.mirror.store import Memories
-from experiments.curate.serve.replies import chunks, completion, error_object, model_object
-from experiments.curate.serve.requests import BadRequest, read_request
+from experiments.curate.serve.replies import chunks, completion
+from experiments.curate.serve.requests import read_request
 from gdpo_jax.errors import UserError
+from gdpo_jax.serving.fields import BadRequest
+from gdpo_jax.serving.http import ERRORS, failed, guarded, model_routes, read_body
 
 __all__ = ["ServerOptions", "make_app"]
-
-_DRAINED = 16  # times the largest body: more than that is not even read to its end
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +44,6 @@ def make_app(
     open_runtime: Callable[[], Runtime], memories: Memories | None, options: ServerOptions
 ) -> Starlette:
     """The application. open_runtime: called in the server's event loop, and closed at its end."""
-    created = int(time.time())
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -59,7 +55,7 @@ def make_app(
             await app.state.runtime.close()
 
     async def chat(request: Request) -> Response:
-        body = await _body(request, options.most_bytes)
+        body = await read_body(request, options.most_bytes)
         asked = read_request(body, model=options.name, max_new_tokens=options.max_new_tokens)
         runtime: Runtime = request.app.state.runtime
         reply = await runtime.reply(asked.user, asked.messages, asked.limits)
@@ -73,17 +69,6 @@ def make_app(
             headers = {"Cache-Control": "no-cache"}
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         return JSONResponse(completion(reply, **about))
-
-    async def models(request: Request) -> Response:
-        del request
-        return JSONResponse({"object": "list", "data": [model_object(options.name, created)]})
-
-    async def model(request: Request) -> Response:
-        name = request.path_params["name"]
-        if name != options.name:
-            message = f"there is no model {name!r}; this server has {options.name!r}"
-            raise BadRequest(message, "model", status=404, code="model_not_found")
-        return JSONResponse(model_object(options.name, created))
 
     async def list_memories(request: Request) -> Response:
         del request
@@ -102,53 +87,14 @@ def make_app(
             {"user": user, "narrative_age": narrative_age(found), **to_record(found)}
         )
 
-    def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
-        async def checked(request: Request) -> Response:
-            given = request.headers.get("authorization", "")
-            wanted = None if options.key is None else f"Bearer {options.key}"
-            if wanted is not None and not hmac.compare_digest(given.encode(), wanted.encode()):
-                raise BadRequest(
-                    "the key is missing or wrong", None, status=401, code="invalid_api_key"
-                )
-            return await handler(request)
-
-        return checked
-
     routes = [
-        Route("/v1/chat/completions", guarded(chat), methods=["POST"]),
-        Route("/v1/models", guarded(models)),
-        Route("/v1/models/{name:path}", guarded(model)),
-        Route("/v1/memories", guarded(list_memories)),
-        Route("/v1/memories/{user:path}", guarded(memory), methods=["GET", "DELETE"]),
+        Route("/v1/chat/completions", guarded(chat, options.key), methods=["POST"]),
+        *model_routes(options.name, "experiments.curate", options.key),
+        Route("/v1/memories", guarded(list_memories, options.key)),
+        Route("/v1/memories/{user:path}", guarded(memory, options.key), methods=["GET", "DELETE"]),
     ]
-    handlers = {
-        BadRequest: _bad_request,
-        HTTPException: _http_error,
-        Busy: _busy,
-        Late: _late,
-        UserError: _model_failed,
-        Exception: _defect,
-    }
+    handlers = {**ERRORS, Busy: _busy, Late: _late, UserError: _model_failed}
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
-
-
-async def _body(request: Request, most: int) -> bytes:
-    """The whole body. Of one that is too large, the rest is read and dropped, up to a limit: a
-    client that is still sending when the connection is closed may never see why."""
-    body, size = bytearray(), 0
-    try:
-        async for part in request.stream():
-            size += len(part)
-            if size <= most:
-                body += part
-            elif size > _DRAINED * most:
-                break
-    except ClientDisconnect:
-        raise BadRequest("the body was cut", None, code="invalid_json") from None
-    if size > most:
-        message = f"the body has more than {most} bytes"
-        raise BadRequest(message, None, status=413, code="request_too_large")
-    return bytes(body)
 
 
 def _kept(memories: Memories | None) -> Memories:
@@ -157,45 +103,16 @@ def _kept(memories: Memories | None) -> Memories:
     return memories
 
 
-def _failed(
-    status: int, message: str, code: str | None = None, field: str | None = None, **headers: str
-) -> Response:
-    kinds = {401: "authentication_error", 429: "rate_limit_error"}
-    kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    body = error_object(message, kind=kind, code=code, field=field)
-    return JSONResponse(body, status, headers)
-
-
-async def _bad_request(request: Request, error: BadRequest) -> Response:
-    del request
-    where = f"{error.field}: " if error.field else ""
-    closing = {"Connection": "close"} if error.status == 413 else {}
-    return _failed(error.status, f"{where}{error}", error.code, error.field, **closing)
-
-
-async def _http_error(request: Request, error: HTTPException) -> Response:
-    message = f"{request.method} {request.url.path}: {error.detail}"
-    return _failed(error.status_code, message, **(error.headers or {}))
-
-
 async def _busy(request: Request, error: Busy) -> Response:
     del request
-    return _failed(429, str(error), "too_many_requests", **{"Retry-After": "1"})
+    return failed(429, str(error), "too_many_requests", **{"Retry-After": "1"})
 
 
 async def _late(request: Request, error: Late) -> Response:
     del request
-    return _failed(504, str(error), "model_timeout")
+    return failed(504, str(error), "model_timeout")
 
 
 async def _model_failed(request: Request, error: UserError) -> Response:
     del request
-    return _failed(502, f"the model gave no answer: {error}", "model_failed")
-
-
-async def _defect(request: Request, error: Exception) -> Response:
-    # The traceback goes to the log; what it says is not for clients. The connection is closed
-    # behind it, and clients must not use it again.
-    del request, error
-    message = "the server has a defect; its log tells more"
-    return _failed(500, message, "internal_error", Connection="close")
+    return failed(502, f"the model gave no answer: {error}", "model_failed")

@@ -8,7 +8,6 @@ from typing import Annotated
 from rich.console import Console
 from tyro.conf import arg
 
-from experiments.common.chats.secrets import read_key
 from experiments.common.runs.chat_models import ModelOptions, open_chat_model
 from experiments.common.runs.experiment import Experiment
 from experiments.curate.mirror.log import CostLog, cost_table
@@ -16,6 +15,7 @@ from experiments.curate.mirror.runtime import Pace, Runtime
 from experiments.curate.mirror.store import open_memories
 from experiments.curate.mirror.thinking import Thinking
 from gdpo_jax.errors import UserError
+from gdpo_jax.serving.access import read_key
 
 __all__ = ["serving"]
 

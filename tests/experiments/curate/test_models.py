@@ -5,12 +5,12 @@ import json
 import pytest
 
 from experiments.common.chats.model import Limits
-from experiments.common.chats.secrets import read_key
 from experiments.common.command_line import main
 from experiments.common.runs.chat_models import ModelOptions, open_chat_model
 from experiments.curate.chat import chatting
 from experiments.curate.serve.command import serving
 from gdpo_jax.errors import UserError
+from gdpo_jax.serving.access import read_key
 from tests.experiments.chat_server import chat
 from tests.experiments.curate.stub_models import entry, user
 from tests.experiments.toy_experiment import EXPERIMENT

@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip("starlette", reason="no starlette; install the extra serve")
 
-from experiments.curate.serve.requests import BadRequest, read_request
+from experiments.curate.serve.requests import read_request
+from gdpo_jax.serving.fields import BadRequest
 
 HELLO = [{"role": "user", "content": "Hello?"}]
 
