@@ -1,11 +1,12 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["write_beside"]
+__all__ = ["is_full", "write_beside"]
 
 
 def write_beside(path: str | Path, content: str | bytes | Callable[[Path], object]) -> None:
@@ -30,3 +31,16 @@ def write_beside(path: str | Path, content: str | bytes | Callable[[Path], objec
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether `error`, or one that it comes from, says that a disk or a quota is full."""
+    texts = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        # Orbax and TensorStore say it in the text of other exceptions.
+        if any(text in str(error) for text in texts):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -2,10 +2,9 @@
 
 import dataclasses
 import math
+import sys
 from pathlib import Path
 from typing import Literal
-
-import jax
 
 from gdpo_jax.commands.running import mesh_config
 from gdpo_jax.data import read_records
@@ -13,13 +12,47 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.models import Model, abstract_model, open_model
 from gdpo_jax.policies import LoraConfig
 from gdpo_jax.training import Evaluation, MeshConfig, OptimizerConfig, make_mesh
+from gdpo_jax.training.agreement import check_starts
+from gdpo_jax.training.joining import join_processes
 from gdpo_jax.training.planning import plan_devices
 
-__all__ = ["HeldOutOptions", "ModelOptions", "SamplingOptions", "TrainedOptions"]
+__all__ = [
+    "HeldOutOptions",
+    "ModelOptions",
+    "ProcessOptions",
+    "SamplingOptions",
+    "TrainedOptions",
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProcessOptions:
+    """How this process joins the others of a run over several."""
+
+    distributed: bool = False
+    """Join the other processes that a TPU pod, GKE, SLURM or Open MPI has started, which JAX finds
+    by itself."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where nothing finds the processes; with the two options below."""
+    num_processes: int | None = None
+    """How many processes there are."""
+    process_id: int | None = None
+    """Which of them this one is, from 0 on."""
+
+    def join(self) -> None:
+        """Waits for the other processes, if there are any; all must have the same options.
+
+        Raises UserError where they cannot be found, or were started differently.
+        """
+        given = (self.coordinator, self.num_processes, self.process_id)
+        if not self.distributed and given == (None, None, None):
+            return
+        join_processes(*given)
+        check_starts(sys.argv[1:], own=("--process-id",))
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelOptions:
+class ModelOptions(ProcessOptions):
     """Which model, and where it lies."""
 
     model: str
@@ -28,8 +61,6 @@ class ModelOptions:
     """Of matrix products; the folder's own unless given."""
     mesh: str | None = None
     """Devices as DATAxFSDPxTENSOR, such as 1x8x1; all on the first axis unless given."""
-    distributed: bool = False
-    """Join the other processes of a pod or cluster first (jax.distributed.initialize)."""
 
     def sizes(self) -> MeshConfig:
         """The sizes of the mesh."""
@@ -37,8 +68,7 @@ class ModelOptions:
 
     def open(self, lora: LoraConfig | None = None) -> Model:
         """The model on its mesh."""
-        if self.distributed:
-            jax.distributed.initialize()
+        self.join()
         return open_model(self.model, self.sizes(), self.dtype, lora)
 
     def describe(self, lora: LoraConfig | None) -> Model:

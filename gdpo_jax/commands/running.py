@@ -3,14 +3,29 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import tyro
 from rich.console import Console
 
 from gdpo_jax.compilation import compile_quickly, keep_programs
 from gdpo_jax.errors import UserError
+from gdpo_jax.files import is_full
 from gdpo_jax.training import MeshConfig
+from gdpo_jax.training.processes import (
+    LostProcessError,
+    is_common,
+    is_lost_process,
+    leave_alone,
+    lost_process_message,
+    tell_failure,
+)
 
-__all__ = ["mesh_config", "run_command"]
+__all__ = ["INTERRUPTED", "LOST", "WRONG", "mesh_config", "run_command"]
+
+# Exit codes beside 0, 1 (a defect, with its traceback) and gdpo_jax.training.signals.STOPPED.
+WRONG = 2  # a mistake of the user, or a full disk; one message says what to do
+LOST = 76  # another process of the run is gone
+INTERRUPTED = 130  # Ctrl-C
 
 
 def run_command(
@@ -24,8 +39,9 @@ def run_command(
 
     Programs for the CPU compile quickly (`compile_quickly`), and what JAX compiles on the way is
     kept in the user's cache folder (`keep_programs`).
-    A mistake of the user (`UserError`) prints one message and gives 2; anything else is a defect
-    and keeps its traceback.
+    A mistake of the user (`UserError`) or a full disk prints one message and gives `WRONG`, the
+    loss of another process `LOST`, Ctrl-C `INTERRUPTED`; anything else is a defect and keeps its
+    traceback. SIGTERM in a run ends the process with the code `STOPPED`.
     """
     compile_quickly()
     keep_programs()
@@ -33,12 +49,41 @@ def run_command(
         tyro.extras.subcommand_cli_from_dict(
             dict(commands), prog=prog, description=description, args=arguments
         )
-    except UserError as error:
-        Console(stderr=True, soft_wrap=True).print(
-            f"error: {error}", style="red", highlight=False, markup=False
-        )
-        return 2
+    except KeyboardInterrupt as error:
+        # A run has said what it does already.
+        if not error.args:
+            _tell("stopped by Ctrl-C; the same command starts again")
+        return INTERRUPTED
+    except Exception as error:
+        told = _leave_others(error)
+        if isinstance(told, UserError):
+            _tell(str(told))
+            return LOST if isinstance(told, LostProcessError) else WRONG
+        if is_full(error):
+            reason = " ".join(str(error).split())[:300]
+            _tell(f"{reason}. Make room: the same command goes on after the last checkpoint")
+            return WRONG
+        raise
     return 0
+
+
+def _leave_others(error: Exception) -> Exception:
+    """Let the other processes know, where there are any that wait; returns what to tell here."""
+    if not jax.distributed.is_initialized():
+        return error
+    if is_lost_process(error):
+        if not isinstance(error, LostProcessError):
+            error = LostProcessError(lost_process_message())
+    elif not is_common(error):
+        tell_failure(error)
+    if not is_common(error):
+        leave_alone()
+    return error
+
+
+def _tell(message: str) -> None:
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(f"error: {message}", style="red", highlight=False, markup=False)
 
 
 def mesh_config(text: str) -> MeshConfig:

@@ -2,12 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
+import jaxlib
 import numpy as np
 
+import gdpo_jax
 from gdpo_jax.errors import UserError
 from gdpo_jax.training.config import json_tree
 from gdpo_jax.training.integrity import fingerprint
@@ -20,7 +25,7 @@ from gdpo_jax.training.processes import (
 )
 from gdpo_jax.training.state import TrainState
 
-__all__ = ["check_agreement", "check_states"]
+__all__ = ["check_agreement", "check_starts", "check_states", "code_version"]
 
 
 def check_agreement(described: Mapping[str, Any], records: Any = None) -> None:
@@ -59,6 +64,62 @@ def check_agreement(described: Mapping[str, Any], records: Any = None) -> None:
             "  " + "\n  ".join(lines)
         )
     )
+
+
+def check_starts(arguments: Sequence[str], *, own: Sequence[str] = ()) -> None:
+    """Compare the code and the options that the processes were started with.
+
+    own: options with a value each that every process has its own of.
+
+    Raises:
+        UserError: on all of them, if they differ; lists what.
+    """
+    given = _by_option(arguments)
+    options = {name: value for name, value in given.items() if name not in own}
+    check_agreement({"code": code_version(), "options": options})
+
+
+def code_version() -> dict[str, str]:
+    """Versions of Python, JAX and this library, and digests of the source files of the library and
+    of the program that was started."""
+    main = sys.modules["__main__"]
+    package = (main.__spec__.name if getattr(main, "__spec__", None) else "").partition(".")[0]
+    folder = Path(gdpo_jax.__file__).parent
+    version = {
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "gdpo_jax": gdpo_jax.__version__,
+        "files of gdpo_jax": _source_digest([folder]),
+    }
+    if package and package != "gdpo_jax":
+        places = [Path(place) for place in getattr(sys.modules.get(package), "__path__", ())]
+        version[f"files of {package}"] = _source_digest(places)
+    elif not package and getattr(main, "__file__", None):
+        version["program"] = _source_digest([Path(main.__file__)])
+    return version
+
+
+def _source_digest(places: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for place in places:
+        for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
+            name = path.name if path == place else path.relative_to(place).as_posix()
+            digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()};".encode())
+    return digest.hexdigest()[:16]
+
+
+def _by_option(arguments: Sequence[str]) -> dict[str, str]:
+    """Values of a command line by the option that they stand behind."""
+    found: dict[str, str] = {}
+    name = "command"
+    for argument in arguments:
+        if argument.startswith("--"):
+            name, _, value = argument.partition("=")
+            found[name] = value
+        else:
+            found[name] = f"{found.get(name, '')} {argument}".strip()
+    return found
 
 
 def check_states(start_step: int, state: TrainState) -> None:

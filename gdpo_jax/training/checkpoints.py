@@ -1,17 +1,21 @@
 """Checkpoints of a run: state, data position and configuration, written whole or not at all.
 
-Checkpoint `n` holds all that step `n` needs and gets its name when complete. One that cannot be
-read is an error that names its folder; going back further is for a person, who deletes that folder.
+Checkpoint `n` holds all that step `n` needs and gets its name when complete. A run goes on from the
+newest good one: damaged ones that are newer are put beside the folder, with a warning that names
+both. Where none is good, that is an error, and nothing is touched.
 """
 
 import contextlib
+import functools
+import itertools
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from orbax.checkpoint import v1 as ocp
@@ -19,10 +23,12 @@ from orbax.checkpoint import v1 as ocp
 from gdpo_jax.errors import UserError
 from gdpo_jax.training.config import differing_fields, json_tree
 from gdpo_jax.training.integrity import check_files, note_files
-from gdpo_jax.training.processes import together
+from gdpo_jax.training.processes import agreed_maximum, any_text, mark_common, together
 from gdpo_jax.training.state import abstract_like, named_leaves
 
 __all__ = ["Checkpoints", "newest_config"]
+
+T = TypeVar("T")
 
 _METADATA = "_CHECKPOINT_METADATA"  # Orbax's; the configuration and the position are part of it
 _PARTS = {".advantage_state": "estimator", ".opt_state": "optimizer", "params": "policy"}
@@ -33,33 +39,33 @@ class Checkpoints:
     """The newest `keep` checkpoints in `directory`, of a run with `config` (JSON-like).
 
     Raises:
-        UserError: `directory` is no folder that can be used, or a checkpoint in it is damaged so
-            that Orbax cannot list it; names it.
+        UserError: `directory` is no folder that can be used; names it.
     """
 
     def __init__(self, directory: str | Path, *, config: Mapping[str, Any], keep: int = 2):
         self._directory = Path(directory).absolute()
         self._config = json_tree(config)
-        newest = ocp.training.preservation_policies.LatestN(keep)
+        self._keep = keep
+        together(lambda: _make_folder(self._directory))
+        self._saving: Future[None] | None = None
+
+    @property
+    def latest_step(self) -> int | None:
+        """The newest checkpoint that has got its name; one being written is none."""
+        return max(_step_folders(self._directory), default=None)
+
+    @functools.cached_property
+    def _orbax(self) -> ocp.training.Checkpointer:
+        """Orbax's view of the folder, which takes that all checkpoints in it can be listed."""
+        newest = ocp.training.preservation_policies.LatestN(self._keep)
         options = {"preservation_policy": newest, "cleanup_tmp_directories": True}
-        together(lambda: _check_folder(self._directory))
         try:
-            self._orbax = ocp.training.Checkpointer(self._directory, **options)
+            return ocp.training.Checkpointer(self._directory, **options)
         except Exception as error:
             raise UserError(
                 f"the checkpoints in {self._directory} cannot be listed ({_said(error)}). Look for "
                 "files and folders there that are none of this run, and move them elsewhere"
             ) from error
-        self._saving: Future[None] | None = None
-
-    @property
-    def latest_step(self) -> int | None:
-        return None if self._orbax.latest is None else self._orbax.latest.step
-
-    @property
-    def complete_step(self) -> int | None:
-        """The newest checkpoint that has got its name; one being written is none."""
-        return max(_step_folders(self._directory), default=None)
 
     def save(self, step: int, state: Any, position: Mapping[str, Any]) -> None:
         """Store the state and position before `step`; returns when the arrays are copied."""
@@ -74,16 +80,34 @@ class Checkpoints:
         self._saving = _in_background(lambda: self._finish(step, response))
 
     def restore(self, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
-        """`(step, state, position)` of the newest checkpoint in the shape of `like`, or None.
+        """`(step, state, position)` of the newest good checkpoint in the shape of `like`, or None.
+
+        Damaged ones that are newer are moved to a folder beside this one, with a warning.
 
         Raises:
             UserError: it is of another configuration, or of another optimizer, estimator or policy
-                (names what differs), or it is damaged (names the file).
+                (names what differs), or there are only damaged ones (names what of the newest).
         """
-        if (step := self.latest_step) is None:
-            return None
+        left, damaged = set(_step_folders(self._directory)), dict[int, DamagedCheckpointError]()
+        while (step := agreed_maximum(max(left, default=-1))) >= 0:
+            left.discard(step)
+            try:
+                found = self._restored(step, like)
+            except DamagedCheckpointError as error:
+                damaged[step] = error
+                continue
+            damaged.update({other: error for other in left if (error := self._unlisted(other))})
+            together(functools.partial(self._set_aside, damaged, step))
+            _ = self._orbax
+            return found
+        if damaged:
+            raise mark_common(damaged[max(damaged)])
+        _ = self._orbax
+        return None
+
+    def _restored(self, step: int, like: Any) -> tuple[int, Any, dict[str, Any]]:
         folder = self._directory / str(step)
-        about = together(lambda: _about(folder))
+        about = _shared_damage(folder, lambda: _about(folder))
         if differences := differing_fields(about["config"], self._config):
             raise UserError(
                 f"{folder} was written by another configuration; nothing was changed. "
@@ -96,6 +120,39 @@ class Checkpoints:
         state = jax.tree.unflatten(jax.tree.structure(like.replace(params=())), leaves)
         return step, state.replace(params=items["params"]), about["position"]
 
+    def _unlisted(self, step: int) -> "DamagedCheckpointError | None":
+        """The damage because of which Orbax could not list a checkpoint."""
+        folder = self._directory / str(step)
+        try:
+            with _naming(folder):
+                if not _metadata(folder):
+                    raise UserError(f"{_METADATA} holds nothing")
+        except DamagedCheckpointError as error:
+            return error
+        return None
+
+    def _set_aside(self, damaged: "Mapping[int, DamagedCheckpointError]", step: int) -> None:
+        """Move damaged checkpoints out of the way; the run goes on from `step`."""
+        if jax.process_index() != 0:
+            return
+        beside = self._directory.with_name(f"{self._directory.name}-damaged")
+        for number, error in sorted(damaged.items(), reverse=True):
+            names = itertools.chain([str(number)], (f"{number}-{n}" for n in itertools.count(2)))
+            name = next(name for name in names if not (beside / name).exists())
+            try:
+                beside.mkdir(exist_ok=True)
+                (self._directory / str(number)).rename(beside / name)
+            except OSError as failed:
+                raise UserError(
+                    f"{error.said} It cannot be moved to {beside} ({failed.strerror}); move it, to "
+                    f"go on from checkpoint {step}"
+                ) from failed
+            warnings.warn(
+                f"{error.said} It is moved to {beside / name}, and the run goes on from checkpoint "
+                f"{self._directory / str(step)}",
+                stacklevel=4,
+            )
+
     def restore_params(self, like: Any) -> Any:
         """Only the parameters of the newest checkpoint, whatever its configuration.
 
@@ -104,7 +161,8 @@ class Checkpoints:
         """
         if (step := self.latest_step) is None:
             raise UserError(f"there is no checkpoint in {self._directory}")
-        together(lambda: _about(self._directory / str(step)))
+        folder = self._directory / str(step)
+        _shared_damage(folder, lambda: _about(folder))
         return self._load(step, {"params": abstract_like(like)})["params"]
 
     def wait(self) -> None:
@@ -115,7 +173,8 @@ class Checkpoints:
 
     def close(self) -> None:
         self.wait()
-        self._orbax.close()
+        if "_orbax" in vars(self):
+            self._orbax.close()
 
     def _load(self, step: int, wanted: Any) -> Any:
         folder = self._directory / str(step)
@@ -124,13 +183,13 @@ class Checkpoints:
         def check() -> None:
             with _naming(folder):
                 check_files(folder, part=index, parts=count)
-                stored = self._orbax.checkpointables_metadata(step).metadata
+                stored = ocp.checkpointables_metadata(folder).metadata
                 stored = {name: stored[name] for name in wanted}
             _check_structure(folder, stored, wanted)
 
-        together(check)
+        _shared_damage(folder, check)
         with _naming(folder):
-            return self._orbax.load_checkpointables(step, wanted)
+            return ocp.load_checkpointables(folder, wanted)
 
     def _finish(self, step: int, response: Any) -> None:
         response.result()
@@ -148,7 +207,20 @@ def newest_config(directory: Path) -> dict[str, Any]:
     folders = _step_folders(directory)
     if not folders:
         raise UserError(f"there is no checkpoint in {directory}")
-    return together(lambda: _about(folders[max(folders)]))["config"]
+    newest = folders[max(folders)]
+    return _shared_damage(newest, lambda: _about(newest))["config"]
+
+
+class DamagedCheckpointError(UserError):
+    """A checkpoint is not what was written; `said` names it and its damage, `reason` that alone."""
+
+    def __init__(self, folder: Path, reason: str):
+        self.reason = reason
+        self.said = f"checkpoint {folder} is damaged ({reason})."
+        super().__init__(
+            f"{self.said} Delete that folder to go on from the one before, or from the beginning "
+            "if there is none"
+        )
 
 
 @contextlib.contextmanager
@@ -158,10 +230,28 @@ def _naming(folder: Path) -> Iterator[None]:
         yield
     except Exception as error:
         reason = _said(error).replace(f"{folder}/", "")
-        raise UserError(
-            f"checkpoint {folder} is damaged ({reason}). Delete that folder to go on from the one "
-            "before, or from the beginning if there is none"
-        ) from error
+        raise DamagedCheckpointError(folder, reason) from error
+
+
+def _shared_damage(folder: Path, read: Callable[[], T]) -> T:
+    """Run `read` on every process. Damage that one of them finds is damage for all."""
+    damage: DamagedCheckpointError | None = None
+
+    def attempt() -> T | None:
+        nonlocal damage
+        try:
+            return read()
+        except DamagedCheckpointError as error:
+            damage = error
+            return None
+
+    result = together(attempt)
+    reason = any_text("" if damage is None else damage.reason)
+    if damage is not None:
+        raise damage
+    if reason:
+        raise DamagedCheckpointError(folder, reason)
+    return result
 
 
 def _said(error: Exception) -> str:
@@ -174,16 +264,12 @@ def _step_folders(directory: Path) -> dict[int, Path]:
     return {int(path.name): path for path in folders if path.is_dir()}
 
 
-def _check_folder(directory: Path) -> None:
-    """Make the folder, and look at what Orbax reads of all checkpoints when it opens one."""
+def _make_folder(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        folders = _step_folders(directory)
+        _step_folders(directory)
     except OSError as error:
         raise UserError(f"{directory} cannot hold checkpoints: {error.strerror}") from error
-    for folder in folders.values():
-        with _naming(folder):
-            _metadata(folder)
 
 
 def _metadata(folder: Path) -> dict[str, Any]:

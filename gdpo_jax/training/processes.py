@@ -24,6 +24,7 @@ __all__ = [
     "LostProcessError",
     "agreed_maxima",
     "agreed_maximum",
+    "any_text",
     "exchange_bytes",
     "gather",
     "is_common",
@@ -31,14 +32,18 @@ __all__ = [
     "leave_alone",
     "lost_process_message",
     "mark_common",
+    "tell_failure",
     "together",
 ]
 
 T = TypeVar("T")
 
 _MESSAGE_BYTES = 2048
+_FAILURES = "gdpo_jax/failures"  # where processes tell the coordinator why they end
 # The last process to leave is the one whose end JAX takes for the end of all (seconds).
 _LAST = 2.0
+# How JAX's errors begin, which are not those of a user's function.
+_STATUS = re.compile("[A-Z_]{5,}: ")
 # How JAX, Gloo and NCCL name the loss of a peer; they have no exception of its own for it.
 _LOSS = re.compile(
     r"gloo|nccl|connection (closed|reset|refused)|socket closed|coordination|heartbeat|UNAVAILABLE",
@@ -71,6 +76,13 @@ def together(work: Callable[[], T]) -> T:
         if message:
             raise mark_common(UserError(f"process {process} stopped: {message}"))
     return result
+
+
+def any_text(text: str) -> str:
+    """The first text of any process that is not empty, the same on all of them; or ""."""
+    if jax.process_count() == 1:
+        return text
+    return next(filter(None, _exchange(text)), "")
 
 
 def agreed_maximum(value: int) -> int:
@@ -111,16 +123,46 @@ def is_lost_process(error: BaseException | None) -> bool:
     """Whether `error` says that another process has ended."""
     if jax.process_count() == 1 or error is None:
         return False
-    if isinstance(error, jax.errors.JaxRuntimeError):
-        return _LOSS.search(str(error)) is not None
-    return isinstance(error, LostProcessError)
+    if isinstance(error, LostProcessError):
+        return True
+    # A collective that fails at once is a ValueError.
+    kinds = (jax.errors.JaxRuntimeError, ValueError)
+    told = isinstance(error, kinds) and _STATUS.match(str(error)) is not None
+    return told and _LOSS.search(str(error)) is not None
 
 
 def lost_process_message() -> str:
-    """Who is gone, as far as this process can know, and what to do."""
+    """Who is gone and why, as far as this process can know, and what to do."""
     count, index = jax.process_count(), jax.process_index()
+    again = f"start all {count} processes again"
+    if told := _told_failures():
+        return f"{'; '.join(told)}; {again}"
     who = f"process {1 - index}" if count == 2 else f"a process beside process {index}"
-    return f"{who} is gone; start all {count} processes again"
+    return f"{who} is gone; {again}"
+
+
+def tell_failure(error: BaseException) -> None:
+    """Leave word for the other processes of why this one ends, as long as process 0 is there."""
+    client = global_state.client
+    if client is None:
+        return
+    said = " ".join(f"{type(error).__name__}: {error}".split())[:_MESSAGE_BYTES]
+    text = f"process {jax.process_index()} stopped: {said}"
+    try:
+        client.key_value_set(f"{_FAILURES}/{jax.process_index()}", text, allow_overwrite=True)
+    except jax.errors.JaxRuntimeError as failed:
+        print(f"the other processes cannot be told why this one ends: {failed}", file=sys.stderr)
+
+
+def _told_failures() -> list[str]:
+    client = global_state.client
+    if client is None:
+        return []
+    try:
+        return [text for _, text in sorted(client.key_value_dir_get(_FAILURES))]
+    except jax.errors.JaxRuntimeError:
+        # Nobody has left word, or process 0, which keeps it, is gone.
+        return []
 
 
 def leave_alone() -> None:
@@ -168,7 +210,7 @@ def gather(value: np.ndarray) -> np.ndarray:
     """`value` of every process, along a new first axis."""
     try:
         return multihost_utils.process_allgather(value)
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
         if is_lost_process(error):
             raise LostProcessError(lost_process_message()) from error
         raise

@@ -32,9 +32,11 @@ from gdpo_jax.training.processes import (
     leave_alone,
     lost_process_message,
     mark_common,
+    tell_failure,
     together,
 )
 from gdpo_jax.training.progress import Progress
+from gdpo_jax.training.shared_folder import check_shared
 from gdpo_jax.training.signals import StopSignals, stop_by
 from gdpo_jax.training.state import TrainState
 
@@ -72,7 +74,8 @@ class Run:
 
     Raises:
         UserError: another run is under way in `workdir`, the processes were given different
-            settings, or the newest checkpoint is of another configuration or damaged.
+            settings or folders, the newest good checkpoint is of another configuration, or all are
+            damaged.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class Run:
             read = os.path.isdir(workdir / "checkpoints" / str(config.steps))
             patience = _READING if read else 0.0
             together(lambda: opened.enter_context(only_run_in(workdir, patience=patience)))
+            check_shared(workdir)
             self._checkpoints = Checkpoints(
                 workdir / "checkpoints", config=described, keep=config.keep_checkpoints
             )
@@ -141,12 +145,15 @@ class Run:
                 close()
             except Exception as failed:
                 failure = failure or failed
-        if not together_still:
-            leave_alone()
         if lost:
-            stored = self._checkpoints.complete_step
+            stored = self._checkpoints.latest_step
             then = "from its beginning" if stored is None else f"after step {stored}"
-            raise LostProcessError(f"{lost_process_message()}; the run goes on {then}") from error
+            message = f"{lost_process_message()}; the run goes on {then}"
+            leave_alone()
+            raise LostProcessError(message) from error
+        if not together_still:
+            tell_failure(error)
+            leave_alone()
         if failure is not None and error is None:
             raise failure
         if failure is not None:
@@ -286,10 +293,11 @@ class Run:
 
     def _restore(self) -> None:
         """Go on from the newest checkpoint, if it has learned something."""
-        if not self._checkpoints.latest_step:
+        if self._checkpoints.latest_step == 0:
             return
         restored = self._checkpoints.restore(self._stored(self.state))
-        assert restored is not None
+        if restored is None:
+            return
         self.start_step, stored, position = restored
         params = with_trained_part(self._policy, self.state.params, stored.params)
         self.state = stored.replace(params=params)

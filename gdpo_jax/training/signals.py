@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["StopSignals", "stop_by"]
+__all__ = ["STOPPED", "StopSignals", "stop_by"]
+
+# sysexits.h's "temporary failure": the same command goes on. A process that SIGTERM ends where
+# nothing is to be stored has 143 of a shell instead.
+STOPPED = 75
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -68,5 +72,8 @@ class StopSignals:
 
 
 def stop_by(number: int) -> BaseException:
-    """What ends the process as signal `number` would: exit code 130 of a shell, or 143."""
-    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+    """What ends a process whose run has stored its state: Ctrl-C as it would without a run (exit
+    code 130 of a shell), SIGTERM with the exit code `STOPPED`."""
+    if number == signal.SIGINT:
+        return KeyboardInterrupt("the state of the run is stored")
+    return SystemExit(STOPPED)

@@ -27,9 +27,12 @@ TIMEOUT = 240
 
 @pytest.fixture
 def run_two(worker_environment) -> Callable[..., tuple[list[int], list[str]]]:
-    """A function that starts both processes and waits; their exit codes and outputs."""
+    """A function that starts both processes and waits; their exit codes and outputs.
 
-    def run(workdir, *options, worker="run_worker.py"):
+    first: one that ends by itself, after which the other one is killed if it has not ended.
+    """
+
+    def run(workdir, *options, worker="run_worker.py", first=None):
         script, port = Path(__file__).with_name(worker), free_port()
         processes = [
             subprocess.Popen(
@@ -42,6 +45,9 @@ def run_two(worker_environment) -> Callable[..., tuple[list[int], list[str]]]:
             for index in range(2)
         ]
         try:
+            if first is not None:
+                processes[first].wait(timeout=TIMEOUT)
+                processes[1 - first].kill()
             outputs = [process.communicate(timeout=TIMEOUT)[0] for process in processes]
         finally:
             for process in processes:

@@ -7,27 +7,29 @@ import sys
 from pathlib import Path
 
 import jax
+import toy
 
-jax.config.update("jax_num_cpu_devices", 2)
-jax.distributed.initialize(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[2]))
-
-import toy  # noqa: E402
-
-from gdpo_jax.errors import UserError  # noqa: E402
-from gdpo_jax.objectives import Metrics  # noqa: E402
-from gdpo_jax.training import create_state, make_optimizer, together  # noqa: E402
-from gdpo_jax.training.run import Pending, Run  # noqa: E402
+from gdpo_jax.commands.running import run_command
+from gdpo_jax.errors import UserError
+from gdpo_jax.objectives import Metrics
+from gdpo_jax.training import create_state, make_optimizer, together
+from gdpo_jax.training.agreement import check_starts
+from gdpo_jax.training.joining import join_processes
+from gdpo_jax.training.run import Pending, Run
 
 METRICS = Metrics(sums={"loss": 0.5, "grad_norm": 1.0, "tokens": 8.0}, minima={"healthy": 1.0})
 STEPS = 6
 
 
 def act(what: str, step: int) -> None:
-    """On process 1 in step 2: vanish, be told to stop, or fail outside of what is done together."""
-    if jax.process_index() != 1 or step != 2:
+    """In step 2: process 1 vanishes, freezes, is told to stop, or fails outside of what is done
+    together; or process 0, which coordinates, vanishes."""
+    if jax.process_index() != int(what != "coordinator") or step != 2:
         return
-    if what == "killed":
+    if what in ("killed", "coordinator"):
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "frozen":
+        os.kill(os.getpid(), signal.SIGSTOP)
     if what == "stopped":
         os.kill(os.getpid(), signal.SIGTERM)
     if what == "failing":
@@ -43,6 +45,8 @@ def main(workdir: Path, what: str) -> None:
         identity, seed = {"rewards": ["a"]}, 4
     if jax.process_index() == 1 and what == "key":
         key = 1
+    if what == "folders":
+        workdir = workdir / f"host-{jax.process_index()}"
     optimizer = make_optimizer(toy.OPTIMIZER)
     state = create_state(toy.POLICY, optimizer, key=jax.random.key(key), mesh=mesh)
     records = toy.records_for(mesh, 8, seed=seed)
@@ -58,9 +62,23 @@ def main(workdir: Path, what: str) -> None:
             run.save_if_due(step + 1, state)
 
 
+def start(port: int, process: int, workdir: Path, what: str) -> None:
+    """Joins, compares the options where that is what happens, and trains."""
+    jax.config.update("jax_num_cpu_devices", 2)
+    join_processes(f"127.0.0.1:{port}", 2, process)
+    if what == "settings":
+        try:
+            given = ["train", "--seed", str(process), "--process-id", str(process), "--steps=3"]
+            check_starts(given, own=("--process-id",))
+        except UserError as error:
+            print(error, flush=True)
+    main(workdir, what)
+
+
 if __name__ == "__main__":
-    try:
-        main(Path(sys.argv[3]), sys.argv[4])
-    except UserError as error:
-        print(f"{type(error).__name__}: {error}", flush=True)
-        sys.exit(3)
+    port, process, workdir, what = sys.argv[1:]
+    work = {
+        "start": lambda: start(int(port), int(process), Path(workdir), what),
+        "nothing": lambda: None,
+    }
+    sys.exit(run_command(work, ["start"], prog="open_worker.py", description=None))

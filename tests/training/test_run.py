@@ -19,6 +19,7 @@ from gdpo_jax.objectives import Metrics
 from gdpo_jax.training import Checkpoints, create_state, make_optimizer, read_metrics
 from gdpo_jax.training.lock import only_run_in
 from gdpo_jax.training.run import NonFiniteLossError, Pending, Run
+from gdpo_jax.training.signals import STOPPED
 
 METRICS = Metrics(sums={"loss": 0.5, "grad_norm": 1.0, "tokens": 8.0}, minima={"healthy": 1.0})
 
@@ -181,7 +182,7 @@ def test_a_signal_stores_the_state_before_the_step(tmp_path, state, number, erro
     before = signal.getsignal(number)
     with pytest.raises(error) as caught, open_run(tmp_path, state, checkpoint_every=100) as run:
         take_steps(run, state, lambda step: step < 3 or signal.raise_signal(number))
-    assert number == signal.SIGINT or caught.value.code == 143
+    assert number == signal.SIGINT or caught.value.code == STOPPED
     assert steps_stored(tmp_path) == [3]
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1, 2]
     assert signal.getsignal(number) is before

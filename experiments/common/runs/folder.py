@@ -26,6 +26,7 @@ from gdpo_jax.policies import Tokenizer, load_tokenizer, open_pretrained
 from gdpo_jax.prompts import Prompt, encode_prompt, is_chat
 from gdpo_jax.training import MeshConfig, make_mesh, together
 from gdpo_jax.training.config import differing_fields, json_tree
+from gdpo_jax.training.shared_folder import check_shared
 
 __all__ = ["Workspace", "open_workspace"]
 
@@ -108,7 +109,9 @@ def open_workspace(
         write_json(path / _RUN, {"data_dir": _written(where, path), **about})
         return data
 
-    data = together(prepare) or experiment.open_data(where, preset, False)
+    data = together(prepare)
+    check_shared(path)
+    data = data or experiment.open_data(where, preset, False)
     shared = {"experiment": experiment, "path": path, "preset": preset, "data": data}
     if preset.pretrained is not None:
         return _published(shared, preset.pretrained, model_dir)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from rich.console import Console
 from tyro.extras import literal_type_from_choices
 
@@ -14,13 +13,14 @@ from experiments.common.runs.experiment import Experiment
 from experiments.common.runs.folder import Workspace, open_workspace
 from experiments.common.runs.plan import print_preset_plan
 from experiments.common.runs.settings import Preset
+from gdpo_jax.commands.options import ProcessOptions
 from gdpo_jax.commands.running import mesh_config
 
 __all__ = ["Invocation", "RunOptions", "first_preset", "unset"]
 
 
 @dataclasses.dataclass(frozen=True)
-class RunOptions:
+class RunOptions(ProcessOptions):
     """Options that every command of a run shares."""
 
     preset: str
@@ -35,8 +35,6 @@ class RunOptions:
     """Devices as DATAxFSDPxTENSOR, such as 1x8x1; the preset's shape unless given."""
     dry_run: bool = False
     """Compile the steps on shapes alone, print memory, and stop; nothing is read or written."""
-    distributed: bool = False
-    """Join the other processes of a pod or cluster first (jax.distributed.initialize)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +85,7 @@ class Invocation:
 
     def open(self) -> Workspace:
         """The workspace, built where it is missing."""
-        if self.options.distributed:
-            jax.distributed.initialize()
+        self.options.join()
         return open_workspace(
             self.experiment,
             self.folder,

@@ -14,6 +14,7 @@ import pytest
 from experiments.common.runs.folder import open_workspace
 from experiments.common.runs.processes import work
 from experiments.common.runs.schedule import Task, minutes_left, ready, tasks_left
+from gdpo_jax.training.signals import STOPPED
 from tests.experiments.common.runs.study import PRESET, study
 
 PROGRAM = Path(__file__).with_name("study_program.py")
@@ -113,7 +114,7 @@ def test_a_signal_reaches_the_others(tmp_path):
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
-    assert process.returncode == 143
+    assert process.returncode == STOPPED
     # Nothing holds the folder: the run goes on to its end.
     process = start(tmp_path)
     _, errors = process.communicate(timeout=300)

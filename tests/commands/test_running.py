@@ -1,0 +1,75 @@
+"""How a command ends: one message and an exit code, or the traceback of a defect."""
+
+import errno
+import os
+
+import pytest
+
+from gdpo_jax.commands import running
+from gdpo_jax.commands.running import INTERRUPTED, LOST, WRONG, run_command
+from gdpo_jax.errors import UserError
+from gdpo_jax.training.agreement import code_version
+from gdpo_jax.training.processes import LostProcessError
+from gdpo_jax.training.signals import STOPPED, stop_by
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_the_process_stay(monkeypatch):
+    for name in ("compile_quickly", "keep_programs"):
+        monkeypatch.setattr(running, name, lambda: None)
+
+
+def run(error):
+    def work():
+        if error is not None:
+            raise error
+
+    commands = {"work": work, "rest": lambda: None}
+    return run_command(commands, ["work"], prog="program", description=None)
+
+
+def disk_full(number):
+    error = ValueError("UNKNOWN: writing the checkpoint failed")
+    error.__cause__ = OSError(number, os.strerror(number), "/disk/4")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (None, 0, ""),
+        (UserError("no such file"), WRONG, "error: no such file\n"),
+        (LostProcessError("process 1 is gone"), LOST, "error: process 1 is gone\n"),
+        (KeyboardInterrupt(), INTERRUPTED, "error: stopped by Ctrl-C; the same command starts "),
+        (stop_by(2), INTERRUPTED, ""),  # the run has said it
+        (OSError(errno.ENOSPC, "No space left on device", "/a"), WRONG, "error: [Errno 28] No spa"),
+        (
+            disk_full(errno.EDQUOT),
+            WRONG,
+            "error: UNKNOWN: writing the checkpoint failed. Make room",
+        ),
+        (ValueError("RESOURCE_EXHAUSTED: No space left on device"), WRONG, "error: RESOURCE_EXHA"),
+    ],
+)
+def test_the_end_has_a_code_and_one_line(error, code, message, capsys):
+    assert run(error) == code
+    shown = capsys.readouterr().err
+    assert shown.startswith(message) and shown.count("\n") == int(bool(message))
+
+
+def test_a_stopped_run_has_a_code_of_its_own():
+    with pytest.raises(SystemExit) as caught:
+        run(stop_by(15))
+    assert caught.value.code == STOPPED
+    assert len({0, 1, WRONG, LOST, INTERRUPTED, STOPPED, 128 + 15}) == 7
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(OSError, match="Is a directory"):
+        run(OSError(errno.EISDIR, "Is a directory"))
+
+
+def test_the_version_of_the_code_names_the_library_and_the_program():
+    version = code_version()
+    assert {"python", "jax", "jaxlib", "gdpo_jax", "files of gdpo_jax"} < set(version)
+    assert len(version["files of gdpo_jax"]) == 16
