@@ -15,6 +15,7 @@ from experiments.common.runs.plan import print_preset_plan
 from experiments.common.runs.settings import Preset
 from gdpo_jax.commands.options import ProcessOptions
 from gdpo_jax.commands.running import mesh_config
+from gdpo_jax.errors import UserError
 
 __all__ = ["Invocation", "RunOptions", "first_preset", "unset"]
 
@@ -93,6 +94,15 @@ class Invocation:
             data_dir=self.options.data_dir,
             model_dir=self.options.model_dir,
         )
+
+    def open_begun(self) -> Workspace:
+        """The workspace of a run that is there already. Raises UserError where it is not."""
+        if not (self.folder / "preset.json").is_file():
+            raise UserError(
+                f"{self.folder} is no run folder (no preset.json in it); train the arms first, or "
+                "give --run-dir"
+            )
+        return self.open()
 
 
 def unset(experiment: Experiment, arms: Sequence[str]) -> tuple[RunOptions, Any, Any]:

@@ -185,12 +185,7 @@ def probe(
 
 def _opened(run: Invocation, count: int, seed: int) -> tuple[Workspace, list[Mapping[str, Any]]]:
     """The finished run, and test prompts of each kind. Raises UserError where there is no run."""
-    if not (run.folder / "preset.json").is_file():
-        raise UserError(
-            f"{run.folder} is no run folder (no preset.json in it); train the arms first, or give "
-            "--run-dir"
-        )
-    space = run.open()
+    space = run.open_begun()
     return space, balanced(space.data.records["test"], count, seed=seed)
 
 

@@ -112,12 +112,7 @@ def attacking(
         run = Invocation(experiment, options, own)
         if run.planned():
             return
-        if not (run.folder / "preset.json").is_file():
-            raise UserError(
-                f"{run.folder} is no run folder (no preset.json in it); train the arms first, or "
-                "give --run-dir"
-            )
-        space = run.open()
+        space = run.open_begun()
         chosen = list(dict.fromkeys(arms))
         seeds = [seed] if other_seed is None else [seed, other_seed]
         for name, number in _needed(chosen, partners, seeds):  # all before the work on any

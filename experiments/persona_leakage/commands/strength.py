@@ -68,12 +68,7 @@ def measuring_strength(
         run = Invocation(experiment, options, own)
         if run.planned():
             return
-        if not (run.folder / "preset.json").is_file():
-            raise UserError(
-                f"{run.folder} is no run folder (no preset.json in it); train the arms first, or "
-                "give --run-dir"
-            )
-        space = run.open()
+        space = run.open_begun()
         check_trained(space, experiment.arm(remembering), seed)  # all before the work on any
         for name in (pooled, partners[pooled]):
             _check_scored(space, name, seed)
