@@ -15,6 +15,7 @@ from tyro.conf import Positional, arg, subcommand
 from experiments.common.files.json_rows import write_rows
 from experiments.persona_leakage.data.logs import read_logs, write_logs
 from experiments.persona_leakage.isolation import curve, isolated
+from experiments.persona_leakage.learning.adapter_folders import forget
 from experiments.persona_leakage.measures.strength import Strength, read_strengths
 from experiments.persona_leakage.store.conversations import (
     ConversationStore,
@@ -69,6 +70,9 @@ class Delete:
     """Delete all that is stored of one user, and search the files for what is left of it."""
 
     user: Annotated[Positional[str], arg(help="The user.")]
+    runs: Annotated[
+        tuple[Path, ...], arg(help="Run folders: his adapters in all their arms go as well.")
+    ] = ()
     place: Annotated[_Place, arg(name="")] = _Place()
 
 
@@ -180,8 +184,15 @@ def _export(action: Export) -> None:
 
 
 def _delete(action: Delete) -> None:
+    for run in action.runs:
+        if not (run / "preset.json").is_file():
+            raise UserError(f"--runs {run}: no run folder (no preset.json in it)")
     with _writing(action.place) as store:
-        done = _known(store, action.user).delete()
+        own = _known(store, action.user)
+        # Before what the store has: a command that is stopped finds the user again.
+        for run in action.runs:
+            _say(f"{run}: {_forget_adapters(run, action.user)} adapters deleted")
+        done = own.delete()
     size = sum(done.searched.values())
     rebuilt = "; the file was written anew" if done.rebuilt else ""
     _say(
@@ -192,6 +203,11 @@ def _delete(action: Delete) -> None:
         f"no trace in {len(done.searched)} files of {size} bytes ({', '.join(done.searched)}): "
         f"looked for {done.words} pieces of 16 bytes, of which others have {done.shared} as well"
     )
+
+
+def _forget_adapters(run: Path, user: str) -> int:
+    arms = sorted({path.parent for path in run.glob("seed-*/*/adapters")})
+    return sum(forget(arm, user) for arm in arms)
 
 
 def _curve(action: Curve) -> None:

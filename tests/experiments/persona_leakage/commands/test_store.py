@@ -7,6 +7,7 @@ import tyro
 
 from experiments.common.files.json_rows import read_rows
 from experiments.persona_leakage.commands.store import store
+from experiments.persona_leakage.learning.adapter_folders import adapter_folder
 from gdpo_jax.errors import UserError
 
 LOG = [
@@ -51,7 +52,17 @@ def test_from_a_log_to_a_deletion(tmp_path, run, log):
     rows = read_rows(out)
     assert [row["content"] for row in rows] == [turn["content"] for turn in LOG[0]["turns"]]
     assert {row["user"] for row in rows} == {"ann"} and out.stat().st_mode & 0o077 == 0
-    told = run("delete", "ann", "--key-file", key)
+    trained = tmp_path / "run"
+    adapters = [adapter_folder(trained / "seed-0" / "adapters", user) for user in ("ann", "bob")]
+    for folder in adapters:
+        folder.mkdir(parents=True)
+        (folder / "adapter_model.safetensors").write_bytes(b"numbers")
+    with pytest.raises(UserError, match="no run folder"):
+        run("delete", "ann", "--runs", trained, "--key-file", key)
+    (trained / "preset.json").write_text("{}")
+    told = run("delete", "ann", "--runs", trained, "--key-file", key)
+    assert "1 adapters deleted" in told
+    assert not adapters[0].exists() and adapters[1].is_dir()
     assert "2 messages, 0 artefacts and 0 files deleted" in told and "no trace in" in told
     assert "is whole: 1 users, 2 messages" in run("check", "--finish", "--key-file", key)
     with pytest.raises(UserError, match="no user 'ann'"):
