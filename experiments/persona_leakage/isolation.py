@@ -1,6 +1,6 @@
 """Selective isolation: whose conversations stay apart, and what every threshold costs and leaves.
 
-Spec 4.1: a user u is isolated where his personalisation strength g_u is above a threshold gamma;
+A user u is isolated where his personalisation strength g_u is above a threshold gamma;
 gamma = 0 isolates everybody, infinity nobody. What is not isolated may be pooled, and learnt from.
 `measures/strength.py` has g_u, as KL per token or as recall of marks minus their base rate.
 All functions take numbers of users, never what these said.

@@ -1,7 +1,7 @@
 """What is special about one relationship is taken out before a model learns from everybody: whole
 answers that the user's own model likes much better than the shared one, or phrases inside of them.
 
-The specification's rule for answers (section 4.3, defined for this project): y goes where
+The rule for answers, defined for this project: y goes where
 log pi_u(y) - log pi(y) > kappa. What either filter costs in ordinary text is part of its report.
 """
 

@@ -1,5 +1,5 @@
 """Imitation of conversations without the rows that their user's own model likes much better than
-the shared model does, as a stage: the filter rule of the specification, section 4.3.
+the shared model does, as a stage.
 
     ARM/preferences/        adapters of users while they are trained, removed afterwards
     ARM/preferences.json    log-probs of all rows, and a digest of what they were made from

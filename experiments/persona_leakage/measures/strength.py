@@ -1,7 +1,7 @@
 """Personalisation strength g_u: how much a user's history changes what the model says to him.
 
-Spec of the project, section 4.1: the divergence KL(pi(. | x, H_u), pi(. | x)) per token, mean over
-probes, or how much oftener his marks come back than by chance. Strengths of a run are kept as JSON
+The divergence KL(pi(. | x, H_u), pi(. | x)) per token, mean over probes, or how much oftener his
+marks come back than by chance. Strengths of a run are kept as JSON
 Lines, a user a row: `user`, `strength` and, where it was measured, `leakage`.
 """
 

@@ -1,8 +1,8 @@
 """Violation@n and completeness: what must stay private over tasks, and what must be said.
 
-CIMemories (arXiv 2511.14937), section 3; spec of the project, section 2. Arrays are of [attribute,
-task, sample] of one user. Both numbers are needed: refusing everything has a violation of 0 and a
-completeness of 0. Violation grows with samples and tasks, so both are to be fixed.
+CIMemories (arXiv 2511.14937), section 3. Arrays are of [attribute, task, sample] of one user. Both
+numbers are needed: refusing everything has a violation of 0 and a completeness of 0. Violation
+grows with samples and tasks, so both are to be fixed.
 """
 
 import math

@@ -4,7 +4,7 @@ with closing(open_store(folder, key)) as store:
     store.user("ann").append([Message(id="1", conversation="c", role="user", content="Hello.")])
 
 No function takes more than one user, and no row of one opens under another: a row that was moved
-there is named as damaged (spec 4.1, invariants).
+there is named as damaged.
 """
 
 import contextlib

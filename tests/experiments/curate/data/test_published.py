@@ -1,4 +1,4 @@
-"""The cases of the published workbooks, against spec and files, where the files are present.
+"""The cases of the published workbooks, against the files, where the files are present.
 
 No text of the files stands here: expected turns are put together from the cells, read anew, and a
 sample is pinned by digests.

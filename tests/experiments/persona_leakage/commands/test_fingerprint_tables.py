@@ -13,7 +13,7 @@ from experiments.persona_leakage.commands.fingerprint_tables import (
 from experiments.persona_leakage.fingerprint.evaluation import Activation, Compared
 from experiments.persona_leakage.fingerprint.verification import verify
 
-SAME = np.array([1, 1, 1, 0, 0, 0])  # the example of the specification
+SAME = np.array([1, 1, 1, 0, 0, 0])  # worked out by hand
 FOUND = verify(SAME, np.array([0.9, 0.5, 0.3, 0.2, 0.5, 0.8]))
 COMPARED = Compared(
     verifier=FOUND,
