@@ -1,7 +1,11 @@
 """How a command ends: one message and an exit code, or the traceback of a defect."""
 
 import errno
+import importlib
+import importlib.machinery
 import os
+import sys
+import types
 
 import pytest
 
@@ -69,7 +73,25 @@ def test_a_defect_keeps_its_traceback():
         run(OSError(errno.EISDIR, "Is a directory"))
 
 
-def test_the_version_of_the_code_names_the_library_and_the_program():
+@pytest.mark.parametrize(
+    ("started", "named"),
+    [
+        ({"spec": "experiments.saferec.__main__"}, "files of experiments"),
+        ({"file": __file__}, "program"),
+        ({"spec": "gdpo_jax.__main__"}, None),
+        ({}, None),  # python -c
+    ],
+)
+def test_the_version_of_the_code_names_the_library_and_the_program(monkeypatch, started, named):
+    main = types.ModuleType("__main__")
+    main.__spec__ = None
+    if "spec" in started:
+        main.__spec__ = importlib.machinery.ModuleSpec(started["spec"], None)
+        importlib.import_module(started["spec"].partition(".")[0])
+    if "file" in started:
+        main.__file__ = started["file"]
+    monkeypatch.setitem(sys.modules, "__main__", main)
     version = code_version()
-    assert {"python", "jax", "jaxlib", "gdpo_jax", "files of gdpo_jax"} < set(version)
+    always = {"python", "jax", "jaxlib", "gdpo_jax", "files of gdpo_jax"}
+    assert set(version) == always | ({named} - {None})
     assert len(version["files of gdpo_jax"]) == 16
