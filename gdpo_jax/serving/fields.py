@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 __all__ = [
+    "NEUTRAL",
+    "NEUTRAL_CHAT",
     "BadRequest",
     "check_fields",
     "read_length",
@@ -20,6 +22,25 @@ __all__ = [
 Data = Mapping[str, Any]
 # Fields that change no answer, and are taken with any value.
 IGNORED = {"store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key"}
+# Fields of the protocol that no server here has a use for, with the values that ask for nothing; of
+# all requests, and of those for a chat.
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+}
+NEUTRAL_CHAT: Mapping[str, tuple[Any, ...]] = {
+    **NEUTRAL,
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+}
 
 
 class BadRequest(Exception):

@@ -13,6 +13,8 @@ from gdpo_jax.models import Model
 from gdpo_jax.prompts import Prompt, encode_prompt
 from gdpo_jax.rollouts import SamplerConfig
 from gdpo_jax.serving.fields import (
+    NEUTRAL,
+    NEUTRAL_CHAT,
     BadRequest,
     check_fields,
     is_text,
@@ -47,25 +49,7 @@ _COMMON = {
     "ignore_eos",
     "return_token_ids",
 }
-# Fields of the protocol without a counterpart in the sampler, with the values that ask for nothing.
-_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
-}
-_NEUTRAL_COMPLETION = {**_NEUTRAL, "echo": (False,), "suffix": ("",)}
-_NEUTRAL_CHAT = {
-    **_NEUTRAL,
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
-    "response_format": ({"type": "text"},),
-    "modalities": (["text"],),
-    "audio": (),
-    "prediction": (),
-}
+_NEUTRAL_COMPLETION = {**NEUTRAL, "echo": (False,), "suffix": ("",)}
 _SHORT = 16  # tokens of a completion that names no number, as the protocol has it
 _TEMPERATURES = (0.01, 100.0)  # closer to 0, logits would overflow
 
@@ -119,7 +103,7 @@ def read_chat(body: bytes, model: Model, limits: Limits) -> Asked:
     """A request for a chat completion. Raises `BadRequest` that names the field."""
     data = read_object(body)
     used = {*_COMMON, "messages", "max_completion_tokens", "top_logprobs"}
-    check_fields(data, used, _NEUTRAL_CHAT)
+    check_fields(data, used, NEUTRAL_CHAT)
     read_model(data, limits.name)
     if typed(data, "top_logprobs", int):
         message = "this server gives log-probs of drawn tokens alone; leave it out, or give 0"

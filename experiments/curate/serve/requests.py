@@ -7,6 +7,7 @@ from typing import Any
 from experiments.common.chats.messages import Conversation
 from experiments.common.chats.model import Limits
 from gdpo_jax.serving.fields import (
+    NEUTRAL_CHAT,
     BadRequest,
     check_fields,
     read_length,
@@ -23,22 +24,11 @@ __all__ = ["ChatRequest", "read_request"]
 
 # Fields of the protocol that this server has no use for, with the values that ask for nothing.
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    **NEUTRAL_CHAT,
     "n": (1,),
     "top_p": (1,),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
     "logprobs": (False,),
     "top_logprobs": (),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
-    "response_format": ({"type": "text"},),
-    "modalities": (["text"],),
-    "audio": (),
-    "prediction": (),
 }
 _OWN = {
     "model",
