@@ -18,7 +18,7 @@ from experiments.persona_leakage.store.conversations import ConversationStore
 from experiments.persona_leakage.store.memory import kept_notes
 from gdpo_jax.errors import UserError
 
-__all__ = ["open_records"]
+__all__ = ["open_records", "probes_of"]
 
 _JUDGED = {"marks": "whole words in their order"}
 
@@ -50,6 +50,14 @@ def open_records(folder: Path, preset: PersonaPreset, own: bool) -> Data:
             for split in ("validation", "test")
         }
     return Data(records={"train": train, **probes}, judged=_JUDGED)
+
+
+def probes_of(data: Data, role: str, split: str = "test") -> list[Mapping[str, Any]]:
+    """The probes of a role, "stranger" or "owner". Raises UserError where there is none."""
+    found = [record for record in data.records[split] if record["role"] == role]
+    if not found:
+        raise UserError(f"the {split} records have none of role {role!r}; write the data again")
+    return found
 
 
 def _with_notes(

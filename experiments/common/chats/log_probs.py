@@ -43,18 +43,14 @@ def answer_log_probs(
         return np.zeros((0, several))
     wide = max(map(len, prompts))
     long = max(len(answer) for own in answers for answer in own)
-    step = _step(model.policy, model.mesh, model.rules)
-    unit = batch_shards(model.mesh)
-    size = -(-min(batch_size, len(prompts)) // unit) * unit
+    step = _log_prob_step(model.policy, model.mesh, model.rules)
     pad_id, found = model.tokenizer.pad_id, []
-    for first in range(0, len(prompts), size):
-        # Filled up with repeats, so that one program serves all batches.
-        places = [min(first + n, len(prompts) - 1) for n in range(size)]
+    for places in _batches(model, len(prompts), batch_size):
         padded = pad_right([prompts[n] for n in places], wide, pad_id=pad_id, what="prompt")
         flat = [answer for n in places for answer in answers[n]]
         ids, lengths = pad_right(flat, long, pad_id=pad_id, what="answer")
-        mask = (np.arange(long) < lengths[:, None]).reshape(size, several, long)
-        batch = to_global((*padded, ids.reshape(size, several, long), mask), model.mesh)
+        mask = (np.arange(long) < lengths[:, None]).reshape(len(places), several, long)
+        batch = to_global((*padded, ids.reshape(mask.shape), mask), model.mesh)
         of_tokens = to_local(step(model.params, *batch))
         found.append(np.where(mask, of_tokens, 0.0).sum(axis=-1))
     return np.concatenate(found)[: len(prompts)]
@@ -83,17 +79,24 @@ def next_token_log_probs(
             f"{model.policy.config.max_positions} positions; give shorter ones"
         )
     step = _vocabulary_step(model.policy, model.mesh, model.rules)
-    unit, pad_id = batch_shards(model.mesh), model.tokenizer.pad_id
-    size = -(-min(batch_size, len(prompts)) // unit) * unit
-    for first in range(0, len(prompts), size):
-        # Filled up with repeats, so that one program serves all batches.
-        places = [min(first + n, len(prompts) - 1) for n in range(size)]
+    pad_id, left = model.tokenizer.pad_id, len(prompts)
+    for places in _batches(model, len(prompts), batch_size):
         padded = pad_right([prompts[n] for n in places], wide, pad_id=pad_id, what="prompt")
         ids, _ = pad_right([answers[n] for n in places], long, pad_id=pad_id, what="answer")
         found = to_local(step(model.params, *to_global((*padded, ids), model.mesh)))
-        yield found[: len(prompts) - first]
+        yield found[:left]
+        left -= len(places)
 
 
+def _batches(model: Model, count: int, batch_size: int) -> Iterator[list[int]]:
+    """Places of equally many rows, the last ones repeats, so that one program serves all."""
+    unit = batch_shards(model.mesh)
+    size = -(-min(batch_size, count) // unit) * unit
+    for first in range(0, count, size):
+        yield [min(first + n, count - 1) for n in range(size)]
+
+
+# Steps are kept, so that several questions about models of one policy compile one program.
 @functools.lru_cache(maxsize=8)
 def _vocabulary_step(
     policy: Policy, mesh: jax.sharding.Mesh, rules: ShardingRules
@@ -108,6 +111,7 @@ def _vocabulary_step(
 
 
 @functools.lru_cache(maxsize=8)
-def _step(policy: Policy, mesh: Any, rules: Any) -> Any:
-    """Kept, so that several questions about models of one policy compile one program."""
+def _log_prob_step(
+    policy: Policy, mesh: jax.sharding.Mesh, rules: ShardingRules
+) -> Callable[..., Array]:
     return make_log_prob_step(policy, mesh=mesh, rules=rules)

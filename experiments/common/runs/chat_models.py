@@ -11,7 +11,7 @@ from experiments.common.files.json_rows import read_json
 from experiments.common.runs.arms import Arm
 from experiments.common.runs.experiment import Experiment
 from experiments.common.runs.folder import Workspace, open_workspace
-from experiments.common.runs.pipeline import arms_on_the_way, is_trained, train_arm
+from experiments.common.runs.pipeline import arms_on_the_way, is_scored, is_trained, train_arm
 from gdpo_jax import models
 from gdpo_jax.errors import UserError
 from gdpo_jax.models import open_model
@@ -21,6 +21,7 @@ from gdpo_jax.training import MeshConfig
 __all__ = [
     "ModelOptions",
     "check_draws",
+    "check_scored",
     "check_trained",
     "open_chat_model",
     "trained_model",
@@ -110,13 +111,25 @@ def check_trained(space: Workspace, arm: Arm, seed: int) -> None:
     """Raises `UserError` with the command to run where the arm is not trained."""
     for step in arms_on_the_way(space, arm):
         if not is_trained(space, step, seed):
-            command = space.experiment.command(
-                "train", "--preset", space.preset.name, "--run-dir", str(space.path)
-            )
             raise UserError(
-                f"{space.path}: arm {step.name!r}, seed {seed} is not trained; run {command} --arm "
-                f"{arm.name} --seed {seed}"
+                f"{space.path}: arm {step.name!r}, seed {seed} is not trained; run "
+                f"{_training(space, arm, seed)}"
             )
+
+
+def check_scored(space: Workspace, arm: Arm, seed: int) -> None:
+    """Raises `UserError` with the command to run where the arm has no scores."""
+    if not is_scored(space, arm, seed):
+        raise UserError(
+            f"{space.path}: arm {arm.name!r}, seed {seed} has no scores; run "
+            f"{_training(space, arm, seed)}"
+        )
+
+
+def _training(space: Workspace, arm: Arm, seed: int) -> str:
+    """The command that trains and scores an arm."""
+    words = ["--preset", space.preset.name, "--run-dir", str(space.path), "--arm", arm.name]
+    return space.experiment.command("train", *words, "--seed", str(seed))
 
 
 def trained_model(space: Workspace, arm: Arm, seed: int) -> models.Model:

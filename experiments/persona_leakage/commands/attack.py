@@ -30,6 +30,7 @@ from experiments.persona_leakage.measures.styles import (
     style_embedding,
     style_shift,
 )
+from experiments.persona_leakage.records import probes_of
 from gdpo_jax.errors import UserError
 from gdpo_jax.models import Model
 
@@ -117,11 +118,12 @@ def attacking(
         seeds = [seed] if other_seed is None else [seed, other_seed]
         for name, number in _needed(chosen, partners, seeds):  # all before the work on any
             check_trained(space, experiment.arm(name), number)
-        users, records = enrolled(population(space.preset.data_seed)), _of_role(space, "stranger")
+        users = enrolled(population(space.preset.data_seed))
+        records = probes_of(space.data, "stranger")
         own_answers, missing = _own_answers(space, users, "test"), missing_library()
         # Profiles and thresholds come from validation: its owners, and its strangers.
         profiles = None if missing else _profiles(space, users)
-        practice = [] if missing else _of_role(space, "stranger", "validation")
+        practice = [] if missing else probes_of(space.data, "stranger", "validation")
 
         # Arms of one start have one policy then, whose programs are compiled once.
         starts: dict[int, dict[str, Model]] = {number: {} for number in seeds}
@@ -178,26 +180,17 @@ def _needed(
     return [*found, *((name, number) for name in twins for number in seeds)]
 
 
-def _of_role(space: Workspace, role: str, split: str = "test") -> list[Record]:
-    found = [record for record in space.data.records[split] if record["role"] == role]
-    if not found:
-        raise UserError(
-            f"the {split} records of {space.path} have none of role {role!r}; write the data again"
-        )
-    return found
-
-
 def _own_answers(space: Workspace, users: Sequence[User], split: str) -> dict[str, list[str]]:
     """What the owners should get, by user: answers with their marks."""
     found: dict[str, list[str]] = {user.id: [] for user in users}
-    for record in _of_role(space, "owner", split):
+    for record in probes_of(space.data, "owner", split):
         found[record["user"]].append(record["wanted"])
     return found
 
 
 def _profiles(space: Workspace, users: Sequence[User]) -> StyleProfiles:
     """How the owners' answers of validation are said, told from each other."""
-    neutral = [record["neutral"] for record in _of_role(space, "owner", "validation")]
+    neutral = [record["neutral"] for record in probes_of(space.data, "owner", "validation")]
     return style_profiles(_own_answers(space, users, "validation"), neutral)
 
 

@@ -13,11 +13,11 @@ from tyro.conf import arg
 
 from experiments.common.chats.log_probs import next_token_log_probs
 from experiments.common.files.json_rows import read_rows
-from experiments.common.runs.chat_models import check_trained
+from experiments.common.runs.chat_models import check_scored, check_trained
 from experiments.common.runs.experiment import Experiment
 from experiments.common.runs.folder import Workspace
 from experiments.common.runs.options import Invocation, unset
-from experiments.common.runs.pipeline import generate, is_scored, train_arm
+from experiments.common.runs.pipeline import generate, train_arm
 from experiments.persona_leakage.data.population import SOURCES, enrolled, population
 from experiments.persona_leakage.data.users import User
 from experiments.persona_leakage.language import notes_prompt
@@ -31,7 +31,7 @@ from experiments.persona_leakage.measures.strength import (
     user_strengths,
     write_strengths,
 )
-from gdpo_jax.errors import UserError
+from experiments.persona_leakage.records import probes_of
 
 __all__ = ["measuring_strength"]
 
@@ -71,7 +71,7 @@ def measuring_strength(
         space = run.open_begun()
         check_trained(space, experiment.arm(remembering), seed)  # all before the work on any
         for name in (pooled, partners[pooled]):
-            _check_scored(space, name, seed)
+            check_scored(space, experiment.arm(name), seed)
         users = enrolled(population(space.preset.data_seed))
         sources = [user for user in users if user.half == SOURCES]
         sides = [_said(space, name, seed) for name in (pooled, partners[pooled])]
@@ -94,27 +94,6 @@ def measuring_strength(
     return strength
 
 
-def _check_scored(space: Workspace, name: str, seed: int) -> None:
-    arm = space.experiment.arm(name)
-    if not is_scored(space, arm, seed):
-        command = space.experiment.command(
-            "train", "--preset", space.preset.name, "--run-dir", str(space.path)
-        )
-        raise UserError(
-            f"{space.path}: arm {name!r}, seed {seed} has no scores; run {command} --arm {name} "
-            f"--seed {seed}"
-        )
-
-
-def _of_role(space: Workspace, role: str) -> list[Record]:
-    found = [record for record in space.data.records["test"] if record["role"] == role]
-    if not found:
-        raise UserError(
-            f"the test records of {space.path} have none of role {role!r}; write the data again"
-        )
-    return found
-
-
 def _said(space: Workspace, name: str, seed: int) -> dict[str, str]:
     """What an arm answered to the test records, by their ids."""
     rows = read_rows(space.arm_dir(name, seed) / "outputs.jsonl")
@@ -124,7 +103,7 @@ def _said(space: Workspace, name: str, seed: int) -> dict[str, str]:
 def _divergence(space: Workspace, name: str, seed: int) -> dict[str, float]:
     """KL per token of every owner: answers are drawn with his notes, at temperature 1, and at each
     of their tokens the whole distributions are compared."""
-    arm, owners = space.experiment.arm(name), _of_role(space, "owner")
+    arm, owners = space.experiment.arm(name), probes_of(space.data, "owner")
     model = train_arm(space, arm, seed)  # finished, so it is read
     texts = generate(space, arm, model, owners, temperature=1.0, seed=seed)
     tokenizer, most = model.tokenizer, space.preset.max_new_tokens
@@ -141,7 +120,7 @@ def _recall(
     space: Workspace, users: Sequence[User], full: Mapping[str, str], without: Mapping[str, str]
 ) -> dict[str, float]:
     """Recall minus base rate of every source."""
-    records, ids = _of_role(space, "owner"), [user.id for user in users]
+    records, ids = probes_of(space.data, "owner"), [user.id for user in users]
     asked = [record["user"] for record in records]
     tables = [
         own_detections(hits(users, [side[record["id"]] for record in records]), ids, asked)
@@ -154,7 +133,7 @@ def _leakage(
     space: Workspace, users: Sequence[User], full: Mapping[str, str], without: Mapping[str, str]
 ) -> dict[str, float]:
     """Paired leakage of every source to strangers."""
-    records = _of_role(space, "stranger")
+    records = probes_of(space.data, "stranger")
     sides: list[Float[np.ndarray, "S N"]] = [
         hits(users, [side[record["id"]] for record in records]) for side in (full, without)
     ]

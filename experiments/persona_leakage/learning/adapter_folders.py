@@ -27,6 +27,7 @@ __all__ = [
     "keep_metrics",
     "keep_only",
     "mark_finished",
+    "on_first",
     "remove_training",
     "stored_adapter",
     "training_folder",
@@ -51,9 +52,9 @@ def keep_adapter(
     """Writes a user's adapter. digest: of all that it was made from. All processes call it."""
     own = adapter_folder(folder, user)
     # An adapter counts once the note is there, so that a process that is killed leaves none.
-    together(lambda: _first(lambda: (own / _ABOUT).unlink(missing_ok=True)))
+    on_first(lambda: (own / _ABOUT).unlink(missing_ok=True))
     save_adapters(own, adapters, lora)
-    together(lambda: _first(lambda: write_json(own / _ABOUT, {"user": user, "digest": digest})))
+    on_first(lambda: write_json(own / _ABOUT, {"user": user, "digest": digest}))
 
 
 def stored_adapter(folder: Path, user: str, model: Model, *, digest: str) -> Params | None:
@@ -78,18 +79,18 @@ def keep_only(folder: Path, users: Iterable[str]) -> None:
             if own.name not in kept:
                 shutil.rmtree(own)
 
-    together(lambda: _first(delete))
+    on_first(delete)
 
 
 def keep_metrics(folder: Path, training: Path) -> None:
     """Takes over the rows of metrics of a training folder, in place of earlier ones."""
     rows = training / "metrics.jsonl"
-    together(lambda: _first(lambda: write_beside(folder / rows.name, rows.read_bytes())))
+    on_first(lambda: write_beside(folder / rows.name, rows.read_bytes()))
 
 
 def remove_training(training: Path) -> None:
     """Deletes what was kept to go on with, when its adapters are all stored."""
-    together(lambda: _first(lambda: shutil.rmtree(training)))
+    on_first(lambda: shutil.rmtree(training))
 
 
 def mark_finished(folder: Path, steps: int) -> None:
@@ -100,7 +101,7 @@ def mark_finished(folder: Path, steps: int) -> None:
             shutil.rmtree(folder / "training")
         (folder / "checkpoints" / str(steps)).mkdir(parents=True, exist_ok=True)
 
-    together(lambda: _first(finish))
+    on_first(finish)
 
 
 def forget(folder: Path, user: str) -> bool:
@@ -121,7 +122,6 @@ def forget(folder: Path, user: str) -> bool:
     return found
 
 
-def _first(work: Callable[[], object]) -> None:
-    """On the first of several processes alone."""
-    if jax.process_index() == 0:
-        work()
+def on_first(work: Callable[[], object]) -> None:
+    """Work on files that the first of several processes does alone; an error is one on all."""
+    together(lambda: work() if jax.process_index() == 0 else None)

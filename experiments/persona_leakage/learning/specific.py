@@ -25,6 +25,7 @@ from experiments.common.files.json_rows import read_json
 from experiments.common.runs.settings import Imitation, Preset
 from experiments.common.runs.stages import Imitate, Job
 from experiments.common.scores.summaries import write_json
+from experiments.persona_leakage.learning.adapter_folders import on_first
 from experiments.persona_leakage.learning.adapters import (
     Adaptation,
     PerUserAdapters,
@@ -38,7 +39,7 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.policies import Policy
 from gdpo_jax.prompts import completion_encoder
 from gdpo_jax.recipe import Model
-from gdpo_jax.training import fingerprint, together
+from gdpo_jax.training import fingerprint
 from gdpo_jax.training.planning import PlannedStep
 
 __all__ = ["REMOVED", "WithoutSpecific", "removed"]
@@ -79,7 +80,7 @@ class WithoutSpecific:
         _check(rows)
         own, shared = _preferences(job, rows, job.preset.stage(self.adapters, Adaptation))
         found = removed([row["kind"] for row in rows], own, shared, kappa=self.kappa)
-        together(lambda: _first(lambda: write_json(job.folder / REMOVED, found)))
+        on_first(lambda: write_json(job.folder / REMOVED, found))
         gone = specific(own, shared, kappa=self.kappa)
         kept = [row for row, goes in zip(rows, gone, strict=True) if not goes]
         if len(kept) < least:
@@ -164,7 +165,7 @@ def _preferences(job: Job, rows: Sequence[Mapping[str, Any]], settings: Adaptati
         write_json(path, kept)
         shutil.rmtree(folder)  # adapters that learnt from one user each have done their work
 
-    together(lambda: _first(keep))
+    on_first(keep)
     return own, shared
 
 
@@ -172,9 +173,3 @@ def _check(rows: Sequence[Mapping[str, Any]]) -> None:
     for number, row in enumerate(rows):
         if not isinstance(row.get("kind"), str):
             raise UserError(f"row {number} to learn from has no kind: {row!r:.200}")
-
-
-def _first(work: Any) -> None:
-    """On the first of several processes alone."""
-    if jax.process_index() == 0:
-        work()
