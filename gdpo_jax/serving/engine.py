@@ -20,10 +20,10 @@ from gdpo_jax.policies.lora import BASE
 from gdpo_jax.rollouts import Engine, Rollout, SamplerConfig
 from gdpo_jax.rollouts.checks import check_sampler_ids
 from gdpo_jax.serving.access import read_access
+from gdpo_jax.serving.choices import check_version, read_choices
 from gdpo_jax.serving.client import Client
 from gdpo_jax.serving.drawing import seed_of
 from gdpo_jax.serving.parameters import Update, check_sendable, write_parameters
-from gdpo_jax.serving.reading import check_version, read_choices
 from gdpo_jax.training import fingerprint, to_local
 
 __all__ = ["ServerEngine", "server_engine"]
