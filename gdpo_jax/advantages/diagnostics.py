@@ -98,7 +98,7 @@ def advantage_metrics(
     size = jnp.where(valid, jnp.abs(values), 0)
     count = jnp.sum(valid)
     tolerance = DISTINCT_TOLERANCE * jnp.max(size)
-    per_group = _count_distinct(values, valid, tolerance, axis=1)
+    per_group = _count_distinct_in_groups(values, valid, tolerance)
     counted = jnp.any(valid, axis=1)
     return {
         "advantage/abs_mean": _ratio(jnp.sum(size), count),
@@ -109,19 +109,32 @@ def advantage_metrics(
         "advantage/batch_mean": jnp.ravel(stats.mean)[0],
         "advantage/batch_std": jnp.ravel(stats.std)[0],
         "advantage/distinct": _count_distinct(
-            _gathered(jnp.ravel(values)), _gathered(jnp.ravel(valid)), tolerance, axis=0
+            _gathered(jnp.ravel(values)), _gathered(jnp.ravel(valid)), tolerance
         ).astype(values.dtype),
         "advantage/distinct_per_group": _ratio(jnp.sum(per_group), jnp.sum(counted)),
     }
 
 
-def _count_distinct(values: Array, valid: Array, tolerance: Array, *, axis: int) -> Array:
-    ordered = jnp.sort(jnp.where(valid, values, jnp.inf), axis=axis)
-    count = jnp.sum(valid, axis=axis)
-    lower = jax.lax.slice_in_dim(ordered, 0, ordered.shape[axis] - 1, axis=axis)
-    upper = jax.lax.slice_in_dim(ordered, 1, ordered.shape[axis], axis=axis)
-    steps = jnp.isfinite(upper) & (upper - lower > tolerance)
-    return jnp.where(count > 0, 1 + jnp.sum(steps, axis=axis), 0)
+def _count_distinct(values: Array, valid: Array, tolerance: Array) -> Array:
+    """Runs of sorted values `[N]` in which no step is larger than the tolerance."""
+    ordered = jnp.sort(jnp.where(valid, values, jnp.inf))
+    steps = jnp.isfinite(ordered[1:]) & (ordered[1:] - ordered[:-1] > tolerance)
+    return jnp.where(jnp.any(valid), 1 + jnp.sum(steps), 0)
+
+
+def _count_distinct_in_groups(values: Array, valid: Array, tolerance: Array) -> Array:
+    """The same in each group, `[B *R]`: members that begin a run, having none close below them.
+
+    A group is small, and G^2 comparisons of it cost less than a sort.
+    """
+    value, other = values[:, :, None], values[:, None]
+    pairs = jnp.broadcast_shapes(value.shape, other.shape)
+    member, before = (jax.lax.broadcasted_iota(jnp.int32, pairs, axis) for axis in (1, 2))
+    # Of equal members the first one begins the run.
+    equal = (other == value) & (before < member)
+    below = (other < value) & (value - other <= tolerance)
+    joined = jnp.any((equal | below) & valid[:, None], axis=2)
+    return jnp.sum(valid & ~joined, axis=1)
 
 
 def _gathered(x: Array) -> Array:

@@ -191,9 +191,10 @@ def compile_step(
     """`f(state, batch) -> (state, metrics)` from a step of (state without frozen part, frozen part,
     batch) that returns the state without it: the frozen part is neither copied nor donated.
 
-    shardings: of the whole state. `f.lower` is that of `jax.jit`.
+    The advantage state goes around the step, which does not change it: estimators with other
+    states share a program. shardings: of the whole state. `f.lower` is that of `jax.jit`.
     """
-    trained = without_frozen(policy, shardings)
+    trained = without_frozen(policy, shardings.replace(advantage_state=()))
     frozen = frozen_part(policy, shardings.params)
     compiled = jax.jit(
         step,
@@ -203,11 +204,13 @@ def compile_step(
     )
 
     def parts(state: TrainState) -> tuple[TrainState, Any]:
-        return without_frozen(policy, state), frozen_part(policy, state.params)
+        changing = without_frozen(policy, state.replace(advantage_state=()))
+        return changing, frozen_part(policy, state.params)
 
     def whole(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
         changing, kept = parts(state)
         changed, metrics = compiled(changing, kept, batch)
+        changed = changed.replace(advantage_state=state.advantage_state)
         return with_frozen(policy, changed, kept), metrics
 
     whole.lower = lambda state, batch: compiled.lower(*parts(state), batch)

@@ -2,8 +2,12 @@
 
 import jax
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from gdpo_jax.advantages import compute_advantages, gdpo, grpo, record, reward_batch
+from gdpo_jax.advantages.diagnostics import DISTINCT_TOLERANCE, advantage_metrics
 
 FAST_COMPILE = {"xla_backend_optimization_level": 0}
 n = np.nan
@@ -86,6 +90,31 @@ def test_an_empty_batch_has_finite_metrics():
     assert all(np.isfinite(value) for value in found.values())
     assert found["reward/safe/missing_fraction"] == 1
     assert found["advantage/distinct"] == 0
+
+
+METRICS_OF = jax.jit(advantage_metrics, compiler_options=FAST_COMPILE)
+SHAPE = (3, 5)
+
+
+@settings(deadline=None, derandomize=True, database=None)
+@given(
+    # Steps on both sides of the tolerance, which is relative to the largest value.
+    hnp.arrays(
+        np.float32, SHAPE, elements=st.sampled_from([-1, 0, 0.25, 0.25 + 2e-6, 0.25 + 6e-6, 1])
+    ),
+    hnp.arrays(bool, SHAPE),
+)
+def test_distinct_advantages_are_runs_of_sorted_ones(values, valid):
+    def runs(values):
+        steps = np.diff(np.sort(values)) > tolerance
+        return 1 + steps.sum() if len(values) else 0
+
+    tolerance = np.float32(DISTINCT_TOLERANCE) * np.abs(values, where=valid, out=0 * values).max()
+    found = {name: float(value) for name, value in METRICS_OF(values, valid).items()}
+    assert found["advantage/distinct"] == runs(values[valid])
+    groups = [runs(row[kept]) for row, kept in zip(values, valid) if kept.any()]
+    mean = np.mean(groups) if groups else 0
+    np.testing.assert_allclose(found["advantage/distinct_per_group"], mean, rtol=1e-6)
 
 
 def test_names_are_structure_and_not_leaves():

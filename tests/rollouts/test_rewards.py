@@ -1,6 +1,7 @@
 """Text to rewards: decoding, stacking, missing values, and one clear error for each mistake."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -52,6 +53,30 @@ def test_decoding_drops_the_stop_token_from_the_text_but_keeps_its_place():
     assert done == Completion("ab", (0, 1, 25), ((0, 1), (1, 2), (2, 2)), True)
     assert cut == Completion("cabc", (2, 0, 1, 2), ((0, 1), (1, 2), (2, 3), (3, 4)), False)
     assert empty == Completion("", (25,), ((0, 0),), True)
+    assert (len(cut.spans), cut.spans[1:3], hash(done.spans)) == (
+        4,
+        ((1, 2), (2, 3)),
+        hash(((0, 1), (1, 2), (2, 2))),
+    )
+
+
+def test_spans_are_looked_for_once_and_only_where_they_are_read():
+    calls = []
+
+    class Counting(Letters):
+        def token_spans(self, ids):
+            calls.append(ids)
+            return super().token_spans(ids)
+
+    ids, whole = np.array([[0, 1, 2], [3, 4, 5]]), np.ones((2, 3), bool)
+    first, _ = decode_completions(Counting(), ids, whole, np.array([False, False]))
+    assert (first.text, len(first.spans), calls) == ("abc", 3, [])
+    assert first.spans[0] == (0, 1)
+    assert list(first.spans) == [(0, 1), (1, 2), (2, 3)]
+    assert calls == [[0, 1, 2]]
+    # Another process gets the spans and not the tokenizer.
+    copy = pickle.loads(pickle.dumps(first.spans))
+    assert type(copy) is tuple and copy == first.spans
 
 
 def test_values_are_prompts_by_samples_by_rewards():

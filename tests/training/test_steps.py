@@ -113,6 +113,23 @@ def test_a_step_keeps_every_type_and_sharding_and_traces_once(shape, rules):
     assert len(traces) == 1
 
 
+def test_estimators_with_other_states_share_the_program_of_a_step():
+    mesh, traces = toy.mesh_of(1), []
+
+    def forward(*arguments, **options):
+        traces.append(1)
+        return toy.POLICY.forward(*arguments, **options)
+
+    policy = toy.POLICY._replace(forward=forward)
+    step = make_policy_step(policy, OPTIMIZER, OBJECTIVE, mesh=mesh, chunk=3)
+    batch = to_global(host_batch(), mesh)
+    for advantage_state in ((), {"weights": jnp.array([0.5, 2.0])}):
+        state = state_on(mesh).replace(advantage_state=advantage_state)
+        state, _ = step(state, batch)
+        jax.tree.map(np.testing.assert_array_equal, state.advantage_state, advantage_state)
+    assert len(traces) == 1
+
+
 def test_fresh_parameters_do_not_depend_on_the_mesh():
     one, eight = (toy.as_numpy(state_on(toy.mesh_of(n)).params) for n in (1, 8))
     jax.tree.map(np.testing.assert_array_equal, one, eight)
