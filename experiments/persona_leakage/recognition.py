@@ -14,7 +14,6 @@ import numpy as np
 from experiments.persona_leakage.data.styles import draw_style
 from experiments.persona_leakage.data.topics import questions
 from experiments.persona_leakage.data.users import Style, write
-from experiments.persona_leakage.fingerprint.encoder import EncoderOptions
 from experiments.persona_leakage.fingerprint.gate import Gate, choose_gate, decide
 from experiments.persona_leakage.fingerprint.problems import Problem
 from experiments.persona_leakage.fingerprint.scorers import Sample
@@ -61,12 +60,7 @@ def recognise(
     exchanges: of enrolled users, whose requests are enrolled. writers: on whom the verifier is
     fitted. Raises UserError without scikit-learn, and as `fit` for fewer writers than it needs.
     """
-    verifier = fit(
-        _problems(writers, seed),
-        folds=3,
-        seed=seed,
-        encoder=EncoderOptions(hidden=32, dimensions=16, steps=60),
-    ).verifier
+    verifier = fit(_problems(writers, seed), folds=3, seed=seed).verifier
     known = _known(verifier, exchanges)
     sessions = dict.fromkeys(row["session"] for row in (*validation, *test))
     # Products of this size wait longer for other threads than they take.

@@ -13,16 +13,20 @@ from experiments.persona_leakage.commands.fingerprint_tables import (
     evaluation_tables,
     fitted_table,
     length_name,
+    scorers_table,
 )
 from experiments.persona_leakage.fingerprint.attacks import impersonations
 from experiments.persona_leakage.fingerprint.baseline import fit_baseline
 from experiments.persona_leakage.fingerprint.evaluation import (
     LENGTHS,
     Activation,
+    Alone,
     Compared,
     activation,
+    alone,
     baseline_answers,
     compare,
+    judged,
     known_samples,
     probabilities,
     seen_in,
@@ -119,11 +123,13 @@ def _fit(do: Fit, console: Console) -> None:
     fitted = fit(problems, folds=do.folds, acceptance=do.acceptance, seed=do.seed)
     save_verifier(fitted.verifier, do.out)
     same = _truth(problems)
-    rows, verifier = {}, fitted.verifier
+    rows, scorers, verifier = {}, {}, fitted.verifier
     for number, level in enumerate(verifier.scorers.levels):
         found = verify(same, decided(fitted.probabilities[:, number], verifier.band))
         rows[length_name(level)] = found, verifier.gates[number].threshold
-    console.print(fitted_table(rows), soft_wrap=False)
+        scorers[length_name(level)] = alone(same, fitted.scores[:, number])
+    for table in (fitted_table(rows), scorers_table(scorers)):
+        console.print(table, soft_wrap=False)
     console.print(f"{do.out}: fitted on {len(problems)} problems", highlight=False, markup=False)
 
 
@@ -146,25 +152,28 @@ def _evaluate(do: Evaluate, console: Console) -> None:
     seen = seen_in(training, problems)
     record: dict = {"problems": len(problems), "seen": int(seen.sum()), "lengths": {}}
     compared: dict[str, Compared] = {}
+    scorers: dict[str, Alone] = {}
     activations: dict[str, Activation] = {}
     baseline, known = fit_baseline(training), known_samples(verifier, problems)
     for length in LENGTHS:
-        found = probabilities(verifier, known, [cut(p.unknown, length) for p in problems])
+        scores, found = judged(verifier, known, [cut(p.unknown, length) for p in problems])
         plain = baseline_answers(baseline, training, problems, length)
         gate = gate_at(verifier, length or int(verifier.scorers.typical))
         for name, kept in _parts(length_name(length), same, seen).items():
             answers = decided(found[kept], verifier.band)
             compared[name] = compare(same[kept], answers, plain[kept], samples=do.bootstrap)
+            scorers[name] = alone(same[kept], scores[kept], samples=do.bootstrap)
             activations[name] = activation(same[kept], found[kept], gate)
             record["lengths"][name] = {
                 "compared": dataclasses.asdict(compared[name]),
+                "alone": dataclasses.asdict(scorers[name]),
                 "activation": dataclasses.asdict(activations[name]),
             }
     attacks = _attack(verifier, problems, known)
     record["impersonation"] = attacks
     _write(do.out, record)
     # Lines may be longer than the terminal, tables not: their cells would be cut.
-    for table in evaluation_tables(compared, activations, attacks):
+    for table in evaluation_tables(compared, scorers, activations, attacks):
         console.print(table, soft_wrap=False)
     line = f"{do.out}: all figures; {seen.sum()} of {len(problems)} problems share a text with"
     console.print(f"{line} {do.training}", highlight=False, markup=False)

@@ -5,10 +5,16 @@ from collections.abc import Mapping
 from rich import box
 from rich.table import Table
 
-from experiments.persona_leakage.fingerprint.evaluation import RATES, Activation, Compared
+from experiments.persona_leakage.fingerprint.evaluation import (
+    RATES,
+    Activation,
+    Alone,
+    Compared,
+)
+from experiments.persona_leakage.fingerprint.scorers import SCORERS
 from experiments.persona_leakage.fingerprint.verification import Verification
 
-__all__ = ["evaluation_tables", "fitted_table", "length_name"]
+__all__ = ["evaluation_tables", "fitted_table", "length_name", "scorers_table"]
 
 _CHARACTERS = " characters"
 
@@ -28,13 +34,29 @@ def fitted_table(rows: Mapping[str, tuple[Verification, float]]) -> Table:
     return table
 
 
+def scorers_table(rows: Mapping[str, Alone]) -> Table:
+    """AUC of each scorer without the others, by length, and what the encoder's training adds."""
+    headings = (*SCORERS, "encoder\nminus space", "95 %")
+    table = _table("AUC of each scorer alone", *headings)
+    for name, found in rows.items():
+        gain = f"{found.trained:+.3f}"
+        table.add_row(_short(name), *_numbers(*found.aucs), gain, _interval(found.trained_interval))
+    return table
+
+
 def evaluation_tables(
     compared: Mapping[str, Compared],
+    scorers: Mapping[str, Alone],
     activations: Mapping[str, Activation],
     attacks: Mapping[str, Mapping[str, float]],
 ) -> tuple[Table, ...]:
     """Beside the baseline and as a gate, by the unknown text's length; and when attacked."""
-    return _comparison(compared), *_gate(activations), _impersonation(attacks)
+    return (
+        _comparison(compared),
+        scorers_table(scorers),
+        *_gate(activations),
+        _impersonation(attacks),
+    )
 
 
 def _comparison(compared: Mapping[str, Compared]) -> Table:

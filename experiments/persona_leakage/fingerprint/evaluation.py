@@ -23,7 +23,7 @@ from experiments.persona_leakage.fingerprint.corpus import plain
 from experiments.persona_leakage.fingerprint.gate import Gate
 from experiments.persona_leakage.fingerprint.lengths import cut
 from experiments.persona_leakage.fingerprint.problems import Problem
-from experiments.persona_leakage.fingerprint.scorers import Sample
+from experiments.persona_leakage.fingerprint.scorers import SCORERS, Sample
 from experiments.persona_leakage.fingerprint.verification import (
     Verification,
     auc,
@@ -33,7 +33,7 @@ from experiments.persona_leakage.fingerprint.verification import (
 )
 from experiments.persona_leakage.fingerprint.verifier import (
     Verifier,
-    probability,
+    judge,
     sample_of,
 )
 
@@ -41,10 +41,13 @@ __all__ = [
     "LENGTHS",
     "RATES",
     "Activation",
+    "Alone",
     "Compared",
     "activation",
+    "alone",
     "baseline_answers",
     "compare",
+    "judged",
     "known_samples",
     "probabilities",
     "product",
@@ -66,6 +69,16 @@ class Compared:
     baseline_interval: tuple[float, float]
     gain: float
     gain_interval: tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Alone:
+    """AUC of each of `SCORERS` by itself, and what training adds: the encoder's minus that of the
+    space it starts as, with its interval over problems."""
+
+    aucs: tuple[float, ...]
+    trained: float
+    trained_interval: tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,16 +104,25 @@ def known_samples(verifier: Verifier, problems: Sequence[Problem]) -> list[Sampl
     return [sample_of(verifier.features, problem.known) for problem in problems]
 
 
+def judged(
+    verifier: Verifier, known: Sequence[Sample], unknown: Sequence[str]
+) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N"]]:
+    """The scores of `SCORERS` for each pair, and its probability of one author, without a band."""
+    scores, found = zip(
+        *(
+            judge(verifier, sample, sample_of(verifier.features, [text]))
+            for sample, text in zip(known, unknown, strict=True)
+        ),
+        strict=True,
+    )
+    return np.stack(scores), np.array(found)
+
+
 def probabilities(
     verifier: Verifier, known: Sequence[Sample], unknown: Sequence[str]
 ) -> Float[np.ndarray, "N"]:
     """The probability of one author for each pair, without a band."""
-    return np.array(
-        [
-            probability(verifier, sample, sample_of(verifier.features, [text]))
-            for sample, text in zip(known, unknown, strict=True)
-        ]
-    )
+    return judged(verifier, known, unknown)[1]
 
 
 def baseline_answers(
@@ -149,6 +171,25 @@ def compare(
         baseline_interval=interval(product, baseline),
         gain=product(same, found) - product(same, baseline),
         gain_interval=interval(lambda y, p, q: product(y, p) - product(y, q), found, baseline),
+    )
+
+
+def alone(
+    same: np.ndarray, scores: Float[np.ndarray, "N 3"], *, samples: int = 2000, seed: int = 0
+) -> Alone:
+    """Each scorer by itself, and the encoder beside the space."""
+    aucs = tuple(auc(same, column) for column in scores.T)
+    space, encoder = (SCORERS.index(name) for name in ("space", "encoder"))
+    return Alone(
+        aucs=aucs,
+        trained=aucs[encoder] - aucs[space],
+        trained_interval=intervals(
+            same,
+            (scores[:, encoder], scores[:, space]),
+            lambda y, p, q: auc(y, p) - auc(y, q),
+            samples=samples,
+            seed=seed,
+        ),
     )
 
 

@@ -21,7 +21,7 @@ from gdpo_jax.files import write_beside
 
 __all__ = ["load_verifier", "save_verifier"]
 
-_FORM = 1
+_FORM = 2  # 1 held an encoder of another kind
 
 
 def save_verifier(verifier: Verifier, path: Path) -> None:
@@ -46,8 +46,7 @@ def save_verifier(verifier: Verifier, path: Path) -> None:
         "rest": np.frombuffer(json.dumps(rest).encode(), np.uint8),
     }
     arrays |= {f"axes{number}": axes for number, axes in enumerate(scorers.space.axes)}
-    for layer, parts in scorers.encoder.items():
-        arrays |= {f"encoder/{layer}/{name}": value for name, value in parts.items()}
+    arrays |= {f"encoder{number}": axes for number, axes in enumerate(scorers.encoder.axes)}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     try:
@@ -80,22 +79,18 @@ def load_verifier(path: Path) -> Verifier:
 
 
 def _verifier(arrays: dict[str, np.ndarray], rest: dict[str, Any]) -> Verifier:
-    encoder: dict[str, dict[str, np.ndarray]] = {}
-    for name in [name for name in arrays if name.startswith("encoder/")]:
-        _, layer, part = name.split("/")
-        encoder.setdefault(layer, {})[part] = arrays[name]
     views = tuple(View(name, tuple(terms)) for name, terms in rest["views"])
-    space = Space(
-        mean=arrays["mean"],
-        deviation=arrays["deviation"],
-        axes=tuple(arrays[f"axes{number}"] for number in range(len(views))),
-    )
+
+    def space(name: str) -> Space:
+        axes = tuple(arrays[f"{name}{number}"] for number in range(len(views)))
+        return Space(mean=arrays["mean"], deviation=arrays["deviation"], axes=axes)
+
     low, high = rest["band"]
     return Verifier(
         features=Features(frozenset(rest["kept"]), views),
         scorers=Scorers(
-            space=space,
-            encoder=encoder,
+            space=space("axes"),
+            encoder=space("encoder"),
             levels=tuple(rest["levels"]),
             typical=rest["typical"],
             embedded=arrays["embedded"],

@@ -1,7 +1,8 @@
 """Scores of a pair of texts before calibration, by three methods: the scorers.
 
 "space": symmetric cosines of each view in the whitened space, averaged over views; "encoder": the
-same of the contrastive encoder; "impostors": the impostors method among the axes of the space.
+same in the space whose axes the contrastive encoder trained; "impostors": the impostors method
+among the axes of the whitened space.
 `T` texts, `P` pieces of each, `V` terms, `L` levels of length, `C` texts of the cohort, `W` views,
 `D` dimensions.
 """
@@ -14,12 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from experiments.persona_leakage.fingerprint.corpus import plain
-from experiments.persona_leakage.fingerprint.encoder import (
-    EncoderOptions,
-    Params,
-    encode,
-    fit_encoder,
-)
+from experiments.persona_leakage.fingerprint.encoder import EncoderOptions, fit_encoder
 from experiments.persona_leakage.fingerprint.features import Features, count
 from experiments.persona_leakage.fingerprint.impostors import impostors_score
 from experiments.persona_leakage.fingerprint.lengths import Level, cut, level_of
@@ -29,7 +25,6 @@ from experiments.persona_leakage.fingerprint.space import (
     fit_space,
     normalised,
     standardise,
-    unit,
 )
 
 __all__ = [
@@ -73,11 +68,11 @@ class Scorers:
     """What the scorers learnt; the cohort stands in both spaces at every level of length."""
 
     space: Space
-    encoder: Params
+    encoder: Space
     levels: tuple[Level, ...]
     typical: float
     embedded: Float[np.ndarray, "L C W D"]
-    encoded: Float[np.ndarray, "L C D"]
+    encoded: Float[np.ndarray, "L C W D"]
 
 
 def count_corpus(
@@ -117,16 +112,15 @@ def fit_scorers(
     """
     space = fit_space(features, counted.at_level[-1][rows], authors)
     pieces = standardise(features, space, counted.pieces[rows]).astype(np.float32)
-    encoder = fit_encoder(pieces, authors, key, options)
+    encoder = fit_encoder(features, space, pieces, authors, key, options)
     cohort = counted.at_level[:, rows]
-    standard = standardise(features, space, cohort)
     return Scorers(
         space=space,
         encoder=encoder,
         levels=counted.levels,
         typical=counted.typical,
         embedded=embed(features, space, cohort).astype(np.float32),
-        encoded=unit(encode(encoder, standard)).astype(np.float32),
+        encoded=embed(features, encoder, cohort).astype(np.float32),
     )
 
 
@@ -134,7 +128,7 @@ def pair_scores(features: Features, scorers: Scorers, known: Sample, unknown: Sa
     """The scores [3] of `SCORERS` for one pair; higher is more likely one author."""
     both = np.stack([known.counts, unknown.counts])
     embedded = embed(features, scorers.space, both)
-    encoded = unit(encode(scorers.encoder, standardise(features, scorers.space, both)))
+    encoded = embed(features, scorers.encoder, both)
     of_known, of_unknown = (
         level_of(sample.characters, scorers.levels, scorers.typical) for sample in (known, unknown)
     )
@@ -145,7 +139,7 @@ def pair_scores(features: Features, scorers: Scorers, known: Sample, unknown: Sa
         scorers.embedded[of_known].reshape(scorers.embedded.shape[1], -1),
         impostors=min(10, scorers.embedded.shape[1]),
     )
-    return np.array([of_views.mean(), float(of_encoder), share])
+    return np.array([of_views.mean(), of_encoder.mean(), share])
 
 
 def _stretch(text: str, rng: np.random.Generator) -> str:

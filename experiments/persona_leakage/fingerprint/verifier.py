@@ -32,7 +32,17 @@ from experiments.persona_leakage.fingerprint.scorers import (
 from experiments.persona_leakage.fingerprint.verification import UNDECIDED, auc, c_at_1
 from gdpo_jax.errors import UserError
 
-__all__ = ["Fitted", "Verifier", "answer", "decided", "fit", "gate_at", "probability", "sample_of"]
+__all__ = [
+    "Fitted",
+    "Verifier",
+    "answer",
+    "decided",
+    "fit",
+    "gate_at",
+    "judge",
+    "probability",
+    "sample_of",
+]
 
 _ENCODER = EncoderOptions()
 
@@ -129,12 +139,17 @@ def sample_of(features: Features, texts: Sequence[str]) -> Sample:
     return Sample(counts=count(features, whole).sum(axis=0), characters=characters)
 
 
-def probability(verifier: Verifier, known: Sample, unknown: Sample) -> float:
-    """The probability that both samples are by one author."""
+def judge(verifier: Verifier, known: Sample, unknown: Sample) -> tuple[np.ndarray, float]:
+    """The scores [3] of `SCORERS`, and the probability that both samples are by one author."""
     scores = pair_scores(verifier.features, verifier.scorers, known, unknown)
     shorter = min(known.characters, unknown.characters)
     level = level_of(shorter, verifier.scorers.levels, verifier.scorers.typical)
-    return float(_sigmoid(scores @ verifier.weights[level] + verifier.bias[level]))
+    return scores, float(_sigmoid(scores @ verifier.weights[level] + verifier.bias[level]))
+
+
+def probability(verifier: Verifier, known: Sample, unknown: Sample) -> float:
+    """The probability that both samples are by one author."""
+    return judge(verifier, known, unknown)[1]
 
 
 def gate_at(verifier: Verifier, characters: int) -> Gate:

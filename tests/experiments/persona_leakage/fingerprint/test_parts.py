@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from experiments.persona_leakage.fingerprint import encoder as encoders
 from experiments.persona_leakage.fingerprint.baseline import fit_baseline, rescale, similarities
 from experiments.persona_leakage.fingerprint.corpus import corpus_of, folds_of
-from experiments.persona_leakage.fingerprint.encoder import EncoderOptions, encode, fit_encoder
+from experiments.persona_leakage.fingerprint.encoder import EncoderOptions, fit_encoder
+from experiments.persona_leakage.fingerprint.evaluation import alone
 from experiments.persona_leakage.fingerprint.features import (
     Features,
     View,
@@ -26,6 +27,7 @@ from experiments.persona_leakage.fingerprint.space import (
     embed,
     fit_space,
     normalised,
+    standardise,
     within_covariance,
 )
 from experiments.persona_leakage.fingerprint.verification import verify
@@ -111,7 +113,7 @@ def test_the_space_brings_an_author_s_texts_together():
     space = fit_space(features, counts, corpus.authors, dimensions=15)
     vectors = embed(features, space, counts)
     assert np.linalg.norm(vectors, axis=-1) == pytest.approx(1.0)
-    similar = np.einsum("awd,bwd->ab", vectors, vectors) / len(features.views)
+    similar = similarities_in(features, space, counts)
     same = corpus.authors[:, None] == corpus.authors[None, :]
     off = ~np.eye(len(corpus.texts), dtype=bool)
     assert similar[same & off].mean() > similar[~same].mean() + 0.4
@@ -128,29 +130,83 @@ def test_impostors_win_lose_and_tie():
         impostors_score(known, known, far[:1], **few)
 
 
-SMALL = EncoderOptions(hidden=8, dimensions=4, steps=30, authors=4, dropout=0.1, learning_rate=0.02)
+SMALL = EncoderOptions(steps=30, authors=4, dropout=0.1, learning_rate=0.02)
 
 
-def test_the_encoder_brings_an_author_s_texts_together(getkey):
+def similarities_in(features, space, counts):
+    """The mean of the views' cosines of all pairs of texts."""
+    vectors = embed(features, space, counts)
+    return np.einsum("awd,bwd->ab", vectors, vectors) / len(features.views)
+
+
+def two_views():
+    """Counts of 6 authors' texts, 4 each, whose 12 terms stand in two views of different size, and
+    their space before whitening: three terms of each view tell the subject alone."""
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(6, 12))
+    features = Features(
+        frozenset(), (View("words", tuple("abcde")), View("characters", tuple("fghijkl")))
+    )
     authors = np.repeat(np.arange(6), 4)
-    pieces = centres[authors][:, None] + 0.5 * rng.normal(size=(24, 2, 12))
-    params = fit_encoder(pieces.astype(np.float32), authors, getkey(), SMALL)
-    embedded = encode(params, pieces[:, 0])
-    units = embedded / np.linalg.norm(embedded, axis=1, keepdims=True)
+    rates = np.exp(rng.normal(0, 0.5, (6, 12)))[authors]
+    subject = [0, 1, 2, 5, 6, 7]
+    rates[:, subject] = np.exp(rng.normal(0, 1, (24, 6)))
+    counts = rng.poisson(50 * rates).astype(np.float32)
+    return features, authors, counts, fit_space(features, counts, authors, shrinkage=1.0)
+
+
+def test_an_encoder_without_a_step_is_the_space(getkey):
+    features, authors, counts, space = two_views()
+    pieces = standardise(features, space, counts)[:, None]
+    none = dataclasses.replace(SMALL, steps=0)
+    encoder = fit_encoder(features, space, pieces, authors, getkey(), none)
+    np.testing.assert_allclose(
+        embed(features, encoder, counts), embed(features, space, counts), atol=1e-5
+    )
+
+
+def test_the_encoder_brings_an_author_s_texts_closer_than_the_space(getkey):
+    features, authors, counts, space = two_views()
+    rng = np.random.default_rng(1)
+    pieces = standardise(features, space, np.stack([counts, rng.poisson(counts)], axis=1))
+    encoder = fit_encoder(features, space, pieces, authors, getkey(), SMALL)
     same = authors[:, None] == authors[None, :]
-    similar = units @ units.T
-    assert similar[same].mean() > similar[~same].mean() + 0.5
-    # What answers without compiling is the module that was trained.
-    module = encoders._module(SMALL)
-    whole = module.apply({"params": jax.tree.map(np.asarray, params)}, pieces[:, 0].astype("f4"))
-    np.testing.assert_allclose(embedded, whole, atol=1e-4)
+    off = ~np.eye(len(authors), dtype=bool)
+
+    def gap(of):
+        similar = similarities_in(features, of, counts)
+        return similar[same & off].mean() - similar[~same].mean()
+
+    assert gap(encoder) > gap(space) + 0.1
+
+
+def test_the_encoder_s_loss_is_that_of_the_scored_similarity():
+    # What is trained and what answers are two programs: the same vectors but for their length.
+    features, _, counts, space = two_views()
+    module = encoders._module(features, space, dropout=0.0)
+    standard = standardise(features, space, counts).astype(np.float32)
+    params = {f"view{n}": {"kernel": axes.astype("f4")} for n, axes in enumerate(space.axes)}
+    rows = module.apply({"params": params}, standard, rngs={"dropout": jax.random.key(0)})
+    np.testing.assert_allclose(
+        rows @ rows.T / 2, similarities_in(features, space, counts), atol=1e-5
+    )
 
 
 def test_an_encoder_needs_authors_with_two_texts(getkey):
+    features, _, counts, space = two_views()
+    pieces = standardise(features, space, counts[:3])[:, None]
     with pytest.raises(UserError, match="two authors with two texts"):
-        fit_encoder(np.zeros((3, 1, 4), np.float32), np.array([0, 0, 1]), getkey(), SMALL)
+        fit_encoder(features, space, pieces, np.array([0, 0, 1]), getkey(), SMALL)
+
+
+def test_a_scorer_alone_and_what_training_adds():
+    same = np.array([1, 1, 0, 0])
+    scores = np.array([[3.0, 4.0, 0.0], [1.0, 3.0, 0.0], [2.0, 2.0, 0.0], [0.0, 1.0, 0.0]])
+    found = alone(same, scores, samples=200)
+    # Three of the space's four pairs of a genuine and another text, all of the encoder's, ties.
+    assert found.aucs == (0.75, 1.0, 0.5)
+    assert found.trained == 0.25
+    low, high = found.trained_interval
+    assert 0 <= low < found.trained < high <= 1
 
 
 def test_levels_of_length():

@@ -32,7 +32,7 @@ from gdpo_jax.errors import UserError
 from tests.experiments.persona_leakage.fingerprint.authors import essay, problems
 
 pytest.importorskip("sklearn", reason="no scikit-learn; install the extra fingerprint")
-SMALL = EncoderOptions(hidden=16, dimensions=8, steps=10, authors=8)
+SMALL = EncoderOptions(steps=10, authors=8)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,17 @@ def test_a_kept_verifier_answers_alike(verifier, tmp_path):
         load_verifier(tmp_path / "broken.npz")
     with pytest.raises(UserError, match="there is no file"):
         load_verifier(tmp_path / "absent.npz")
+
+
+def test_a_verifier_of_an_earlier_form_is_to_be_fitted_again(verifier, tmp_path):
+    save_verifier(verifier, tmp_path / "verifier.npz")
+    with np.load(tmp_path / "verifier.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    rest = {**json.loads(arrays["rest"].tobytes()), "form": 1}
+    arrays["rest"] = np.frombuffer(json.dumps(rest).encode(), np.uint8)
+    np.savez(tmp_path / "old.npz", **arrays)
+    with pytest.raises(UserError, match=r"old\.npz has form 1, not 2; fit the verifier again"):
+        load_verifier(tmp_path / "old.npz")
 
 
 def test_an_enrolment_is_what_its_texts_add_up_to(verifier):
