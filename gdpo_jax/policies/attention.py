@@ -20,7 +20,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
+from gdpo_jax.policies.block_attention import LONG, reach_of
 from gdpo_jax.policies.softmax_attention import KeySet, softmax_attention
+from gdpo_jax.policies.written_attention import written_attention
 
 # Queries: products of fewer are no faster, and products of more compute more scores in vain.
 CAUSAL_BLOCK = 256
@@ -215,7 +217,8 @@ def decoding(
 
     The layer's cache is a pair (prompt, own): of the prompt keys and values [B,J,P,K], of the row
     keys [B,J,G,K,C], as products with few queries read them (five times faster on CPU), and values
-    [B,J,G,C,K]. The token fills own slot `step`, and stands `step` positions behind its prompt.
+    [B,J,G,C,K]. The token fills own slot `step`, and stands `step` positions behind its prompt. Of
+    more than `LONG` own slots only blocks that hold a token are read.
     """
     before = jnp.arange(prompt_size)[None, :]
     prompt_mask = (before < prompt_lengths[:, None])[:, None]
@@ -234,13 +237,18 @@ def decoding(
         split = split.reshape(batch, kv_heads, samples, -1, head_dim)
         slots = jnp.arange(own.values.shape[3])
         see_prompt = shown(prompt_mask, prompt_near, local)
-        see_own = shown(slots[None, :] <= step, within(step[None], slots, window), local)
         # The prompt's keys are read once for all of its rows.
-        sets = (
-            KeySet(*prompt, see_prompt[:, None, None]),
-            KeySet(jnp.swapaxes(own.keys, -1, -2), own.values, see_own[None, None, None]),
-        )
-        mixed = softmax_attention(split, sets)
+        if slots.size > LONG:
+            in_prompt = KeySet(*prompt, see_prompt[:, None, None])
+            reach = reach_of(window, local)
+            mixed = written_attention(split, in_prompt, *own, step, reach=reach)
+        else:
+            see_own = shown(slots[None, :] <= step, within(step[None], slots, window), local)
+            sets = (
+                KeySet(*prompt, see_prompt[:, None, None]),
+                KeySet(jnp.swapaxes(own.keys, -1, -2), own.values, see_own[None, None, None]),
+            )
+            mixed = softmax_attention(split, sets)
         mixed = mixed.reshape(batch, kv_heads, samples, -1)
         return heads_first(mixed).reshape(queries.shape), (prompt, own)
 

@@ -1,7 +1,8 @@
 """Attention of rows that hold prompts once and their completions behind them, for training.
 
 The blocks of scores that a dense mask would hide, completions against other ones, are not computed.
-Shapes as in attention.py; of packed rows (packing.py) `R` rows, `A` prompt slots, `N` bins of `W`.
+Completions here are short enough to hold their scores; long_attention.py is for others. Shapes as
+in attention.py; of packed rows (packing.py) `R` rows, `A` prompt slots, `N` bins of `W`.
 """
 
 from collections.abc import Callable
@@ -16,12 +17,12 @@ from gdpo_jax.policies.attention import (
     both_ways,
     causal_attention,
     causal_mask,
-    heads_first,
     shown,
     shown_both_ways,
     within,
 )
 from gdpo_jax.policies.packing import PackedGroups
+from gdpo_jax.policies.row_parts import joined_row, split_row
 from gdpo_jax.policies.softmax_attention import KeySet, softmax_attention
 
 
@@ -66,30 +67,15 @@ def blocks_behind_prompts(
     """
 
     def attend(queries, keys, values, cache, local):
-        batch, size = queries.shape[0], queries.shape[1] - prompt_size
-        if size % num_blocks:
-            raise ValueError(f"{size} completion tokens do not divide into {num_blocks} samples")
-        length = size // num_blocks
-        kv_heads, head_dim = keys.shape[2:]
-        prompt_to_prompt, to_prompt, to_own = see(length, local)
-
-        def behind(x):
-            # [B, G, C, heads, K] with the heads in front of the blocks
-            blocks = x[:, prompt_size:].reshape(batch, num_blocks, length, *x.shape[2:])
-            return jnp.transpose(blocks, (0, 3, 1, 2, 4))
-
-        prompt = [heads_first(x[:, :prompt_size]) for x in (keys, values)]
-        from_prompt = causal_attention(queries[:, :prompt_size], *prompt, prompt_to_prompt)
-        split = behind(queries).reshape(batch, kv_heads, -1, num_blocks, length, head_dim)
-        split = jnp.swapaxes(split, 2, 3)
+        row = split_row(queries, keys, values, prompt_size=prompt_size, num_blocks=num_blocks)
+        prompt_to_prompt, to_prompt, to_own = see(row.queries.shape[-2], local)
+        prompt = row.prompt_keys, row.prompt_values
+        from_prompt = causal_attention(row.prompt_queries, *prompt, prompt_to_prompt)
         sets = (
             KeySet(*prompt, to_prompt[:, None, :, None]),
-            KeySet(behind(keys), behind(values), to_own[:, None, :, None]),
+            KeySet(row.keys, row.values, to_own[:, None, :, None]),
         )
-        mixed = softmax_attention(split, sets)
-        mixed = jnp.transpose(mixed, (0, 2, 4, 1, 3, 5))
-        mixed = mixed.reshape(batch, size, *queries.shape[2:])
-        return jnp.concatenate([from_prompt, mixed], axis=1), cache
+        return joined_row(from_prompt, softmax_attention(row.queries, sets)), cache
 
     return attend
 

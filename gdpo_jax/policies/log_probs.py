@@ -11,9 +11,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies.attention import causal, within
+from gdpo_jax.policies.block_attention import LONG
 from gdpo_jax.policies.group_attention import grouped, packed_attention
+from gdpo_jax.policies.long_attention import long_grouped, long_packed
 from gdpo_jax.policies.packing import PackedGroups
 from gdpo_jax.policies.policy import Params, Policy
+from gdpo_jax.policies.splash import served, splash_grouped
 from gdpo_jax.policies.token_log_probs import token_log_probs
 
 
@@ -97,7 +100,8 @@ def packed_log_probs(
 
     tokens = joined(rows.prompts, rows.completions)
     positions = joined(rows.prompt_positions, rows.completion_positions)
-    attend = packed_attention(rows, window=policy.config.window)
+    of_rows = long_packed if rows.completions.shape[-1] > LONG else packed_attention
+    attend = of_rows(rows, window=policy.config.window)
     hidden, _ = policy.hidden_states(params, tokens, positions, attend)
     predictors = rows.predictors.reshape(tokens.shape[0], -1, 1)
     before = jnp.take_along_axis(hidden, predictors, axis=1)
@@ -145,10 +149,14 @@ def plain_hidden(
     slots = jnp.arange(size + length)[None, :]
     after = lengths[:, None] + slots - size
     positions = jnp.where(slots < size, slots, after)
-    shown = (slots < lengths[:, None]) | (slots >= size)
-    mask = (slots[:, :, None] >= slots[:, None, :]) & shown[:, None, :]
-    near = within(positions, positions, policy.config.window)
-    hidden, _ = policy.hidden_states(params, tokens, positions, causal(mask, near))
+    window = policy.config.window
+    if length > LONG:
+        attend = _long_attend(policy, lengths, prompt_size=size, num_samples=1, length=length)
+    else:
+        shown = (slots < lengths[:, None]) | (slots >= size)
+        mask = (slots[:, :, None] >= slots[:, None, :]) & shown[:, None, :]
+        attend = causal(mask, within(positions, positions, window))
+    hidden, _ = policy.hidden_states(params, tokens, positions, attend)
     hidden = hidden.reshape(batch, samples, size + length, -1)
     last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None, None], axis=2)
     return jnp.concatenate([last, hidden[:, :, size:-1]], axis=2)
@@ -169,14 +177,30 @@ def shared_hidden(
     after = jnp.broadcast_to(after, completions.shape).reshape(batch, -1)
     before = jnp.broadcast_to(jnp.arange(size)[None, :], prompts.shape)
     positions = jnp.concatenate([before, after], axis=1)
-    attend = grouped(
-        prompt_lengths, prompt_size=size, num_samples=samples, window=policy.config.window
-    )
+    sizes = {"prompt_size": size, "num_samples": samples}
+    if length > LONG:
+        attend = _long_attend(policy, prompt_lengths, **sizes, length=length)
+    else:
+        attend = grouped(prompt_lengths, **sizes, window=policy.config.window)
     hidden, _ = policy.hidden_states(params, tokens, positions, attend)
     last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)
     last = jnp.broadcast_to(last[:, None], (batch, samples, 1, hidden.shape[-1]))
     own = hidden[:, size:].reshape(batch, samples, length, -1)
     return jnp.concatenate([last, own[:, :, :-1]], axis=2)
+
+
+def _long_attend(policy, prompt_lengths, *, length, **sizes):
+    """In blocks, or by the TPU's kernel: on a mesh of TPUs, where it serves."""
+    window, placement = policy.config.window, policy.placement
+    blocks = long_grouped(prompt_lengths, **sizes, length=length, window=window)
+    if placement.platform != "tpu" or window is not None:
+        return blocks
+    kernel = splash_grouped(prompt_lengths, placement, **sizes)
+
+    def attend(queries, *others):
+        return (kernel if served(queries) else blocks)(queries, *others)
+
+    return attend
 
 
 __all__ = ["completion_log_probs", "packed_log_probs"]

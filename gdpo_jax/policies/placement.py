@@ -51,8 +51,9 @@ def pin_rows(
       up their part of the embedding for the rows of all of them, and then exchange parts for rows.
     """
     mesh, embed = sharding.mesh, rules.embed
+    platform = mesh.devices.flat[0].platform
     if mesh.size == 1:
-        return policy
+        return _placed(policy, platform=platform)
     pin, pieces = _pin(sharding), mesh.shape.get(embed, 1)
     others = tuple(axis for axis in _axes_of_rows(sharding) if axis != embed)
     pin_parts = _pin(NamedSharding(mesh, PartitionSpec(others, None, embed)))
@@ -60,7 +61,8 @@ def pin_rows(
     def lookup(x):
         return pin(pin_parts(x) if pieces > 1 and x.shape[-1] % pieces == 0 else x)
 
-    return _placed(policy, layers=pin, lookup=lookup)
+    map_heads = _by_heads(mesh, _axes_of_rows(sharding), rules)
+    return _placed(policy, layers=pin, lookup=lookup, map_heads=map_heads, platform=platform)
 
 
 def gather_weights(
@@ -150,6 +152,23 @@ def _axes_of_rows(sharding: NamedSharding) -> tuple[str, ...]:
 
 def _pin(sharding: NamedSharding) -> Callable[[jax.Array], jax.Array]:
     return functools.partial(jax.lax.with_sharding_constraint, shardings=sharding)
+
+
+def _by_heads(mesh: Mesh, rows: tuple[str, ...], rules: ShardingRules) -> Callable:
+    """`Placement.map_heads` of rows cut over `rows` and heads as the rules say."""
+
+    def cut(name):
+        axis = None if name in rows else name
+        return PartitionSpec(rows, None, axis)
+
+    queries, keys = cut(rules.heads), cut(rules.kv_heads)
+
+    def map_heads(of_rows):
+        ins = (queries, keys, keys, PartitionSpec(rows))
+        # A kernel does not say along which axes its results differ.
+        return jax.shard_map(of_rows, mesh=mesh, in_specs=ins, out_specs=queries, check_vma=False)
+
+    return map_heads
 
 
 def _gathered(mesh: Mesh, axes: tuple[str, ...]) -> Callable[[jax.Array], jax.Array]:

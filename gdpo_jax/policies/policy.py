@@ -38,6 +38,9 @@ class Placement(NamedTuple):
     pick(values [..., V], tokens [...]) -> the values at the tokens [...].
     map_rows(f) -> f, a function of (hidden, output, tokens) whose outputs are a tuple with the same
       rows, done by the groups of rows that devices hold.
+    map_heads(f) -> f, a function of (queries, keys, values [N, T, heads, K], lengths [N]) whose
+      output lies as the queries, done by each device for its rows and heads alone.
+    platform: of the mesh's devices ("tpu"); None where nothing is placed.
     """
 
     layers: Callable[[Array], Array] = _same
@@ -48,6 +51,8 @@ class Placement(NamedTuple):
     logits: Callable[[Array], Array] = _same
     pick: Callable[[Array, Array], Array] = pick_by_gather
     map_rows: Callable[[Callable], Callable] = _same
+    map_heads: Callable[[Callable], Callable] = _same
+    platform: str | None = None
 
 
 class Cache(NamedTuple):

@@ -49,10 +49,20 @@ def test_chunked_and_full_log_probs_are_compared(monkeypatch, capsys):
 
 def test_attention_without_hidden_blocks_is_compared_with_a_dense_mask(monkeypatch, capsys):
     sizes = "--prompts 16 24 --num-samples 3 --completion-length 4 --heads 2 --head-dim 8"
-    output = printed(monkeypatch, capsys, "bench_attention.py", f"{sizes} --repeats 1")
+    output = printed(monkeypatch, capsys, "bench_attention.py", f"layouts {sizes} --repeats 1")
     rows = re.findall(r"^ +(\d+) +[\d.]+ +[\d.]+ +[\d.]+x +([\d.]+)x$", output, re.MULTILINE)
     assert [size for size, _ in rows] == ["16", "24"]
     assert all(float(memory) > 0 for _, memory in rows)
+
+
+def test_attention_in_blocks_is_compared_with_whole_completions(monkeypatch, capsys):
+    heads = "--prompt 16 --num-samples 2 --heads 2 --kv-heads 1 --head-dim 8"
+    options = f"lengths --lengths 64 --block 16 {heads} --repeats 1"
+    output = printed(monkeypatch, capsys, "bench_attention.py", options)
+    assert float(re.search(r"^ +64 .* ([\d.]+)x$", output, re.MULTILINE)[1]) > 1
+    output = printed(monkeypatch, capsys, "bench_attention.py", f"plan --lengths 2048 {heads}")
+    whole, blocks = re.search(r"^ +2048 +([\d.]+) +([\d.]+)$", output, re.MULTILINE).groups()
+    assert float(whole) > float(blocks)
 
 
 def test_written_out_gradients_of_the_vocabulary_are_compared_with_autodiff(monkeypatch, capsys):

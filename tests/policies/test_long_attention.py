@@ -1,0 +1,473 @@
+"""Attention in blocks against that of whole rows: values, gradients, memory and devices."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.experimental import topologies
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.test_util import check_grads
+
+from gdpo_jax.policies import (
+    DecoderConfig,
+    Placement,
+    ShardingRules,
+    attention,
+    completion_log_probs,
+    decoder_policy,
+    log_probs,
+    pin_rows,
+)
+from gdpo_jax.policies.block_attention import LONG, LongKeySet, Tokens, block_attention
+from gdpo_jax.policies.group_attention import grouped, packed_attention
+from gdpo_jax.policies.log_probs import packed_log_probs
+from gdpo_jax.policies.long_attention import long_grouped, long_packed
+from gdpo_jax.policies.packing import RowShape, pack_groups
+from gdpo_jax.policies.softmax_attention import KeySet, softmax_attention
+from gdpo_jax.policies.splash import splash_grouped
+from gdpo_jax.policies.written_attention import written_attention
+from gdpo_jax.rollouts import SamplerConfig, sample
+from gdpo_jax.training import MeshConfig, batch_sharding, make_mesh
+
+WINDOW = 9
+EXCHANGES = ("all-reduce", "all-gather", "all-to-all", "collective-permute")
+
+
+def row(seed, *, lengths, prompt, samples, length, heads=4, kv_heads=2, size=8, dtype="float32"):
+    """Queries, keys and values of rows, and weights of the outputs that anything depends on."""
+    draw = np.random.default_rng(seed).normal
+    tokens = prompt + samples * length
+    shapes = [(len(lengths), tokens, n, size) for n in (heads, kv_heads, kv_heads)]
+    arrays = [jnp.asarray(draw(size=shape), dtype) for shape in shapes]
+    slots = np.arange(tokens)
+    real = (slots < np.asarray(lengths)[:, None]) | (slots >= prompt)
+    return arrays, jnp.asarray(draw(size=shapes[0]) * real[..., None, None], jnp.float32)
+
+
+def values_and_gradients(attend, arrays, weights, local=None):
+    def loss(arrays):
+        mixed = attend(*arrays, None, local)[0].astype(jnp.float32) * weights
+        return jnp.sum(mixed), mixed
+
+    (_, mixed), changes = jax.jit(jax.value_and_grad(loss, has_aux=True))(arrays)
+    return [mixed, *changes]
+
+
+def assert_close(found, expected, tolerance=2e-6):
+    for have, want in zip(found, expected, strict=True):
+        want = np.asarray(want, np.float32)
+        scale = max(np.abs(want).max(), 1.0)
+        np.testing.assert_allclose(np.asarray(have, np.float32), want, atol=tolerance * scale)
+
+
+def both(lengths, *, prompt, samples, length, window=None, block=8):
+    lengths = jnp.asarray(lengths, jnp.int32)
+    options = {"prompt_size": prompt, "num_samples": samples, "window": window}
+    return grouped(lengths, **options), long_grouped(lengths, **options, length=length, block=block)
+
+
+@settings(deadline=None, max_examples=4)
+@given(
+    seed=st.integers(0, 1000),
+    prompt=st.integers(1, 20),
+    samples=st.integers(1, 3),
+    length=st.integers(1, 30),
+    shared=st.sampled_from([1, 2]),
+    local=st.sampled_from([None, True, False]),
+)
+def test_blocks_give_what_whole_rows_give(seed, prompt, samples, length, shared, local):
+    lengths = [prompt, 1]
+    sizes = {"prompt": prompt, "samples": samples, "length": length}
+    arrays, weights = row(seed, lengths=lengths, heads=2 * shared, **sizes)
+    whole, blocks = both(lengths, **sizes, window=WINDOW)
+    expected = values_and_gradients(whole, arrays, weights, local)
+    assert_close(values_and_gradients(blocks, arrays, weights, local), expected)
+
+
+def test_a_scanned_flag_says_which_layers_see_their_window_only():
+    sizes = {"prompt": 5, "samples": 2, "length": 21}
+    arrays, weights = row(0, lengths=[5, 3], **sizes)
+    whole, blocks = both([5, 3], **sizes, window=WINDOW)
+
+    @jax.jit
+    def scanned(arrays):
+        def layer(carry, local):
+            return carry, blocks(*arrays, None, local)[0] * weights
+
+        return jax.lax.scan(layer, None, jnp.array([True, False]))[1]
+
+    expected = [values_and_gradients(whole, arrays, weights, local)[0] for local in (True, False)]
+    assert np.abs(expected[0] - expected[1]).max() > 0.1
+    assert_close(scanned(arrays), expected)
+
+
+def test_the_heads_of_a_large_model_at_a_length_that_both_can_hold():
+    """Four queries a key, heads of 128, C = 256: the whole path's values and gradients."""
+    sizes = {"prompt": 72, "samples": 2, "length": 256}
+    arrays, weights = row(1, lengths=[60], heads=8, size=128, **sizes)
+    whole, blocks = both([60], **sizes, block=128)
+    expected = values_and_gradients(whole, arrays, weights)
+    assert_close(values_and_gradients(blocks, arrays, weights), expected, 5e-6)
+
+
+def test_bfloat16_stays_close_to_float32():
+    sizes = {"prompt": 12, "samples": 2, "length": 40}
+    arrays, weights = row(2, lengths=[12], **sizes)
+    whole, blocks = both([12], **sizes)
+    expected = values_and_gradients(whole, arrays, weights)
+    short = [x.astype(jnp.bfloat16) for x in arrays]
+    found = values_and_gradients(blocks, short, weights)
+    assert all(x.dtype == jnp.bfloat16 for x in found[1:])
+    assert_close(found, expected, 0.03)
+
+
+def test_gradients_against_finite_differences():
+    draw = np.random.default_rng(3).normal
+    shapes = [(1, 2, 2, 5, 4), (1, 3, 4), (1, 3, 4), (1, 2, 5, 4), (1, 2, 5, 4)]
+    arrays = [jnp.asarray(draw(size=shape), jnp.float32) for shape in shapes]
+    slots = jnp.arange(5)[None, None, None]
+    one = jnp.zeros_like(slots)
+
+    def attention(queries, *keys):
+        prompt = Tokens(jnp.array([[[[0, 0, 1]]]]), jnp.arange(3)[None, None, None])
+        sets = (
+            LongKeySet(*keys[:2], Tokens(one, slots + 3), prompt),
+            LongKeySet(*keys[2:], Tokens(one, slots), Tokens(one, slots)),
+        )
+        return block_attention(queries, sets, own=(False, True), reach=jnp.array(4), block=3)
+
+    check_grads(jax.jit(attention), arrays, order=1, modes=["rev"], atol=2e-2, rtol=2e-2)
+
+
+def test_a_query_that_sees_nothing_gets_zeros_and_gives_no_gradient():
+    queries, keys = jnp.ones((1, 4, 4)), jnp.ones((1, 4, 4))
+    at = jnp.arange(4)[None]
+    seeing, seen = Tokens(jnp.array([[0, 0, 7, 0]]), at), Tokens(jnp.zeros((1, 4), jnp.int32), at)
+
+    def attention(queries, keys, values):
+        return block_attention(queries, [LongKeySet(keys, values, seeing, seen)], own=[True])
+
+    mixed, pull = jax.vjp(attention, queries, keys, keys)
+    np.testing.assert_array_equal(mixed[0, :, 0], [1, 1, 0, 1])
+    only = jnp.zeros_like(mixed).at[:, 2].set(1.0)
+    for change in pull(only):
+        np.testing.assert_array_equal(change, jnp.zeros_like(change))
+
+
+def test_under_vmap_and_with_a_row_of_its_own_each():
+    sizes = {"prompt": 6, "samples": 2, "length": 11}
+    arrays, _ = row(4, lengths=[6, 2, 4], **sizes)
+
+    def attend(length, *arrays):
+        options = {"prompt_size": 6, "num_samples": 2, "length": 11, "block": 8}
+        return long_grouped(length[None], **options)(*(x[None] for x in arrays), None, None)[0][0]
+
+    lengths = jnp.array([6, 2, 4])
+    apart = jax.jit(jax.vmap(attend))(lengths, *arrays)
+    whole = both(lengths, **sizes)[0](*arrays, None, None)[0]
+    np.testing.assert_allclose(apart[:, 6:], whole[:, 6:], atol=1e-6)
+
+
+def temporary_bytes(attend_of, length):
+    prompt, samples = 64, 2
+    lengths = jnp.array([prompt], jnp.int32)
+    attend = attend_of(lengths, prompt_size=prompt, num_samples=samples, length=length)
+    shapes = [(1, prompt + samples * length, n, 16) for n in (4, 1, 1)]
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in shapes]
+
+    def loss(*arrays):
+        return jnp.sum(attend(*arrays, None, None)[0].astype(jnp.float32) ** 2)
+
+    compiled = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(*arrays).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def test_memory_grows_with_the_length_and_not_with_its_square():
+    """A sixteenth of the prompt, heads and head size of the table in docs/architecture.md."""
+
+    def whole(lengths, *, length, **options):
+        return grouped(lengths, **options)
+
+    blocks = functools.partial(long_grouped, block=64)
+    one, two = (temporary_bytes(blocks, length) for length in (1024, 2048))
+    assert one < two < 2.2 * one
+    assert temporary_bytes(whole, 1024) > 10 * one
+
+
+CONFIG = DecoderConfig(
+    vocab_size=31,
+    d_model=16,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    d_ff=24,
+    max_positions=64,
+    window=WINDOW,
+    global_every=2,
+    remat="dots",
+)
+POLICY = decoder_policy(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Two prompts, three completions of each, some of them empty."""
+    draw = np.random.default_rng(6).integers
+    prompts = draw(0, 31, (2, 7), np.int32)
+    completions = draw(0, 31, (2, 3, 18), np.int32)
+    lengths = np.array([[18, 0, 5], [11, 3, 0]])
+    mask = np.arange(18) < lengths[..., None]
+    params = jax.jit(POLICY.init)(jax.random.key(5))
+    return params, (prompts, np.array([7, 2], np.int32), completions, mask), lengths
+
+
+def loss_and_gradient(params, function):
+    def loss(params):
+        values, entropy = function(params)
+        return jnp.sum(jnp.sin(values) + entropy**2)
+
+    return jax.jit(jax.value_and_grad(loss))(params)
+
+
+@pytest.mark.parametrize("layout", ["shared", "plain", "packed"])
+def test_all_layouts_of_long_completions_have_the_loss_of_short_ones(batch, layout, monkeypatch):
+    params, arrays, lengths = batch
+    expected = loss_and_gradient(params, lambda p: completion_log_probs(POLICY, p, *arrays))
+    monkeypatch.setattr(log_probs, "LONG", 0)
+    if layout == "packed":
+        shape = RowShape(14, 3, 18)
+        cells = [x[None] for x in (arrays[0], arrays[1], arrays[2], lengths)]
+        packed = pack_groups(*cells, shape, rows=1, pad_id=0)
+        packed = packed.replace(places=packed.places[0])
+        found = loss_and_gradient(params, lambda p: packed_log_probs(POLICY, p, packed, arrays[3]))
+    else:
+        options = {"layout": layout, "chunk": 5}
+        found = loss_and_gradient(
+            params, lambda p: completion_log_probs(POLICY, p, *arrays, **options)
+        )
+    assert_close(jax.tree.leaves(found), jax.tree.leaves(expected), 2e-5)
+
+
+def test_packed_rows_in_blocks_are_those_of_whole_bins():
+    """Two groups in one row; bins that hold completions of both, and blocks that end inside."""
+    draw = np.random.default_rng(7).integers
+    cells = draw(0, 9, (1, 2, 7)), np.array([[7, 4]]), draw(0, 9, (1, 2, 2, 12))
+    packed = pack_groups(
+        *cells, np.array([[[12, 4], [7, 1]]]), RowShape(14, 2, 20), rows=1, pad_id=0
+    )
+    rows = jax.tree.map(lambda x: jnp.asarray(x[0]), packed.replace(places=None))
+    arrays, weights = row(8, lengths=[11], prompt=14, samples=2, length=20)
+    real = np.concatenate([rows.prompt_group[0] >= 0, rows.completion_group.ravel() >= 0])
+    weights = weights * real.astype(jnp.float32)[None, :, None, None]
+    expected = values_and_gradients(packed_attention(rows, window=WINDOW), arrays, weights, True)
+    blocks = long_packed(rows, window=WINDOW, block=8)
+    assert_close(values_and_gradients(blocks, arrays, weights, True), expected)
+
+
+def test_short_completions_keep_their_path(batch, monkeypatch):
+    params, arrays, _ = batch
+    assert LONG == 512
+
+    def refuse(*_, **__):
+        raise AssertionError("a short completion ran in blocks")
+
+    monkeypatch.setattr(log_probs, "long_grouped", refuse)
+    for layout in ("shared", "plain"):
+        jax.eval_shape(lambda p: completion_log_probs(POLICY, p, *arrays, layout=layout), params)  # noqa: B023
+    monkeypatch.setattr(log_probs, "LONG", 17)
+    with pytest.raises(AssertionError, match="in blocks"):
+        jax.eval_shape(lambda p: completion_log_probs(POLICY, p, *arrays), params)
+
+
+def test_devices_cut_rows_and_heads_without_exchanging_any():
+    mesh = jax.make_mesh((4, 2), ("data", "tensor"), axis_types=(AxisType.Auto,) * 2)
+    sizes = {"prompt": 6, "samples": 2, "length": 24}
+    lengths = [6, 2, 4, 3]
+    arrays, weights = row(9, lengths=lengths, **sizes)
+    expected = values_and_gradients(both(lengths, **sizes)[0], arrays, weights)
+    cut = NamedSharding(mesh, PartitionSpec("data", None, "tensor"))
+    of_rows = NamedSharding(mesh, PartitionSpec("data"))
+
+    def gradients(lengths, arrays):
+        options = {"prompt_size": 6, "num_samples": 2, "length": 24, "block": 8}
+
+        def loss(arrays):
+            return jnp.sum(long_grouped(lengths, **options)(*arrays, None, None)[0] * weights)
+
+        return jax.grad(loss)(arrays)
+
+    step = jax.jit(gradients, in_shardings=(of_rows, [cut] * 3), out_shardings=[cut] * 3)
+    program = step.lower(jnp.asarray(lengths), arrays).compile()
+    assert_close(
+        program(*jax.device_put((jnp.asarray(lengths), arrays), (of_rows, [cut] * 3))), expected[1:]
+    )
+    text = program.as_text()
+    assert "while" in text
+    for exchange in EXCHANGES:
+        assert exchange not in text
+
+
+@pytest.mark.parametrize("mesh_shape", [None, (2, 2)])
+def test_the_kernel_of_tpus_gives_what_whole_rows_give(mesh_shape):
+    """Its tiles computed on a CPU; prompts with padding, rows that tiles do not divide."""
+    sizes = {"prompt": 20, "samples": 2, "length": 130}
+    arrays, weights = row(10, lengths=[20, 7], size=128, **sizes)
+    policy = decoder_policy(dataclasses.replace(CONFIG, window=None))
+    if mesh_shape is not None:
+        types = (AxisType.Auto,) * 2
+        mesh = jax.make_mesh(mesh_shape, ("data", "tensor"), axis_types=types)
+        rows = NamedSharding(mesh, PartitionSpec("data"))
+        policy = pin_rows(policy, rows, rules=ShardingRules(embed=None))
+        assert policy.placement.platform == "cpu"
+    options = {"prompt_size": 20, "num_samples": 2, "tile": 128, "interpret": True}
+    kernel = splash_grouped(jnp.array([20, 7]), policy.placement, **options)
+    expected = values_and_gradients(both([20, 7], **sizes)[0], arrays, weights)
+    assert_close(values_and_gradients(kernel, arrays, weights), expected, 1e-5)
+
+
+def test_the_kernel_compiles_for_a_pod_of_tpus(monkeypatch):
+    """Three kernels, forward and backward; rows and heads are cut and nothing is exchanged."""
+    pytest.importorskip("libtpu")
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    chips = topologies.get_topology_desc("v5e:2x2", platform="tpu").devices
+    mesh = make_mesh(MeshConfig(1, 2, 2), list(chips))
+    of_rows = batch_sharding(mesh)
+    cut = NamedSharding(mesh, PartitionSpec(*of_rows.spec, None, "tensor"))
+    placement = pin_rows(POLICY, of_rows).placement
+    assert placement.platform == "tpu"
+    shapes = [(2, 96 + 2 * 600, heads, 128) for heads in (8, 2, 2)]
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=cut) for shape in shapes]
+
+    def loss(arrays, lengths):
+        attend = splash_grouped(lengths, placement, prompt_size=96, num_samples=2)
+        return jnp.sum(attend(*arrays, None, None)[0].astype(jnp.float32))
+
+    step = jax.jit(jax.grad(loss), out_shardings=[cut] * 3)
+    lengths = jax.ShapeDtypeStruct((2,), jnp.int32, sharding=of_rows)
+    text = step.lower(arrays, lengths).compile().as_text()
+    assert text.count('custom_call_target="tpu_custom_call"') == 3
+    for exchange in EXCHANGES:
+        assert exchange not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "served"),
+    [
+        ({}, True),
+        ({"window": WINDOW}, False),
+        ({"dtype": "float32"}, False),
+        ({"head_dim": 64}, False),
+    ],
+)
+def test_the_kernel_runs_on_tpus_and_where_it_serves(batch, changes, served, monkeypatch):
+    arrays, called = batch[1], []
+
+    def kernel(lengths, placement, **sizes):
+        def attend(*args):
+            called.append(placement.platform)
+            return long_grouped(lengths, **sizes, length=arrays[2].shape[2])(*args)
+
+        return attend
+
+    monkeypatch.setattr(log_probs, "LONG", 0)
+    monkeypatch.setattr(log_probs, "splash_grouped", kernel)
+    base = dataclasses.replace(CONFIG, window=None, remat="none", dtype="bfloat16", head_dim=128)
+    policy = decoder_policy(dataclasses.replace(base, **changes))
+    params = jax.eval_shape(policy.init, jax.random.key(0))
+    for platform in (None, "cpu", "tpu"):
+        placed = policy._replace(placement=Placement(platform=platform))
+        for layout in ("shared", "plain"):
+            jax.eval_shape(
+                lambda p: completion_log_probs(placed, p, *arrays, layout=layout),  # noqa: B023
+                params,
+            )
+    assert set(called) == ({"tpu"} if served else set())
+
+
+@pytest.mark.parametrize("reach", [None, 3])
+def test_a_new_token_sees_what_is_written_and_nothing_else(reach):
+    """Ten slots in blocks of four, the last of which overlaps; blocks behind it are not read."""
+    draw = np.random.default_rng(11).normal
+    queries, keys, values = (
+        draw(size=shape) for shape in ((1, 2, 2, 2, 4), *[(1, 2, 2, 10, 4)] * 2)
+    )
+    prompt = KeySet(*jnp.asarray(draw(size=(2, 1, 2, 3, 4)), jnp.float32), jnp.arange(3) < 2)
+    prompt = prompt._replace(mask=prompt.mask[None, None, None, None])
+    written = jax.jit(functools.partial(written_attention, reach=reach, block=4))
+    for step in range(10):
+        slots = np.arange(10)
+        later = (slots > step)[:, None]
+        unread = (slots >= (step // 4 + 1) * 4)[:, None]
+        own = [jnp.asarray(np.where(later, 1e9, x), jnp.float32) for x in (keys, values)]
+        seen = jnp.asarray((slots <= step) & (step - slots < (reach or 10)))
+        own_set = KeySet(*own, seen[None, None, None, None])
+        expected = softmax_attention(jnp.asarray(queries, jnp.float32), (prompt, own_set))
+        own = [jnp.asarray(np.where(unread, np.nan, x), jnp.float32) for x in own]
+        turned = jnp.swapaxes(own[0], -1, -2)
+        found = written(jnp.asarray(queries, jnp.float32), prompt, turned, own[1], jnp.array(step))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_sampler_with_many_slots_draws_what_one_with_few_does(batch, monkeypatch):
+    """Windows in one of two layers; rows that end early, and others that move together then."""
+    params, (prompts, lengths, *_), _ = batch
+    config = SamplerConfig(max_new_tokens=18, stop_ids=(3, 5), pad_id=0, halvings=1, fewest_rows=1)
+
+    def drawn():
+        options = {"num_samples": 4, "config": config}
+        key = jax.random.key(1)
+        return jax.jit(lambda p: sample(POLICY, p, prompts, lengths, key, **options))(params)
+
+    expected = drawn()
+    monkeypatch.setattr(attention, "LONG", 0)
+    read = functools.partial(written_attention, block=4)
+    monkeypatch.setattr(attention, "written_attention", read)
+    found = drawn()
+    np.testing.assert_array_equal(found.completions, expected.completions)
+    np.testing.assert_allclose(found.log_probs, expected.log_probs, atol=1e-5)
+
+
+def score_exponentials(remat):
+    """How many exponentials of blocks of scores the gradient of one layer takes."""
+    config = DecoderConfig(
+        vocab_size=11,
+        d_model=8,
+        num_layers=1,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=4,
+        d_ff=12,
+        max_positions=64,
+        remat=remat,
+    )
+    policy = decoder_policy(config)
+    params = jax.eval_shape(policy.init, jax.random.key(0))
+    rows = jnp.zeros((1, 64), jnp.int32)
+    options = {"prompt_size": 32, "num_samples": 1, "length": 32, "block": 32}
+    attend = long_grouped(jnp.array([32]), **options)
+
+    def loss(params):
+        return jnp.sum(policy.forward(params, rows, rows, attend)[0])
+
+    def count(jaxpr):
+        found = 0
+        for equation in jaxpr.eqns:
+            found += equation.primitive.name == "exp" and equation.outvars[0].aval.size >= 32 * 32
+            for inner in jax.tree.leaves(
+                list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
+            ):
+                inner = getattr(inner, "jaxpr", inner)
+                found += count(inner) if hasattr(inner, "eqns") else 0
+        return found
+
+    return count(jax.make_jaxpr(jax.grad(loss))(params).jaxpr)
+
+
+def test_scores_of_the_three_products_are_computed_twice_or_where_layers_are_three_times():
+    assert [score_exponentials(remat) for remat in ("none", "dots", "layer")] == [6, 6, 9]
