@@ -28,7 +28,9 @@ from gdpo_jax.policies.partial import (
 from gdpo_jax.policies.placement import (
     DEFAULT_RULES,
     ShardingRules,
+    cut_weights,
     gather_weights,
+    gathered_bytes,
     pin_rows,
     split_vocabulary,
 )
@@ -60,8 +62,10 @@ __all__ = [
     "TrainedMask",
     "check_layer",
     "completion_log_probs",
+    "cut_weights",
     "decoder_policy",
     "gather_weights",
+    "gathered_bytes",
     "gemma3",
     "join_params",
     "layer_states",

@@ -18,12 +18,10 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.policies.attention import masked
 from gdpo_jax.policies.config import DecoderConfig
 from gdpo_jax.policies.layer import Layer, RMSNorm
-from gdpo_jax.policies.policy import Params, Placement, Policy
+from gdpo_jax.policies.policy import UNPLACED, Params, Policy
 from gdpo_jax.policies.rotary import looked_up, rotary_turns
 from gdpo_jax.policies.softmax_attention import MIXED
 from gdpo_jax.policies.unrolling import TURNS, unroll_layers
-
-UNPLACED = Placement()
 
 
 def checkpointed(body: Callable, remat: str) -> Callable:
@@ -86,16 +84,17 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         )
         return {**axes, "layers": layers}
 
-    def run_layer(layer_params, x, rotary, attend, cache, local):
+    def run_layer(layer_params, *given):
         with jax.named_scope("layer"):
-            return layer.apply({"params": layer_params}, x, rotary, attend, cache, local)
+            return layer.apply({"params": layer_params}, *given)
 
     def forward(params, tokens, positions, attend, caches=None, placement=UNPLACED):
         unrolled = isinstance(params["layers"], tuple)
         local = config.local_layers
         if "embedding" in params:
-            x = jnp.take(params["embedding"], tokens, axis=0, mode="clip").astype(dtype)
-            # Decoding has the whole table.
+            looked_for = placement.all_rows(tokens) if unrolled else tokens
+            x = jnp.take(params["embedding"], looked_for, axis=0, mode="clip").astype(dtype)
+            # Decoding has whole rows of the table.
             x = placement.layers(x) if unrolled else placement.lookup(x)
             if config.scale_embeddings:
                 x = x * jnp.asarray(config.d_model**0.5, dtype)
@@ -114,7 +113,7 @@ def decoder_policy(config: DecoderConfig) -> Policy:
             for i, layer_params in enumerate(params["layers"]):
                 cache = None if caches is None else caches[i]
                 own = None if local is None else local[i]
-                x, cache = run_layer(layer_params, x, rotary, attend, cache, own)
+                x, cache = run_layer(layer_params, x, rotary, attend, cache, own, placement)
                 x = placement.layers(x)
                 renewed.append(cache)
             caches = tuple(renewed)

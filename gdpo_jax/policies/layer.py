@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from gdpo_jax.policies.attention import Attend
 from gdpo_jax.policies.config import DecoderConfig
+from gdpo_jax.policies.policy import UNPLACED, Placement
 from gdpo_jax.policies.rotary import Rotary, rotate
 from gdpo_jax.policies.unrolling import ATTENTION_INPUTS, MLP_INPUTS, STEERING
 
@@ -64,9 +65,11 @@ class Layer(nn.Module):
         attend: Attend,
         cache: PyTree,
         local: bool | Bool[Array, ""] | None = None,
+        placement: Placement = UNPLACED,
     ) -> tuple[Float[Array, "N T D"], PyTree]:
         c = self.config
         d, heads, kv, size = c.d_model, c.num_heads, c.num_kv_heads, c.head_dim
+        all_rows, own_rows = placement.all_rows, placement.own_rows
 
         def kernel(name, shape, names, fan_in):
             value = self.param(name, scaled(names, fan_in=fan_in), shape, jnp.float32)
@@ -94,10 +97,13 @@ class Layer(nn.Module):
                 y = y + (x @ pair["a"].astype(x.dtype)) @ pair["b"].astype(x.dtype)
             return y
 
+        def shared_product(x, w):
+            return own_rows(placement.columns(jnp.tensordot(all_rows(x), w, 1)))
+
         def attention_inputs(x):
             if not fused:
                 return [x @ w.reshape(d, -1) for w in (wq, wk, wv)]
-            y = jnp.tensordot(x, self.get_variable("params", ATTENTION_INPUTS), 1)
+            y = shared_product(x, self.get_variable("params", ATTENTION_INPUTS))
             shared = heads // kv
             return [y[:, :, :shared], y[:, :, shared], y[:, :, shared + 1]]
 
@@ -141,14 +147,14 @@ class Layer(nn.Module):
             queries = queries * (c.head_dim / c.query_scalar) ** 0.5
         mixed, cache = attend(queries, keys, values, cache, local)
         mixed = mixed.reshape(-1, heads * size)
-        mixed = adapted(mixed @ wo.reshape(heads * size, d), mixed, "out")
+        mixed = adapted(shared_product(mixed, wo.reshape(heads * size, d)), mixed, "out")
         x = x + added(mixed, "attention_post_norm")
 
-        normal = norm("mlp_norm")(x)
+        normal = all_rows(norm("mlp_norm")(x))
         gate, up = mlp_inputs(normal)
         gate = ACTIVATIONS[c.activation](adapted(gate, normal, "gate"))
         mixed = gate * adapted(up, normal, "up")
-        mixed = adapted(mixed @ wd, mixed, "down")
+        mixed = own_rows(adapted(mixed @ wd, mixed, "down"))
         x = x + added(mixed, "mlp_post_norm")
         if self.has_variable("params", STEERING):
             # A vector that is added to every state behind the layer (steering.py).

@@ -3,7 +3,8 @@
 Parameters come with shardings of their own; what is computed from them does not, and left to
 itself the compiler may give every device all rows of a batch, or add up the gradient of the output
 table over all devices once for every chunk of log-probs. Four places decide about memory and
-traffic: rows between layers, embeddings as they are looked up, logits, and weights for decoding.
+traffic: rows between layers, embeddings as they are looked up, logits, and weights for decoding,
+which a device has whole or in part.
 """
 
 import functools
@@ -16,7 +17,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gdpo_jax.policies.policy import Policy
-from gdpo_jax.policies.unrolling import SHARED_AXES
+from gdpo_jax.policies.unrolling import SHARED_AXES, SPREAD_AXES
 from gdpo_jax.policies.vocabulary import pick_by_gather, pick_by_sum
 
 
@@ -74,20 +75,95 @@ def gather_weights(
     sharding: of the rows. Weights are gathered once, in the compute dtype, for all loops that
     decode with them; the compiler gathers them for each loop anew, and keeps all copies.
     """
-    mesh, of_rows = sharding.mesh, _axes_of_rows(sharding)
-    if mesh.size == 1:
+    if sharding.mesh.size == 1:
         return policy
+    return _placed(policy, weights=_pin_weights(sharding, rules))
 
-    def pin(path, leaf):
-        spec = [None] * leaf.ndim
-        shared, name = SHARED_AXES.get(getattr(path[-1], "key", None), (None, "head_dim"))
+
+def gathered_bytes(
+    policy: Policy, sharding: NamedSharding, *, rules: ShardingRules = DEFAULT_RULES
+) -> int:
+    """Bytes of the weights for decoding on one device under `gather_weights`."""
+    key = jax.eval_shape(jax.random.key, 0)
+    weights = jax.eval_shape(lambda key: policy.unroll(policy.init(key), 1), key)
+
+    def size(path, leaf):
+        own = NamedSharding(sharding.mesh, _weight_spec(path, leaf, sharding, rules))
+        return math.prod(own.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+    return sum(jax.tree.leaves(jax.tree_util.tree_map_with_path(size, weights)))
+
+
+def cut_weights(
+    policy: Policy, sharding: NamedSharding, *, rules: ShardingRules = DEFAULT_RULES
+) -> Policy:
+    """The policy of the decoder whose weights for decoding are cut as by `gather_weights`, and over
+    the axes that cut rows and parameters both.
+
+    sharding: of the rows. Weights go from how they are stored to how they are cut once, in the
+    compute dtype; in the loops rows travel in their place. Each device multiplies the rows of all
+    that share a copy with its part of heads, features or vocabulary, and attends for its own rows
+    alone, so that the keys and values of a row stay where they are.
+    """
+    mesh, of_rows = sharding.mesh, _axes_of_rows(sharding)
+    shared = tuple(a for a in rules.cutting if a in of_rows and mesh.shape[a] > 1)
+    if not shared:
+        return gather_weights(policy, sharding, rules=rules)
+    others = tuple(axis for axis in of_rows if axis not in shared)
+    of_vocabulary = () if rules.vocab in (None, *of_rows) else (rules.vocab,)
+    free = PartitionSpec.UNCONSTRAINED
+
+    def pinned(rows, last):
+        def pin(x):
+            spec = PartitionSpec(rows, *[free] * (x.ndim - 2), last)
+            return _pin(NamedSharding(mesh, spec))(x)
+
+        return pin
+
+    all_rows, own_rows = pinned(others, free), pinned(of_rows, None)
+    as_computed, half_way = pinned(others, of_vocabulary + shared), pinned(of_rows, of_vocabulary)
+
+    def logits(x):
+        # One axis of the mesh after the other: for both at once the compiler puts all rows
+        # together on every device.
+        return own_rows(half_way(as_computed(x)))
+
+    return _placed(
+        policy,
+        weights=_pin_weights(sharding, rules, shared),
+        all_rows=all_rows,
+        columns=pinned(others, shared),
+        own_rows=own_rows,
+        rows=all_rows,
+        logits=logits,
+    )
+
+
+def _weight_spec(
+    path: Any, leaf: Any, sharding: NamedSharding, rules: ShardingRules, spread: Sequence[str] = ()
+) -> PartitionSpec:
+    """Cut as `rules` say along axes of the mesh that cut no rows, and over `spread` on top."""
+    mesh, spec = sharding.mesh, [()] * len(leaf.shape)
+    matrix = getattr(path[-1], "key", None)
+    if matrix in SHARED_AXES:
+        shared, name = SHARED_AXES[matrix]
         axis = getattr(rules, name)
-        pieces = 1 if axis in of_rows else mesh.shape.get(axis, 1)
-        if shared is not None and pieces > 1 and leaf.shape[shared] % pieces == 0:
-            spec[shared] = axis
-        return _pin(NamedSharding(mesh, PartitionSpec(*spec)))(leaf)
+        pieces = 1 if axis in _axes_of_rows(sharding) else mesh.shape.get(axis, 1)
+        if pieces > 1 and leaf.shape[shared] % pieces == 0:
+            spec[shared] = (axis,)
+        # The compiler fills up what does not divide.
+        spec[SPREAD_AXES[matrix]] += tuple(spread)
+    return PartitionSpec(*spec)
 
-    return _placed(policy, weights=functools.partial(jax.tree_util.tree_map_with_path, pin))
+
+def _pin_weights(
+    sharding: NamedSharding, rules: ShardingRules, spread: Sequence[str] = ()
+) -> Callable[[Any], Any]:
+    def pin(path, leaf):
+        spec = _weight_spec(path, leaf, sharding, rules, spread)
+        return _pin(NamedSharding(sharding.mesh, spec))(leaf)
+
+    return functools.partial(jax.tree_util.tree_map_with_path, pin)
 
 
 def split_vocabulary(
@@ -191,4 +267,12 @@ def _gathered(mesh: Mesh, axes: tuple[str, ...]) -> Callable[[jax.Array], jax.Ar
     return gathered
 
 
-__all__ = ["DEFAULT_RULES", "ShardingRules", "gather_weights", "pin_rows", "split_vocabulary"]
+__all__ = [
+    "DEFAULT_RULES",
+    "ShardingRules",
+    "cut_weights",
+    "gather_weights",
+    "gathered_bytes",
+    "pin_rows",
+    "split_vocabulary",
+]

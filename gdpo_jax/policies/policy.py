@@ -31,9 +31,12 @@ class Placement(NamedTuple):
     argument, placed. By default none is placed.
 
     layers: of activations [N, T, D] between layers. lookup: of embeddings [N, T, D] as they come
-    out of the table. weights: of the parameters for decoding that `Policy.unroll` made. rows: of
-    hidden states [N, ..., D] before they become logits. table: of the output table [D, V]. logits:
-    of logits [..., V].
+    out of the table. weights: of the parameters for decoding that `Policy.unroll` made. all_rows:
+    of what a weight for decoding is multiplied with [N, ...]; where devices share such weights,
+    each needs the rows of all of them. columns: of products [N, ..., F] of which each then has
+    a part of the last axis. own_rows: of what goes on by rows [N, ..., F]. rows: of hidden states
+    [N, ..., D] before they become logits. table: of the output table [D, V]. logits: of logits
+    [..., V].
 
     pick(values [..., V], tokens [...]) -> the values at the tokens [...].
     map_rows(f) -> f, a function of (hidden, output, tokens) whose outputs are a tuple with the same
@@ -46,6 +49,9 @@ class Placement(NamedTuple):
     layers: Callable[[Array], Array] = _same
     lookup: Callable[[Array], Array] = _same
     weights: Callable[[Params], Params] = _same
+    all_rows: Callable[[Array], Array] = _same
+    columns: Callable[[Array], Array] = _same
+    own_rows: Callable[[Array], Array] = _same
     rows: Callable[[Array], Array] = _same
     table: Callable[[PyTree], PyTree] = _same
     logits: Callable[[Array], Array] = _same
@@ -53,6 +59,9 @@ class Placement(NamedTuple):
     map_rows: Callable[[Callable], Callable] = _same
     map_heads: Callable[[Callable], Callable] = _same
     platform: str | None = None
+
+
+UNPLACED = Placement()
 
 
 class Cache(NamedTuple):
@@ -108,7 +117,7 @@ class Policy(NamedTuple):
     split_layers: Callable[[Params, int], tuple[Params, Params]] | None = None
     trained: str | None = None
     trained_config: Any = None
-    placement: Placement = Placement()
+    placement: Placement = UNPLACED
 
     def hidden_states(
         self, params: Params, tokens: Array, positions: Array, attend: Attend, caches: PyTree = None
@@ -197,6 +206,7 @@ def num_params(params: Any) -> int:
 
 
 __all__ = [
+    "UNPLACED",
     "Cache",
     "Params",
     "Placement",

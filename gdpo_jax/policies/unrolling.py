@@ -24,6 +24,8 @@ SHARED_AXES = {
     "embedding": (0, "vocab"),
     "head": (1, "vocab"),
 }
+# Where the axis of the same matrix lies that devices of other rows may share out on top.
+SPREAD_AXES = {ATTENTION_INPUTS: 3, MLP_INPUTS: 2, "out": 2, "down": 0, "embedding": 0, "head": 1}
 
 
 def unroll_layers(params: Any, config: DecoderConfig, num_positions: int) -> Any:

@@ -13,14 +13,17 @@ from jaxtyping import Array, Int, Key
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies import (
     DEFAULT_RULES,
+    DecoderConfig,
     Params,
     Policy,
     ShardingRules,
+    cut_weights,
     gather_weights,
+    gathered_bytes,
     pin_rows,
 )
 from gdpo_jax.rollouts.checks import check_positions, check_sampler_ids
-from gdpo_jax.rollouts.records import Rollout, SamplerConfig
+from gdpo_jax.rollouts.records import WHOLE_UP_TO, Rollout, SamplerConfig
 from gdpo_jax.rollouts.sampler import sample
 
 
@@ -130,6 +133,28 @@ def padded_size(size: int, bucket: int) -> int:
     return next(legal for legal in (bucket, between, 2 * low) if legal >= size)
 
 
+def cuts_weights(
+    policy: Policy,
+    config: SamplerConfig,
+    batch_sharding: jax.NamedSharding,
+    rules: ShardingRules = DEFAULT_RULES,
+) -> bool:
+    """Whether devices decode with cut weights, as `SamplerConfig.weights` says.
+
+    Raises UserError where they should and the model is not the decoder of this library.
+    """
+    own = isinstance(policy.config, DecoderConfig)
+    if config.weights == "auto" and own:
+        several = batch_sharding.mesh.size > 1
+        return several and gathered_bytes(policy, batch_sharding, rules=rules) > WHOLE_UP_TO
+    if config.weights == "cut" and not own:
+        raise UserError(
+            "weights 'cut' is for the decoder of this library, and this is another model; "
+            "use 'whole' or 'auto'"
+        )
+    return config.weights == "cut"
+
+
 @functools.lru_cache(maxsize=64)
 def sampler_program(
     policy: Policy,
@@ -138,14 +163,18 @@ def sampler_program(
     batch_sharding: jax.NamedSharding | None,
     rules: ShardingRules = DEFAULT_RULES,
 ) -> Callable[..., Rollout]:
-    """`f(params, prompts, prompt_lengths, key) -> Rollout` under `jax.jit`."""
+    """`f(params, prompts, prompt_lengths, key) -> Rollout` under `jax.jit`.
+
+    Raises UserError as `cuts_weights`.
+    """
     options = {"num_samples": num_samples, "config": config}
     if batch_sharding is None:
         return jax.jit(functools.partial(sample, policy, **options))
     mesh = batch_sharding.mesh
     pieces = mesh.size // batch_sharding.shard_shape((mesh.size,))[0]
     pinned = pin_rows(policy, batch_sharding, rules=rules)
-    placed = gather_weights(pinned, batch_sharding, rules=rules)
+    cuts = cuts_weights(policy, config, batch_sharding, rules)
+    placed = (cut_weights if cuts else gather_weights)(pinned, batch_sharding, rules=rules)
     return jax.jit(
         functools.partial(sample, placed, pieces=pieces, **options),
         out_shardings=batch_sharding,

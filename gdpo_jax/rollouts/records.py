@@ -11,6 +11,9 @@ from gdpo_jax.errors import UserError
 
 AnyArray = Array | np.ndarray
 
+WEIGHTS = ("auto", "whole", "cut")
+WHOLE_UP_TO = 4 * 2**30  # bytes a device: a quarter of the smallest accelerator of today's pods
+
 
 @chex.dataclass(frozen=True)
 class Rollout:
@@ -59,6 +62,10 @@ class SamplerConfig:
     # the decoding loop once more; tokens and log-probs are the same.
     halvings: int = 2
     fewest_rows: int = 8  # a loop with fewer rows on a device is not worth it
+    # What a device of a mesh holds of the weights while it decodes; tokens are the same. "whole":
+    # all, but for what `tensor` cuts. "cut" (the decoder alone): its part of them, and rows travel
+    # between the devices of a copy. "auto": cut where whole ones take more than WHOLE_UP_TO.
+    weights: str = "auto"
 
     def __post_init__(self):
         # A list is what one writes first, and could not be hashed.
@@ -79,6 +86,8 @@ class SamplerConfig:
             raise UserError(f"halvings must be 0 or above, got {self.halvings}")
         if self.fewest_rows < 1:
             raise UserError(f"fewest_rows must be at least 1, got {self.fewest_rows}")
+        if self.weights not in WEIGHTS:
+            raise UserError(f"weights {self.weights!r} is unknown; legal: {', '.join(WEIGHTS)}")
 
     @property
     def cuts(self) -> bool:

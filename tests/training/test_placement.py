@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 import toy
+from programs import collectives_of
 
 from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import LoraConfig, decoder_policy, lora_policy
@@ -28,11 +29,10 @@ from gdpo_jax.training.state import abstract_state
 VOCAB, PROMPTS, SAMPLES, PROMPT, COMPLETION = 8 * 67, 16, 2, 7, 12
 WIDTH, LENGTH = toy.DECODER.d_model, PROMPT + SAMPLES * COMPLETION
 OPTIMIZER = make_optimizer(toy.OPTIMIZER)
-COLLECTIVES = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
 
 
 def collectives(shape, *, adapters=False, tied=True):
-    """(in a loop, name, sizes of its arrays) of each collective of the policy step."""
+    """Those of the policy step."""
     policy = decoder_policy(
         dataclasses.replace(
             toy.DECODER, num_kv_heads=2, vocab_size=VOCAB, tie_embeddings=tied, remat="layer"
@@ -51,21 +51,7 @@ def collectives(shape, *, adapters=False, tied=True):
     )
     step = make_policy_step(policy, OPTIMIZER, ObjectiveConfig(), mesh=mesh, chunk=4)
     hlo = step.lower(abstract_state(policy, OPTIMIZER, mesh=mesh), batch).compile().as_text()
-    computations = dict(
-        re.findall(r"^(?:ENTRY )?%?([\w.\-]+) \([^\n]*\{\n(.*?)^\}", hlo, re.M | re.S)
-    )
-    inside, found = set(), set(re.findall(r"body=%?([\w.\-]+)", hlo))
-    while found - inside:
-        inside |= found
-        names = {n for name in found for n in re.findall(r"%([\w.\-]+)", computations[name])}
-        found = names & computations.keys()
-    pattern = re.compile(rf"= (\([^)]*\)|\S+) ({COLLECTIVES})(?:-start)?\(")
-    return [
-        (name in inside, op, [tuple(map(int, dims.split(","))) for dims in sizes])
-        for name, text in computations.items()
-        for arrays, op in pattern.findall(text)
-        if (sizes := re.findall(r"\[([\d,]+)\]", arrays))
-    ]
+    return collectives_of(hlo)
 
 
 @pytest.mark.parametrize("adapters", [False, True], ids=["all parameters", "adapters"])
