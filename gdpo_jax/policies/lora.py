@@ -13,13 +13,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies.policy import Params, Policy
+from gdpo_jax.policies.quantized import INPUT_AXES, dequantized, is_quantized
 
-# The first axes of a layer's matrix that are inputs; the others are outputs.
-INPUT_AXES = {"query": 1, "key": 1, "value": 1, "out": 2, "gate": 1, "up": 1, "down": 1}
 BASE, ADAPTERS = "base", "adapters"
 
 
@@ -72,7 +71,8 @@ def lora_axes(logical_axes: PyTree, config: LoraConfig) -> PyTree:
     """Logical axis names of the adapters, from those of the decoder: the rank stays whole."""
     layers = {}
     for target in config.targets:
-        depth, *names = logical_axes["layers"][target]
+        own = logical_axes["layers"][target]
+        depth, *names = own.qvalue if is_quantized(own) else own
         count = INPUT_AXES[target]
         layers[target] = {"a": (depth, names[0], None), "b": (depth, None, names[count])}
     return {"layers": layers}
@@ -87,11 +87,55 @@ def lora_apply(params: Params, adapters: Params, config: LoraConfig) -> Params:
 
 
 def lora_merge(params: Params, adapters: Params, config: LoraConfig) -> Params:
-    """Parameters of the plain decoder that computes the same: W + (alpha / rank) A B."""
+    """Parameters of the plain decoder that computes the same: W + (alpha / rank) A B, in float32.
+
+    Matrices that are not adapted stay as they are.
+    """
     layers = dict(params["layers"])
     for target, pair in adapters["layers"].items():
-        added = (pair["a"] @ pair["b"]) * config.scale
-        layers[target] = layers[target] + added.reshape(layers[target].shape)
+        layers[target] = merged_matrix(layers[target], pair["a"], pair["b"], config)
+    return {**params, "layers": layers}
+
+
+def merged_matrix(matrix: Any, a: Array, b: Array, config: LoraConfig) -> Float[Array, "..."]:
+    """W + (alpha / rank) A B of one matrix, or of stacked ones, summed in float32."""
+    added = (a @ b) * config.scale
+    return dequantized(matrix, jnp.float32).astype(jnp.float32) + added.reshape(matrix.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class MergedLayers:
+    """A stacked matrix [L, ...] whose layers are made float32, with what adapters add to them, when
+    they are asked for: those of a large base would not all fit beside it.
+
+    matrix: as it is stored. pair: its adapters, or None.
+    """
+
+    matrix: Any
+    pair: Params | None
+    config: LoraConfig | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of all layers."""
+        return self.matrix.shape
+
+    def __getitem__(self, layer: int) -> Float[Array, "..."]:
+        if self.pair is None:
+            return dequantized(self.matrix[layer], jnp.float32)
+        return _merged(self.matrix[layer], *(self.pair[x][layer] for x in "ab"), self.config)
+
+
+def merged_by_layer(
+    params: Params, adapters: Params | None = None, config: LoraConfig | None = None
+) -> Params:
+    """What `lora_merge` gives, for `save_pretrained`: with `MergedLayers` for adapted matrices, and
+    for quantized ones."""
+    layers = dict(params["layers"])
+    pairs = {} if adapters is None else adapters["layers"]
+    for name, leaf in layers.items():
+        if name in pairs or is_quantized(leaf):
+            layers[name] = MergedLayers(leaf, pairs.get(name), config)
     return {**params, "layers": layers}
 
 
@@ -118,10 +162,12 @@ def lora_policy(policy: Policy, config: LoraConfig) -> Policy:
         return {BASE: axes, ADAPTERS: lora_axes(axes, config)}
 
     def unroll(params: Params, num_positions: int) -> Params:
-        if ADAPTERS in params and policy.config.dtype == "float32":
+        full = policy.config.dtype == "float32" and policy.config.param_dtype is None
+        if ADAPTERS in params and full:
             merged = lora_merge(params[BASE], params[ADAPTERS], config)
             return policy.unroll(merged, num_positions)
-        # In bfloat16 a sum with W would round the small A B away, unlike in training.
+        # In bfloat16 a sum with W would round the small A B away, unlike in training, and of a base
+        # in fewer bits it would be a copy in float32.
         return policy.unroll(joined(params), num_positions)
 
     def forward(params: Params, *arguments: Any, **options: Any) -> Any:
@@ -133,11 +179,16 @@ def lora_policy(policy: Policy, config: LoraConfig) -> Policy:
         forward=forward,
         output=lambda params: policy.output(params.get(BASE, params)),
         unroll=unroll,
+        decode_stored=policy.decode_stored
+        and (lambda params, size: policy.decode_stored(joined(params), size)),
         reference=lambda params: params[BASE],
         split_layers=lambda params, count: policy.split_layers(joined(params), count),
         trained=ADAPTERS,
         trained_config=config,
     )
+
+
+_merged = jax.jit(merged_matrix, static_argnums=3)
 
 
 def _sizes(target: str, shape: Any) -> tuple[int, int]:

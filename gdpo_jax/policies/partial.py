@@ -53,6 +53,7 @@ def partial_policy(policy: Policy, mask: Mask) -> Policy:
         forward=of_whole(policy.forward),
         output=of_whole(policy.output),
         unroll=of_whole(policy.unroll),
+        decode_stored=of_whole(policy.decode_stored),
         reference=of_whole(policy.reference),
         split_layers=of_whole(policy.split_layers),
         trained=TRAINED,

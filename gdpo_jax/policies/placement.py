@@ -75,9 +75,11 @@ def gather_weights(
     sharding: of the rows. Weights are gathered once, in the compute dtype, for all loops that
     decode with them; the compiler gathers them for each loop anew, and keeps all copies.
     """
-    if sharding.mesh.size == 1:
+    mesh = sharding.mesh
+    if mesh.size == 1:
         return policy
-    return _placed(policy, weights=_pin_weights(sharding, rules))
+    whole = all(mesh.shape.get(axis, 1) == 1 for axis in rules.cutting)
+    return _placed(policy, weights=_pin_weights(sharding, rules), weights_whole=whole)
 
 
 def gathered_bytes(
@@ -131,6 +133,7 @@ def cut_weights(
     return _placed(
         policy,
         weights=_pin_weights(sharding, rules, shared),
+        weights_whole=False,
         all_rows=all_rows,
         columns=pinned(others, shared),
         own_rows=own_rows,
@@ -217,7 +220,7 @@ def split_vocabulary(
     )
 
 
-def _placed(policy: Policy, **changes: Callable) -> Policy:
+def _placed(policy: Policy, **changes: Any) -> Policy:
     return policy._replace(placement=policy.placement._replace(**changes))
 
 

@@ -4,6 +4,7 @@
 the compiler, until a step is made for a mesh (placement.py).
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies.attention import Attend, KeyValues, cached, masked, within
+from gdpo_jax.policies.quantized import is_quantized
 from gdpo_jax.policies.vocabulary import pick_by_gather, vocabulary_logits
 
 Params = PyTree[Float[Array, "..."]]
@@ -30,6 +32,7 @@ class Placement(NamedTuple):
     """Where the arrays that a policy computes lie on a mesh: functions that give back their
     argument, placed. By default none is placed.
 
+    weights_whole: whether every device holds the stored parameters whole, or else each a part.
     layers: of activations [N, T, D] between layers. lookup: of embeddings [N, T, D] as they come
     out of the table. weights: of the parameters for decoding that `Policy.unroll` made. all_rows:
     of what a weight for decoding is multiplied with [N, ...]; where devices share such weights,
@@ -46,6 +49,7 @@ class Placement(NamedTuple):
     platform: of the mesh's devices ("tpu"); None where nothing is placed.
     """
 
+    weights_whole: bool = True
     layers: Callable[[Array], Array] = _same
     lookup: Callable[[Array], Array] = _same
     weights: Callable[[Params], Params] = _same
@@ -93,6 +97,8 @@ class Policy(NamedTuple):
     logits_of(hidden [..., D], table) -> float32 logits [..., V].
     unroll(params, num_positions) -> the same parameters for a decoding loop that reaches so many
       positions (of the decoder: layers as a tuple, projections fused).
+    decode_stored(params, num_positions) -> the same for a loop that reads the weights as they are
+      stored, of which there is then no second copy; None where `unroll` always makes one.
     logical_axes() -> the tree of params with a tuple of axis names for each leaf; None where every
       parameter is whole on every device.
     reference(params) -> those of the policy before training, where `params` hold them, or None.
@@ -112,6 +118,7 @@ class Policy(NamedTuple):
     output_table: Callable[[PyTree], PyTree] = _same
     logits_of: Callable[[Array, PyTree], Array] = vocabulary_logits
     unroll: Callable[[Params, int], Params] = _as_stored
+    decode_stored: Callable[[Params, int], Params] | None = None
     logical_axes: Callable[[], PyTree] | None = None
     reference: Callable[[Params], Params] | None = None
     split_layers: Callable[[Params, int], tuple[Params, Params]] | None = None
@@ -126,7 +133,9 @@ class Policy(NamedTuple):
         return self.forward(params, tokens, positions, attend, caches, self.placement)
 
     def decoding_params(self, params: Params, num_positions: int) -> Params:
-        """`unroll`, placed."""
+        """`decode_stored` where every device holds all parameters, else `unroll`, placed."""
+        if self.decode_stored is not None and self.placement.weights_whole:
+            return self.decode_stored(params, num_positions)
         return self.placement.weights(self.unroll(params, num_positions))
 
     def table(self, output: PyTree) -> PyTree:
@@ -201,8 +210,9 @@ def with_trained_part(policy: Policy, params: PyTree, part: PyTree) -> PyTree:
 
 
 def num_params(params: Any) -> int:
-    """How many numbers a tree of parameters holds."""
-    return sum(p.size for p in jax.tree.leaves(params))
+    """How many numbers a tree of parameters holds; a quantized matrix counts without its scales."""
+    leaves = jax.tree.leaves(params, is_leaf=is_quantized)
+    return sum(math.prod(leaf.shape) for leaf in leaves)
 
 
 __all__ = [

@@ -55,6 +55,8 @@ def steered_policy(policy: Policy) -> Policy:
         forward=lambda params, *given, **options: policy.forward(joined(params), *given, **options),
         output=lambda params: policy.output(params.get(BASE, params)),
         unroll=lambda params, num_positions: policy.unroll(joined(params), num_positions),
+        decode_stored=policy.decode_stored
+        and (lambda params, num_positions: policy.decode_stored(joined(params), num_positions)),
         split_layers=lambda params, count: policy.split_layers(joined(params), count),
     )
 

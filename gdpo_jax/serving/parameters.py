@@ -12,11 +12,18 @@ import jax
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.models import Model
-from gdpo_jax.policies import DecoderConfig, LoraConfig, Params, Policy, lora_policy
+from gdpo_jax.policies import (
+    DecoderConfig,
+    LoraConfig,
+    Params,
+    Policy,
+    decoder_policy,
+    lora_policy,
+)
 from gdpo_jax.policies.files.adapters import adapter_tensors
 from gdpo_jax.policies.files.safetensors import open_files, write_file
 from gdpo_jax.policies.files.tensor_names import hub_tensors
-from gdpo_jax.policies.files.weights import abstract_params, load_params, stored_tensors
+from gdpo_jax.policies.files.weights import load_params, stored_tensors
 from gdpo_jax.policies.lora import ADAPTERS, BASE
 from gdpo_jax.training import shardings_for
 
@@ -66,7 +73,7 @@ def check_sendable(policy: Policy) -> None:
     known = isinstance(config, DecoderConfig)
     if known and isinstance(policy.trained_config, LoraConfig):
         shapes = shapes[BASE]
-    whole = abstract_params(config) if known else None
+    whole = jax.eval_shape(decoder_policy(config).init, jax.random.key(0)) if known else None
     if not known or jax.tree.structure(shapes) != jax.tree.structure(whole):
         raise UserError(
             "a server takes the parameters of a decoder, whole or adapters of it; sample with the "
@@ -89,9 +96,14 @@ def read_parameters(path: Path, base: Model, lora: LoraConfig | None, known: Pol
     """The model with what `write_parameters` wrote, on the mesh of `base`, a plain model.
 
     known: a policy that is used again where it is the one needed, so that nothing compiles anew.
-    Raises UserError for tensors that do not fit, all of them listed, and for numbers that are not
-    finite.
+    Raises UserError for tensors that do not fit, all of them listed, for numbers that are not
+    finite, and for whole parameters where those of the base are quantized.
     """
+    if lora is None and base.policy.config.quantized:
+        raise UserError(
+            f"the model is held in {base.policy.config.param_dtype}, which takes adapters alone; "
+            "open it with param_dtype bfloat16 or float32 to be sent whole parameters"
+        )
     source, config = open_files([path], "the parameters that were sent"), base.policy.config
     fitting = [policy for policy in (known, base.policy) if policy.trained_config == lora]
     policy = fitting[0] if fitting else lora_policy(base.policy, lora)

@@ -177,7 +177,8 @@ def bytes_per_device(tree: Any) -> int:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(shape, leaf.dtype))
             shape = leaf.shape
-        return math.prod(shape) * leaf.dtype.itemsize
+        # Two int4 numbers share a byte.
+        return -(-math.prod(shape) * jax.dtypes.itemsize_bits(leaf.dtype) // 8)
 
     return sum(size(leaf) for leaf in jax.tree.leaves(tree))
 

@@ -11,6 +11,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Int, Key
 
+from gdpo_jax.errors import UserError
 from gdpo_jax.policies import Policy, trained_part
 from gdpo_jax.policies.policy import frozen_part, with_trained_part
 from gdpo_jax.training.mesh import (
@@ -60,8 +61,10 @@ def create_state(
     where they lie as the rules say.
 
     Raises:
-        UserError: a parameter does not divide over the mesh.
+        UserError: a parameter does not divide over the mesh, or one that is trained is in fewer
+            bits than float32.
     """
+    _check_trained(policy)
     optimizer = as_optimizer(optimizer)
     given = params is not None
     build = _state_builder(policy, optimizer, mesh=mesh, rules=rules, trained_only=given)
@@ -185,6 +188,17 @@ def state_shardings(
     )
 
 
+def _check_trained(policy: Policy) -> None:
+    trained = trained_part(policy, jax.eval_shape(policy.init, jax.random.key(0)))
+    for path, leaf in jax.tree.leaves_with_path(trained):
+        if leaf.dtype.itemsize < 4:
+            where = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise UserError(
+                f"the trained parameter {where} is {leaf.dtype}, which rounds small updates away; "
+                "open the model with param_dtype float32, or train adapters beside it (lora=)"
+            )
+
+
 def compile_step(
     policy: Policy, step: Callable[..., tuple[TrainState, Any]], shardings: TrainState, mesh: Mesh
 ) -> Callable[[TrainState, Any], tuple[TrainState, Any]]:
@@ -193,7 +207,9 @@ def compile_step(
 
     The advantage state goes around the step, which does not change it: estimators with other
     states share a program. shardings: of the whole state. `f.lower` is that of `jax.jit`.
+    Raises UserError as `create_state` for what is trained.
     """
+    _check_trained(policy)
     trained = without_frozen(policy, shardings.replace(advantage_state=()))
     frozen = frozen_part(policy, shardings.params)
     compiled = jax.jit(

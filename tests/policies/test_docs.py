@@ -46,7 +46,7 @@ def folder(tmp_path):
 
 
 def test_the_examples_run(folder, tmp_path):
-    opening, chat, smollm2, save, lora, adapters, part, bounded, _ = (
+    opening, chat, smollm2, save, lora, adapters, frozen, part, bounded, _ = (
         BLOCKS  # the last: test_foreign.py
     )
     assert "smollm2_path()" in smollm2
@@ -65,6 +65,8 @@ def test_the_examples_run(folder, tmp_path):
     assert slots == 2 * sum(leaf.size for leaf in trained)
     exec(adapters, space | {"output": tmp_path / "adapters"})
     assert (tmp_path / "adapters" / "adapter_model.safetensors").is_file()
+    exec(frozen, space)
+    assert f"| {8 * space['base']:.2f} | 0.16 | 0.31 |" in TEXT  # eight devices
     records = [{"prompt": f"Name a film {n}.", "label": n % 2} for n in range(16)]
     space |= {"output": tmp_path / "refined", "records": records}
     exec(part, space)

@@ -21,8 +21,9 @@ from gdpo_jax.policies.files.tensor_names import (
     module_name,
 )
 from gdpo_jax.policies.files.weights import abstract_params, load_params, stored_tensors
-from gdpo_jax.policies.lora import INPUT_AXES, LoraConfig, lora_init
+from gdpo_jax.policies.lora import LoraConfig, lora_init
 from gdpo_jax.policies.policy import Params
+from gdpo_jax.policies.quantized import INPUT_AXES
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 READ = ("r", "lora_alpha", "target_modules", "base_model_name_or_path")

@@ -40,6 +40,7 @@ from gdpo_jax.policies.files.weights import (
     stored_tensors,
 )
 from gdpo_jax.policies.policy import Params
+from gdpo_jax.policies.quantized import INPUT_AXES, is_quantized, quantize_stacked
 from gdpo_jax.policies.tokenizer import Tokenizer
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
@@ -140,7 +141,8 @@ def _open_gguf(path: FilePath, changes: dict[str, Any]) -> Pretrained:
 
 
 def load_pretrained(pretrained: Pretrained, shardings: Any = None) -> Params:
-    """The float32 parameters, read tensor by tensor; each device gets its own slices only.
+    """The parameters in the configuration's `param_dtype`, read tensor by tensor; each device gets
+    its own slices only, and matrices are quantized one after the other.
 
     shardings: one for every parameter, as `training.shardings_for` gives them; None puts all on one
     device.
@@ -149,12 +151,26 @@ def load_pretrained(pretrained: Pretrained, shardings: Any = None) -> Params:
     from the embeddings to which the configuration ties it.
     """
     _check_tied_head(pretrained)
+    config = pretrained.config
+
+    def finish(path: Path, array: jax.Array) -> Any:
+        if not config.quantized or path[-1] not in INPUT_AXES:
+            return array
+        made = quantize_stacked(array, path[-1], config.param_dtype)
+        if shardings is None:
+            return made
+        return jax.device_put(made, shardings["layers"][path[-1]])
+
+    plain = jax.tree.map(
+        lambda to: to.qvalue if is_quantized(to) else to, shardings, is_leaf=is_quantized
+    )
     return load_params(
         pretrained.source,
         pretrained.stored,
-        abstract_params(pretrained.config),
-        shardings=shardings,
+        abstract_params(config),
+        shardings=plain,
         ignore=pretrained.ignore,
+        finish=finish,
     )
 
 

@@ -4,6 +4,7 @@ Reading, a process holds one shard of one parameter in host memory, and asks the
 slices that its own devices keep. Writing, it holds one file of the checkpoint.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -36,8 +37,9 @@ class TensorSource(NamedTuple):
 
 
 def abstract_params(config: DecoderConfig) -> PyTree:
-    """Shapes and dtypes of the decoder's parameters."""
-    return jax.eval_shape(decoder_policy(config).init, jax.random.key(0))
+    """Shapes and dtypes of the decoder's parameters, matrices before they are quantized."""
+    plain = dataclasses.replace(config, param_dtype=config.table_dtype)
+    return jax.eval_shape(decoder_policy(plain).init, jax.random.key(0))
 
 
 def load_params(
@@ -47,11 +49,13 @@ def load_params(
     *,
     shardings: Any = None,
     ignore: Callable[[str], bool] = lambda name: False,
+    finish: Callable[[Path, jax.Array], Any] = lambda path, array: array,
 ) -> Params:
     """The parameters of the shapes in `abstract`, read slice by slice where `shardings` want them.
 
     shardings: a sharding for every parameter; None puts all on the first device. ignore: tensors
-    that may be in the files without being wanted.
+    that may be in the files without being wanted. finish: what becomes of each parameter before the
+    next one is read.
 
     Raises UserError that lists all missing, superfluous and wrongly shaped tensors, or those with
     numbers that are not finite.
@@ -65,7 +69,10 @@ def load_params(
     places = jax.tree.leaves(shardings)
     wrong: dict[str, None] = {}
     checked = source._replace(read=_noting_what_is_not_finite(source.read, wrong))
-    placed = [_load(checked, stored[path], leaf, to) for (path, leaf), to in zip(leaves, places)]
+    placed = [
+        finish(path, _load(checked, stored[path], leaf, to))
+        for (path, leaf), to in zip(leaves, places)
+    ]
     if wrong:
         raise UserError(
             f"{len(wrong)} tensors of {source.where} hold numbers that are not finite in float32: "
