@@ -20,7 +20,7 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.policies.attention import masked
 from gdpo_jax.policies.config import DecoderConfig
 from gdpo_jax.policies.layer import Layer, RMSNorm
-from gdpo_jax.policies.policy import UNPLACED, Params, Placement, Policy
+from gdpo_jax.policies.policy import UNPLACED, Params, Policy
 from gdpo_jax.policies.quantized import dequantized, quantize_matrices, quantized_axes
 from gdpo_jax.policies.rotary import looked_up, rotary_table, rotary_turns
 from gdpo_jax.policies.softmax_attention import MIXED
