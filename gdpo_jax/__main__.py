@@ -29,7 +29,7 @@ from gdpo_jax.data import read_records
 from gdpo_jax.errors import UserError
 from gdpo_jax.files import write_beside
 from gdpo_jax.models import Model, restored, stored_lora
-from gdpo_jax.objectives import ObjectiveConfig
+from gdpo_jax.objectives import ObjectiveConfig, SamplerCorrection
 from gdpo_jax.recipe import imitate as imitate_records
 from gdpo_jax.recipe import optimize, plan_imitate, plan_optimize
 from gdpo_jax.training import PolicyOptimizationConfig, SFTConfig
@@ -76,13 +76,18 @@ def train(
     if adapters and lora is None:
         raise UserError("--adapters needs --lora-rank: there are none to save otherwise")
     transform = estimator_of(estimator, weights, [function.name for function in functions])
-    objective = ObjectiveConfig(kl="k3", kl_coef=kl_coef) if kl_coef else ObjectiveConfig()
+    objective = ObjectiveConfig(
+        kl="k3" if kl_coef else None,
+        kl_coef=kl_coef,
+        correction=SamplerCorrection() if sampling.staleness else None,
+    )
     config = PolicyOptimizationConfig(
         steps=steps,
         prompts_per_step=sampling.prompts_per_step,
         num_samples=sampling.num_samples,
         temperature=sampling.temperature,
         accumulation_steps=sampling.accumulation_steps,
+        staleness=sampling.staleness,
         seed=trained.seed,
         checkpoint_every=trained.checkpoint_every,
     )

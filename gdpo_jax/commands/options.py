@@ -134,6 +134,8 @@ class SamplingOptions:
     """Answers to each prompt."""
     accumulation_steps: int = 1
     """Micro-batches per update: the same update in less memory."""
+    staleness: Literal[0, 1] = 0
+    """1 draws answers one step ahead, while those of this step are scored, and corrects for it."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,7 +46,10 @@ class Engine(Protocol):
         *,
         num_samples: int,
     ) -> Rollout:
-        """`num_samples` completions of each prompt; the key is consumed."""
+        """`num_samples` completions of each prompt; the key is consumed.
+
+        Whatever reads `params` is dispatched when it returns: an update may donate them next.
+        """
         ...
 
 

@@ -26,6 +26,7 @@ from gdpo_jax.training.policy_step import PolicyBatch, make_log_prob_step, make_
 from gdpo_jax.training.processes import agreed_maximum, together
 from gdpo_jax.training.progress import Progress
 from gdpo_jax.training.restoring import restore_params, stored_config
+from gdpo_jax.training.rollout_mesh import mesh_engine
 from gdpo_jax.training.run import NonFiniteLossError
 from gdpo_jax.training.scoring import StepSample
 from gdpo_jax.training.sft import run_sft
@@ -63,6 +64,7 @@ __all__ = [
     "make_optimizer",
     "make_policy_step",
     "make_sft_step",
+    "mesh_engine",
     "process_share",
     "read_metrics",
     "replicated",

@@ -67,13 +67,24 @@ class Checkpoints:
                 "files and folders there that are none of this run, and move them elsewhere"
             ) from error
 
-    def save(self, step: int, state: Any, position: Mapping[str, Any]) -> None:
-        """Store the state and position before `step`; returns when the arrays are copied."""
+    def save(
+        self,
+        step: int,
+        state: Any,
+        position: Mapping[str, Any],
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Store the state and position before `step`; returns when the arrays are copied.
+
+        extra: arrays of any shapes by name, which `restore_extra` gives back.
+        """
         self.wait()
         latest = self.latest_step
         if latest is not None and latest >= step:
             return
         items = {"params": state.params, "rest": named_leaves(state.replace(params=()))}
+        if extra:
+            items["extra"] = dict(extra)
         about = {"config": self._config, "position": dict(position)}
         save = self._orbax.save_checkpointables_async
         response = save(step, items, force=True, custom_metadata=about)
@@ -164,6 +175,27 @@ class Checkpoints:
         folder = self._directory / str(step)
         _shared_damage(folder, lambda: _about(folder))
         return self._load(step, {"params": abstract_like(like)})["params"]
+
+    def restore_extra(self, step: int, sharding: jax.sharding.Sharding) -> dict[str, jax.Array]:
+        """The arrays that were stored beside the state of checkpoint `step`, with that sharding.
+
+        Raises:
+            UserError: the checkpoint is damaged.
+        """
+        folder = self._directory / str(step)
+
+        def described() -> dict[str, Any]:
+            with _naming(folder):
+                return dict(ocp.checkpointables_metadata(folder).metadata.get("extra") or {})
+
+        if not (stored := _shared_damage(folder, described)):
+            return {}
+        wanted = {
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+            for name, leaf in stored.items()
+        }
+        with _naming(folder):
+            return ocp.load_checkpointables(folder, {"extra": wanted})["extra"]
 
     def wait(self) -> None:
         """Return when everything saved so far is safe on disk."""

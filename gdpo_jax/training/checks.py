@@ -51,6 +51,7 @@ def check_options(
             f"objective must be an ObjectiveConfig or a function like policy_objective, got "
             f"{type(objective).__name__}"
         )
+    _check_staleness(objective, config)
     if config.reference_log_probs and not has_reference:
         raise UserError("reference_log_probs=True needs ref_params; give them, or set it to False")
     if ranked[0] != ranked[1]:
@@ -69,6 +70,26 @@ def _check_objective(
         raise UserError(
             'objective.correction and old_log_probs="sampler" correct for the same difference; use '
             'old_log_probs="trainer", or no correction'
+        )
+
+
+def _check_staleness(objective: Any, config: PolicyOptimizationConfig) -> None:
+    """Raises UserError where nothing corrects for rollouts of earlier parameters."""
+    if config.staleness == 0:
+        return
+    about = f"staleness={config.staleness} trains on rollouts of earlier parameters"
+    if isinstance(objective, ObjectiveConfig):
+        if objective.correction is not None:
+            return
+        if objective.surrogate == "reinforce":
+            raise UserError(
+                f'{about}, and surrogate="reinforce" has no ratio that corrects for them; give '
+                "ObjectiveConfig(correction=SamplerCorrection()), or another surrogate"
+            )
+    if config.old_log_probs != "sampler":
+        raise UserError(
+            f"{about}, and nothing corrects for them; give ObjectiveConfig(correction="
+            'SamplerCorrection()), or old_log_probs="sampler"'
         )
 
 

@@ -65,6 +65,9 @@ class PolicyOptimizationConfig:
     num_iterations: int = 1  # passes over a rollout batch (mu)
     mini_batches: int = 1  # optimizer updates per pass
     old_log_probs: Literal["trainer", "sampler"] = "trainer"  # whose log-probs the ratio divides by
+    # 1: the rollout of a step is drawn with the parameters from before the step before it, while
+    # that one is scored; its update needs a correction (docs/architecture.md). 0: with its own.
+    staleness: int = 0
     accumulation_steps: int = 1  # micro-batches per update; same update, less memory
     # Of a prompt and its completions in a row; "packed": shared, with several short groups in one
     # row where that computes fewer tokens.
@@ -96,6 +99,11 @@ class PolicyOptimizationConfig:
         if self.old_log_probs not in ("trainer", "sampler"):
             raise UserError(
                 f"old_log_probs {self.old_log_probs!r} is unknown; use 'trainer' or 'sampler'"
+            )
+        if self.staleness not in (0, 1):
+            raise UserError(
+                f"staleness must be 0 or 1, got {self.staleness}: with one rollout drawn ahead, "
+                "sampling and scoring have work at the same time, and more would only be older"
             )
 
 
@@ -173,7 +181,7 @@ def differing_fields(stored: Any, current: Any, name: str = "") -> list[str]:
     """One line per field of two JSON trees that differs, and that a continuation must share."""
     if isinstance(stored, dict) and isinstance(current, dict):
         # A field that is new since the record was stored, and unused, is no difference.
-        new = [key for key in current if key not in stored and current[key] is not None]
+        new = [key for key in current if key not in stored and current[key] not in (None, 0)]
         free = FREE_FIELDS if name in (".run", ".policy") else ()
         names = [key for key in (*stored, *new) if key not in free]
         return [

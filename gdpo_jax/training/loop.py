@@ -2,7 +2,8 @@
 
 One step:
 1. records of this process become prompts;
-2. the engine samples G completions of each; meanwhile the metrics of the step before arrive;
+2. the engine samples G completions of each; meanwhile the metrics of the step before arrive (with
+   `staleness` this is the rollout of the next step, and that of this one is there already);
 3. reward functions score the decoded text on the host;
 4. rewards become advantages on the mesh, and advantages become token advantages;
 5. the policy is updated `num_iterations * mini_batches` times;
@@ -12,6 +13,7 @@ and the updates done before the run folded in, so that a resumed run repeats it 
 second run on the state of a first one does not.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,10 +29,9 @@ from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import Policy, trained_part
 from gdpo_jax.rollouts import Engine, RewardFunction, named_reward
 from gdpo_jax.training.advantage_step import Penalty, ReshapeRewards
-from gdpo_jax.training.checks import check_rollout
 from gdpo_jax.training.config import PolicyOptimizationConfig
+from gdpo_jax.training.drawing import before_step, draw_rollout
 from gdpo_jax.training.evaluation import Evaluation, Evaluator
-from gdpo_jax.training.feeding import next_encoded, pad_together
 from gdpo_jax.training.mesh import (
     DEFAULT_RULES,
     ShardingRules,
@@ -158,30 +159,40 @@ def run_policy_optimization(
             ref_params = _apart(ref_params, trained_part(policy, state.params))
         with Evaluator(evaluation, setup.measure, run, policy, root, workdir) as evaluator:
             evaluator.catch_up(state)
+            draw = functools.partial(
+                draw_rollout,
+                policy=policy,
+                engine=engine,
+                objective=objective,
+                records=records,
+                encode=encode,
+                pad_id=tokenizer.pad_id,
+                config=config,
+                mesh=mesh,
+                widths=setup.widths,
+                root=root,
+                ready=run.ready,
+            )
+            # The rollout of the step to come, where it is drawn before that step begins.
+            ahead, stored = None, run.stored_rollout(mesh)
             for number in range(run.start_step, config.steps):
                 if evaluator.stopped:
                     break
-                position = records.get_state()
-                with run.keeping(number, state, position):
-                    batch, prompts = next_encoded(
-                        records, encode, batch_size=config.prompts_per_step, mesh=mesh
-                    )
-                    rows = pad_together(
-                        prompts,
-                        setup.widths,
-                        pad_id=tokenizer.pad_id,
-                        what="prompt",
-                        vocab_size=policy.config.vocab_size,
-                    )
-                    rollout = engine.generate(
-                        state.params,
-                        *to_global(rows, mesh),
-                        jax.random.fold_in(root, number),
-                        num_samples=config.num_samples,
-                    )
-                    check_rollout(rollout, objective, config, policy.config.max_positions)
+                before = before_step(records, ahead)
+                with run.keeping(number, state, *before):
+                    drawn = ahead
+                    if drawn is None:
+                        age = 0 if stored is None else config.staleness
+                        drawn = draw(number, state.params, age=age, stored=stored)
+                    ahead = stored = None
+                    if config.staleness and number + 1 < config.steps:
+                        # Dispatched before the update of this step, which donates the parameters.
+                        ahead = draw(number + 1, state.params, age=config.staleness)
+                    batch, rollout = drawn.batch, drawn.rollout
                     rollout = jax.device_put(rollout, batch_sharding(mesh))
                     run.settle(state)
+                    if ahead is not None:
+                        ahead = ahead._replace(since=max(ahead.since, run.updated))
                     sampled = to_local(
                         {
                             "ids": rollout.completions,
@@ -241,14 +252,18 @@ def run_policy_optimization(
                 then = None
                 if on_step is not None:
                     then = sample_reporter(on_step, number, batch, completions, rewards, advantages)
-                run.dispatched(Pending(number, position, updates, metrics, seconds, then))
-                with run.keeping(number + 1, state, records.get_state()):
+                if config.staleness:
+                    metrics = {**metrics, **drawn.metrics()}
+                position, waiting = before
+                run.dispatched(Pending(number, position, updates, metrics, seconds, then, waiting))
+                before = before_step(records, ahead)
+                with run.keeping(number + 1, state, *before):
                     if on_state is not None:
                         on_state(number, state)
                     if evaluator.due(number + 1):
                         run.settle(state, evaluator(state, number + 1))
                         run.lap()
-                run.save_if_due(number + 1, state, last=evaluator.stopped)
+                run.save_if_due(number + 1, state, *before, last=evaluator.stopped)
     return state
 
 

@@ -14,15 +14,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from gdpo_jax.data import RecordIterator
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import Metrics
 from gdpo_jax.policies import Policy, TrainedMask, trained_part, with_trained_part
+from gdpo_jax.rollouts import Rollout
 from gdpo_jax.training.agreement import check_agreement, check_states
 from gdpo_jax.training.checkpoints import Checkpoints
 from gdpo_jax.training.config import PolicyOptimizationConfig, SFTConfig, json_tree
 from gdpo_jax.training.lock import only_run_in
+from gdpo_jax.training.mesh import batch_sharding
 from gdpo_jax.training.metrics import MetricWriter
 from gdpo_jax.training.processes import (
     LostProcessError,
@@ -53,6 +56,7 @@ class Pending:
 
     position: of the data before the step. updates: metrics of its optimizer updates. others:
     further metrics. seconds: host time by phase so far. then: called with the finished row.
+    rollout: of the step, where it was drawn before the step began.
     """
 
     step: int
@@ -61,6 +65,7 @@ class Pending:
     others: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     then: Callable[[Mapping[str, float]], None] | None = None
+    rollout: Rollout | None = None
 
 
 class Run:
@@ -69,8 +74,9 @@ class Run:
     Use as a context manager. `start_step` and `state` are those to go on from, and `records` stands
     at the batch of `start_step`. Checkpoints hold what the policy trains: of a policy with adapters
     those alone, and a continuation takes the rest from the `state` it is given. `notes` are JSON
-    values of the loop that are stored with each checkpoint and come back with it. A run that has
-    learned nothing stores nothing: its work directory takes any configuration.
+    values of the loop that are stored with each checkpoint and come back with it. `updated` is when
+    the last update that `settle` has seen ended. A run that has learned nothing stores nothing: its
+    work directory takes any configuration.
 
     Raises:
         UserError: another run is under way in `workdir`, the processes were given different
@@ -119,8 +125,9 @@ class Run:
         self._signals = StopSignals(quiet=quiet)
         self._pending: Pending | None = None
         self._ended: Future[float] | None = None
-        self._watch = ThreadPoolExecutor(1, thread_name_prefix="end-of-update")
-        self._last_lap = time.perf_counter()
+        # An update, the rollout of its step and the one drawn ahead may be under way together.
+        self._watch = ThreadPoolExecutor(3, thread_name_prefix="end-of-work")
+        self._last_lap = self.updated = time.perf_counter()
 
     def __enter__(self) -> "Run":
         self._signals.open()
@@ -172,7 +179,11 @@ class Run:
         Its end is noted beside: before `settle` comes, an engine may have sampled for long.
         """
         self._pending = pending
-        self._ended = self._watch.submit(_time_when_ready, pending.updates)
+        self._ended = self.ready(pending.updates)
+
+    def ready(self, arrays: Any) -> Future[float]:
+        """The time (`time.perf_counter`) when all of these arrays are computed."""
+        return self._watch.submit(_time_when_ready, arrays)
 
     def settle(self, state: TrainState, extra: Mapping[str, float] | None = None) -> None:
         """Wait for the metrics of the remembered step, check them and report them.
@@ -202,9 +213,11 @@ class Run:
                     "Look at the batch, or start anew with a lower learning rate"
                 )
             )
-            self._save_last_good(pending.step, state, pending.position, error)
+            before = (pending.position, pending.rollout)
+            self._save_last_good(pending.step, state, *before, error)
             raise error
         last, self._last_lap = self._last_lap, self._ended.result()
+        self.updated = self._last_lap
         seconds = {**pending.seconds, "update": self._last_lap - last}
         total = sum(seconds.values())
         metrics |= {f"time/{phase}_seconds": value for phase, value in seconds.items()}
@@ -221,17 +234,44 @@ class Run:
         if pending.then is not None:
             pending.then(metrics)
 
-    def save_if_due(self, step: int, state: TrainState, *, last: bool = False) -> None:
+    def save_if_due(
+        self,
+        step: int,
+        state: TrainState,
+        position: Mapping[str, Any] | None = None,
+        rollout: Rollout | None = None,
+        *,
+        last: bool = False,
+    ) -> None:
         """At every interval and at the end (`last`: here), store the state before `step`, in the
-        background."""
+        background.
+
+        position, rollout: where the records do not stand before `step` themselves, because the
+        rollout of `step` is drawn already.
+        """
         if last or step == self._config.steps or step % self._config.checkpoint_every == 0:
             self.settle(state)
-            self._save(step, state, self._records.get_state())
+            position = self._records.get_state() if position is None else position
+            self._save(step, state, position, rollout)
             self.lap()
 
+    def stored_rollout(self, mesh: Mesh) -> Rollout | None:
+        """The rollout of `start_step` that the checkpoint holds, if it was drawn before it."""
+        if self.start_step == 0:
+            return None
+        found = self._checkpoints.restore_extra(self.start_step, batch_sharding(mesh))
+        return Rollout(**found) if found else None
+
     @contextlib.contextmanager
-    def keeping(self, step: int, state: TrainState, position: Mapping[str, Any]) -> Iterator[None]:
-        """Whatever ends the run inside: the state before `step` is stored before it goes on.
+    def keeping(
+        self,
+        step: int,
+        state: TrainState,
+        position: Mapping[str, Any],
+        rollout: Rollout | None = None,
+    ) -> Iterator[None]:
+        """Whatever ends the run inside: the state before `step` is stored before it goes on, and
+        with it the rollout of `step`, where it is drawn already.
 
         That is an error, Ctrl-C or SIGTERM. With several processes, such a signal to any of them
         stops all at the beginning of their next step; an error that not all of them share stores
@@ -247,7 +287,7 @@ class Run:
             raise
         except BaseException as error:
             if is_common(error):
-                self._keep(step, state, position, error)
+                self._keep(step, state, position, rollout, error)
             raise
 
     def _asked_to_stop(self) -> int:
@@ -255,7 +295,12 @@ class Run:
         return agreed_maximum(self._signals.received or 0)
 
     def _keep(
-        self, step: int, state: TrainState, position: Mapping[str, Any], error: BaseException
+        self,
+        step: int,
+        state: TrainState,
+        position: Mapping[str, Any],
+        rollout: Rollout | None,
+        error: BaseException,
     ) -> None:
         """Store the state before `step`; what goes wrong here must not hide `error`."""
         try:
@@ -265,21 +310,32 @@ class Run:
             raise
         except Exception as failed:
             error.add_note(f"then reporting the step before failed: {failed!r}")
-        self._save_last_good(step, state, position, error)
+        self._save_last_good(step, state, position, rollout, error)
 
     def _save_last_good(
-        self, step: int, state: TrainState, position: Mapping[str, Any], error: BaseException
+        self,
+        step: int,
+        state: TrainState,
+        position: Mapping[str, Any],
+        rollout: Rollout | None,
+        error: BaseException,
     ) -> None:
         try:
             healthy = jax.device_put(jnp.ones((), bool), state.healthy.sharding)
-            self._save(step, state.replace(healthy=healthy), position)
+            self._save(step, state.replace(healthy=healthy), position, rollout)
             self._checkpoints.wait()
         except Exception as failed:
             error.add_note(f"then the state before step {step} could not be stored: {failed!r}")
             if jax.process_index() == 0:
                 print(f"the state before step {step} is not stored: {failed}", file=sys.stderr)
 
-    def _save(self, step: int, state: TrainState, position: Mapping[str, Any]) -> None:
+    def _save(
+        self,
+        step: int,
+        state: TrainState,
+        position: Mapping[str, Any],
+        rollout: Rollout | None = None,
+    ) -> None:
         if step == 0:
             # Nothing has been learned, and a corrected configuration must not be refused for it.
             return
@@ -289,7 +345,9 @@ class Run:
             "tokens_seen": self._tokens_seen,
             "notes": json.loads(json.dumps(self.notes)),
         }
-        self._checkpoints.save(step, self._stored(state), about)
+        extra = {} if rollout is None else dict(rollout.items())
+        extra = {name: array for name, array in extra.items() if array is not None}
+        self._checkpoints.save(step, self._stored(state), about, extra)
 
     def _restore(self) -> None:
         """Go on from the newest checkpoint, if it has learned something."""

@@ -46,12 +46,14 @@ def test_a_model_is_trained_evaluated_answered_and_exported(task, tmp_path, caps
     out = tmp_path / "out"
     held_out = ("--eval-data", str(task / "prompts.jsonl"), "--eval-every", "1")
     best = ("--best", "eval/reward/letters/mean")
-    more = ("--lora-rank", "2", "--learning-rate", "1e-2", *held_out, *best)
+    more = ("--lora-rank", "2", "--learning-rate", "1e-2", "--staleness", "1", *held_out, *best)
     assert main(train_arguments(task, out, *more)) == 0
     assert f"the trained model is in {out / 'model'}" in capsys.readouterr().out.replace("\n", "")
     trained = open_model(out / "model")
     rows = [json.loads(line) for line in (out / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 1] and "eval/reward/letters/mean" in rows[0]
+    assert [row["rollout/staleness"] for row in rows] == [0, 1]
+    assert rows[1]["rollout/weight_mean"] != 1.0
 
     exported = ["export", "--model", str(task / "model"), "--run", str(out / "run")]
     assert main([*exported, "--best", "--out", str(tmp_path / "best")]) == 0

@@ -51,7 +51,7 @@ if __name__ == "__main__":
         state = toy.run(
             workdir,
             mesh,
-            config=toy.config(steps=3, accumulation_steps=2, prompts_per_step=16),
+            config=toy.config(**toy.AHEAD),
             reward_functions=(toy.REWARDS[0], SometimesAway()),
             evaluation=toy.evaluation_on(mesh),
         )

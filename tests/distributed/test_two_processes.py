@@ -23,7 +23,7 @@ def test_two_processes_stop_together_and_then_end_like_one(tmp_path, run_two):
     assert all("packed (8, 1, 8) (8, 1, 4, 6)" in output for output in outputs), outputs
     assert [row["step"] for row in read_metrics(tmp_path / "two" / "metrics.jsonl")] == [0, 1, 2]
 
-    config = toy.config(steps=3, accumulation_steps=2, prompts_per_step=16)
+    config = toy.config(**toy.AHEAD)
     mesh = toy.mesh_of(8, data=4, fsdp=2)
     evaluation = toy.evaluation_on(mesh)
     optimised = toy.run(tmp_path / "one", mesh, config=config, evaluation=evaluation).params

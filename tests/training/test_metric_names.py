@@ -60,7 +60,7 @@ def test_a_run_with_everything_on_logs_what_the_page_explains(tmp_path):
     toy.run(
         tmp_path,
         mesh,
-        config=toy.config(steps=1, num_iterations=2),
+        config=toy.config(steps=1, num_iterations=2, staleness=1),
         transform=transform,
         objective=objective,
         ref_params=reference,

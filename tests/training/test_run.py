@@ -16,6 +16,7 @@ import toy
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import Metrics
+from gdpo_jax.rollouts import Rollout
 from gdpo_jax.training import Checkpoints, create_state, make_optimizer, read_metrics
 from gdpo_jax.training.lock import only_run_in
 from gdpo_jax.training.run import NonFiniteLossError, Pending, Run
@@ -88,6 +89,34 @@ def test_a_loss_that_is_not_finite_in_the_first_step_is_told_each_time(tmp_path,
             run.dispatched(Pending(0, {}, [dataclasses.replace(METRICS, minima={"healthy": 0.0})]))
             take_steps(run, state, fail_in(9, None))
     assert steps_stored(tmp_path) == []
+
+
+def test_the_rollout_of_a_step_comes_back_with_the_state_before_it(tmp_path, state):
+    tokens = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
+    rollout = Rollout(
+        prompts=tokens[:, 0],
+        prompt_lengths=np.ones(2, np.int32),
+        completions=tokens,
+        mask=tokens % 2 == 0,
+        finished=tokens[..., 0] > 3,
+        log_probs=-tokens.astype(np.float32) / 7,
+    )
+    broken = dataclasses.replace(METRICS, minima={"healthy": 0.0})
+    with pytest.raises(NonFiniteLossError), open_run(tmp_path, state) as run:
+        first = run._records.get_state()
+        run.dispatched(Pending(0, first, [METRICS]))
+        next(run._records)
+        before = run._records.get_state()
+        run.settle(state)
+        run.dispatched(Pending(1, before, [broken], rollout=rollout))
+        next(run._records)
+        run.settle(state)
+    with open_run(tmp_path, state) as run:
+        assert run.start_step == 1 and run._records.get_state() == before
+        toy.assert_same(run.stored_rollout(toy.mesh_of(1)), rollout)
+        take_steps(run, state, fail_in(9, None), until=2)
+    with open_run(tmp_path, state) as run:
+        assert run.start_step == 2 and run.stored_rollout(toy.mesh_of(1)) is None
 
 
 def test_a_checkpoint_that_cannot_be_written_does_not_hide_the_error_before(

@@ -45,6 +45,14 @@ POLICY = decoder_policy(DECODER)
 RULES = ShardingRules()
 OPTIMIZER = OptimizerConfig(learning_rate=3e-3, warmup_updates=2)
 GDPO = gdpo()
+# Of a run over two processes, with a rollout ahead when one of them fails.
+AHEAD = {
+    "steps": 3,
+    "accumulation_steps": 2,
+    "prompts_per_step": 16,
+    "staleness": 1,
+    "old_log_probs": "sampler",
+}
 
 
 class DigitTokenizer:
