@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["is_full", "write_beside"]
+__all__ = ["is_full", "is_refused", "write_beside"]
 
 
 def write_beside(path: str | Path, content: str | bytes | Callable[[Path], object]) -> None:
@@ -35,9 +35,19 @@ def write_beside(path: str | Path, content: str | bytes | Callable[[Path], objec
 
 def is_full(error: BaseException | None) -> bool:
     """Whether `error`, or one that it comes from, says that a disk or a quota is full."""
-    texts = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+    return _says(error, errno.ENOSPC, errno.EDQUOT)
+
+
+def is_refused(error: BaseException | None) -> bool:
+    """Whether `error`, or one that it comes from, says that a disk is read-only or that this user
+    may not write or read there."""
+    return _says(error, errno.EROFS, errno.EACCES)
+
+
+def _says(error: BaseException | None, *numbers: int) -> bool:
+    texts = [os.strerror(number) for number in numbers]
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in numbers:
             return True
         # Orbax and TensorStore say it in the text of other exceptions.
         if any(text in str(error) for text in texts):

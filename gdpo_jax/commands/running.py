@@ -9,7 +9,7 @@ from rich.console import Console
 
 from gdpo_jax.compilation import compile_quickly, keep_programs
 from gdpo_jax.errors import UserError
-from gdpo_jax.files import is_full
+from gdpo_jax.files import is_full, is_refused
 from gdpo_jax.training import MeshConfig
 from gdpo_jax.training.processes import (
     LostProcessError,
@@ -23,7 +23,7 @@ from gdpo_jax.training.processes import (
 __all__ = ["INTERRUPTED", "LOST", "WRONG", "mesh_config", "run_command"]
 
 # Exit codes beside 0, 1 (a defect, with its traceback) and gdpo_jax.training.signals.STOPPED.
-WRONG = 2  # a mistake of the user, or a full disk; one message says what to do
+WRONG = 2  # a mistake of the user, or a full or closed disk; one message says what to do
 LOST = 76  # another process of the run is gone
 INTERRUPTED = 130  # Ctrl-C
 
@@ -39,9 +39,9 @@ def run_command(
 
     Programs for the CPU compile quickly (`compile_quickly`), and what JAX compiles on the way is
     kept in the user's cache folder (`keep_programs`).
-    A mistake of the user (`UserError`) or a full disk prints one message and gives `WRONG`, the
-    loss of another process `LOST`, Ctrl-C `INTERRUPTED`; anything else is a defect and keeps its
-    traceback. SIGTERM in a run ends the process with the code `STOPPED`.
+    A mistake of the user (`UserError`), and a disk that is full or read-only, print one message and
+    give `WRONG`, the loss of another process `LOST`, Ctrl-C `INTERRUPTED`; anything else is a
+    defect and keeps its traceback. SIGTERM in a run ends the process with the code `STOPPED`.
     """
     compile_quickly()
     keep_programs()
@@ -59,9 +59,18 @@ def run_command(
         if isinstance(told, UserError):
             _tell(str(told))
             return LOST if isinstance(told, LostProcessError) else WRONG
+        reason = " ".join(str(error).split())[:300]
+        if is_refused(error):
+            _tell(
+                f"a disk is read-only or closed to this user ({reason}). Open it: the same command "
+                "goes on after the last checkpoint"
+            )
+            return WRONG
         if is_full(error):
-            reason = " ".join(str(error).split())[:300]
-            _tell(f"{reason}. Make room: the same command goes on after the last checkpoint")
+            _tell(
+                f"a disk or quota is full ({reason}). Make room: the same command goes on after "
+                "the last checkpoint"
+            )
             return WRONG
         raise
     return 0

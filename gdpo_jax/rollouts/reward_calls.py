@@ -5,6 +5,7 @@ neither the data nor another function.
 """
 
 import asyncio
+import contextlib
 import copy
 import inspect
 from collections.abc import Awaitable, Iterable, Sequence
@@ -21,6 +22,7 @@ from gdpo_jax.rollouts.reward_functions import (
     RewardFunction,
     describe_sample,
 )
+from gdpo_jax.rollouts.time_limit import LateError, time_limit
 
 _LEAVING = (KeyboardInterrupt, SystemExit, GeneratorExit)
 _ATOMS = frozenset((str, int, float, bool, bytes, type(None)))
@@ -31,23 +33,35 @@ def call_rewards(
     functions: Sequence[RewardFunction],
     completions: Sequence[Completion],
     records: Sequence[Record],
+    *,
+    timeout: float | None = None,
 ) -> list[Any]:
     """What every function answers to the batch, in the order of the functions.
 
+    timeout: seconds for each plain function, and for all `async def` ones together.
+
     Raises:
-        RewardError: a function raises; names it, what it raised, and the first sample it fails on.
-            The other `async def` functions are cancelled and awaited first.
+        RewardError: a function raises, or has no answer in time; names it, what it raised, and the
+            first sample it fails on. The other `async def` functions are cancelled and awaited
+            first.
     """
     answers: list[Any] = []
     waiting: dict[int, Awaitable[Any]] = {}
     try:
         for index, function in enumerate(functions):
-            answers.append(_call(function, completions, records))
+            answers.append(_call(function, completions, records, timeout))
             if inspect.isawaitable(answers[index]):
                 waiting[index] = answers[index]
         if waiting:
             asked = [functions[index] for index in waiting]
-            given = run_coroutine(_await_all(asked, list(waiting.values()), completions, records))
+            awaited = _await_all(asked, list(waiting.values()), completions, records, timeout)
+            # Three times as long as its own limits, for a coroutine that blocks the event loop.
+            names = ", ".join(repr(function.name) for function in asked)
+            try:
+                with time_limit(timeout and 3 * timeout, f"reward {names}"):
+                    given = run_coroutine(awaited)
+            except LateError as error:
+                raise _report(asked[0], error, None, completions, timeout) from error
             for index, answer in zip(waiting, given):
                 answers[index] = answer
     finally:
@@ -63,20 +77,28 @@ def close_coroutines(values: Iterable[Any]) -> None:
 
 
 def _call(
-    function: RewardFunction, completions: Sequence[Completion], records: Sequence[Record]
+    function: RewardFunction,
+    completions: Sequence[Completion],
+    records: Sequence[Record],
+    timeout: float | None,
 ) -> Any:
+    what = f"reward {function.name!r}"
     try:
-        return function(list(completions), own_records(records))
+        with time_limit(timeout, what):
+            return function(list(completions), own_records(records))
     except _LEAVING:
         raise
     except BaseException as error:
-        index = _first_failing(function, completions, records)
-        raise _report(function, error, index, completions) from error
+        index = None
+        with contextlib.suppress(LateError), time_limit(timeout, what):
+            index = _first_failing(function, completions, records)
+        raise _report(function, error, index, completions, timeout) from error
 
 
 def _first_failing(
     function: RewardFunction, completions: Sequence[Completion], records: Sequence[Record]
 ) -> int | None:
+    """The first sample on which the function raises, or is when the time is over."""
     for index, (completion, record) in enumerate(zip(completions, records)):
         try:
             close_coroutines([function([completion], own_records([record]))])
@@ -92,19 +114,26 @@ async def _await_all(
     waiting: Sequence[Awaitable[Any]],
     completions: Sequence[Completion],
     records: Sequence[Record],
+    timeout: float | None,
 ) -> list[Any]:
     tasks = [asyncio.ensure_future(_outcome(each)) for each in waiting]
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
         errors = [_error_of(task) if task.done() else None for task in tasks]
+        late = all(error is None for error in errors)
+        if late:
+            errors = [None if task.done() else LateError() for task in tasks]
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     for function, error in zip(functions, errors):
         if error is not None:
-            index = await _first_failing_await(function, completions, records)
-            raise _report(function, error, index, completions) from error
+            index = None
+            # What blocked the event loop would do so again.
+            if late or not isinstance(error, LateError):
+                index = await _first_failing_await(function, completions, records, timeout)
+            raise _report(function, error, index, completions, timeout) from error
     return [task.result() for task in tasks]
 
 
@@ -116,12 +145,20 @@ def _error_of(task: asyncio.Task) -> BaseException | None:
 
 
 async def _first_failing_await(
-    function: RewardFunction, completions: Sequence[Completion], records: Sequence[Record]
+    function: RewardFunction,
+    completions: Sequence[Completion],
+    records: Sequence[Record],
+    timeout: float | None,
 ) -> int | None:
+    """The first sample on which the function raises, or is when the time is over."""
+    loop = asyncio.get_running_loop()
+    deadline = None if timeout is None else loop.time() + timeout
+
     async def fails(completion: Completion, record: Record) -> bool:
         try:
-            answer = function([completion], own_records([record]))
-            await _outcome(answer) if inspect.isawaitable(answer) else None
+            async with asyncio.timeout_at(deadline):
+                answer = function([completion], own_records([record]))
+                await _outcome(answer) if inspect.isawaitable(answer) else None
         except _LEAVING:
             raise
         except Exception:
@@ -130,6 +167,8 @@ async def _first_failing_await(
 
     samples = list(zip(completions, records))
     for start in range(0, len(samples), _CALLS_AT_ONCE):
+        if deadline is not None and loop.time() >= deadline:
+            break
         some = samples[start : start + _CALLS_AT_ONCE]
         failing = await asyncio.gather(*(fails(*sample) for sample in some))
         if any(failing):
@@ -158,11 +197,17 @@ def _report(
     error: BaseException,
     index: int | None,
     completions: Sequence[Completion],
+    timeout: float | None,
 ) -> RewardError:
     if index is None:
         where = f"on the batch of {len(completions)} samples, though on none of them alone"
     else:
         where = f"on {describe_sample(index, completions)}"
+    if isinstance(error, LateError):
+        return RewardError(
+            f"reward {function.name!r} did not answer within {timeout:g} seconds (score_timeout)"
+            f"\n{where}"
+        )
     try:
         text = str(error)
     except Exception:

@@ -31,6 +31,7 @@ def score(
     num_prompts: int,
     num_samples: int,
     num_ranks: int | None = None,
+    timeout: float | None = None,
 ) -> RewardBatch:
     """Call every reward function on this process's samples and stack the answers.
 
@@ -38,11 +39,11 @@ def score(
     records are repeated per sample. Values come back as NumPy, `[B, G, K]`, or `[B, G, K, R]` when
     `num_ranks` is given; there, a function that answers per sample counts at every rank. Invalid
     entries hold 0 and are marked in `valid`. Functions are called in order, and those that are
-    `async def` then awaited together.
+    `async def` then awaited together. timeout: seconds for each, and for the latter together.
 
     Raises:
-        RewardError: a function has no usable name (`named_reward`), raises, answers with a wrong
-            length, with an infinity or with something that is no number.
+        RewardError: a function has no usable name (`named_reward`), raises, has no answer in time,
+            answers with a wrong length, with an infinity or with something that is no number.
     """
     functions = [named_reward(function) for function in reward_functions]
     names = tuple(function.name for function in functions)
@@ -55,7 +56,9 @@ def score(
         )
     columns = [
         reward_column(name, answers, completions, num_ranks)
-        for name, answers in zip(names, call_rewards(functions, completions, records))
+        for name, answers in zip(
+            names, call_rewards(functions, completions, records, timeout=timeout)
+        )
     ]
     ranks = () if num_ranks is None else (num_ranks,)
     values = np.stack(columns, axis=1).reshape(num_prompts, num_samples, len(names), *ranks)

@@ -22,7 +22,13 @@ from orbax.checkpoint import v1 as ocp
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.training.config import differing_fields, json_tree
-from gdpo_jax.training.integrity import check_files, note_files
+from gdpo_jax.training.integrity import (
+    check_files,
+    fingerprint,
+    has_note,
+    note_files,
+    text_sum,
+)
 from gdpo_jax.training.processes import agreed_maximum, any_text, mark_common, together
 from gdpo_jax.training.state import abstract_like, named_leaves
 
@@ -85,7 +91,10 @@ class Checkpoints:
         items = {"params": state.params, "rest": named_leaves(state.replace(params=()))}
         if extra:
             items["extra"] = dict(extra)
-        about = {"config": self._config, "position": dict(position)}
+        arrays = {name: fingerprint(item) for name, item in items.items()}
+        about = {"config": self._config, "position": dict(position), "arrays": arrays}
+        about = json_tree(about)
+        about["crc32"] = text_sum(about)
         save = self._orbax.save_checkpointables_async
         response = save(step, items, force=True, custom_metadata=about)
         self._saving = _in_background(lambda: self._finish(step, response))
@@ -126,7 +135,7 @@ class Checkpoints:
             )
         rest = named_leaves(like.replace(params=()))
         wanted = {"params": abstract_like(like.params), "rest": abstract_like(rest)}
-        items = self._load(step, wanted)
+        items = self._load(step, wanted, about)
         leaves = [items["rest"][name] for name in rest]
         state = jax.tree.unflatten(jax.tree.structure(like.replace(params=())), leaves)
         return step, state.replace(params=items["params"]), about["position"]
@@ -173,8 +182,8 @@ class Checkpoints:
         if (step := self.latest_step) is None:
             raise UserError(f"there is no checkpoint in {self._directory}")
         folder = self._directory / str(step)
-        _shared_damage(folder, lambda: _about(folder))
-        return self._load(step, {"params": abstract_like(like)})["params"]
+        about = _shared_damage(folder, lambda: _about(folder))
+        return self._load(step, {"params": abstract_like(like)}, about)["params"]
 
     def restore_extra(self, step: int, sharding: jax.sharding.Sharding) -> dict[str, jax.Array]:
         """The arrays that were stored beside the state of checkpoint `step`, with that sharding.
@@ -183,19 +192,19 @@ class Checkpoints:
             UserError: the checkpoint is damaged.
         """
         folder = self._directory / str(step)
+        about = _shared_damage(folder, lambda: _about(folder))
+        if "extra" not in about.get("arrays", {}):
+            return {}
 
         def described() -> dict[str, Any]:
             with _naming(folder):
-                return dict(ocp.checkpointables_metadata(folder).metadata.get("extra") or {})
+                return dict(ocp.checkpointables_metadata(folder).metadata["extra"] or {})
 
-        if not (stored := _shared_damage(folder, described)):
-            return {}
         wanted = {
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-            for name, leaf in stored.items()
+            for name, leaf in _shared_damage(folder, described).items()
         }
-        with _naming(folder):
-            return ocp.load_checkpointables(folder, {"extra": wanted})["extra"]
+        return self._load(step, {"extra": wanted}, about)["extra"]
 
     def wait(self) -> None:
         """Return when everything saved so far is safe on disk."""
@@ -208,7 +217,7 @@ class Checkpoints:
         if "_orbax" in vars(self):
             self._orbax.close()
 
-    def _load(self, step: int, wanted: Any) -> Any:
+    def _load(self, step: int, wanted: Any, about: Mapping[str, Any]) -> Any:
         folder = self._directory / str(step)
         index, count = jax.process_index(), jax.process_count()
 
@@ -217,11 +226,20 @@ class Checkpoints:
                 check_files(folder, part=index, parts=count)
                 stored = ocp.checkpointables_metadata(folder).metadata
                 stored = {name: stored[name] for name in wanted}
+                # Orbax gives None for what it cannot read.
+                if lost := [name for name in wanted if stored[name] is None]:
+                    raise UserError(f"the names of the arrays in {lost[0]} cannot be read")
             _check_structure(folder, stored, wanted)
 
         _shared_damage(folder, check)
         with _naming(folder):
-            return ocp.load_checkpointables(folder, wanted)
+            items = ocp.load_checkpointables(folder, wanted)
+        # The process may have ended between the checkpoint and the note.
+        if agreed_maximum(int(not has_note(folder))):
+            for name, item in items.items():
+                if fingerprint(item) != about.get("arrays", {}).get(name, fingerprint(item)):
+                    raise DamagedCheckpointError(folder, f"the arrays in {name} are changed")
+        return items
 
     def _finish(self, step: int, response: Any) -> None:
         response.result()
@@ -329,6 +347,10 @@ def _about(folder: Path) -> dict[str, Any]:
         for name in ("config", "position"):
             if not isinstance(about.get(name), dict):
                 raise UserError(f"{_METADATA} holds no {name}")
+        held = {name: value for name, value in about.items() if name != "crc32"}
+        # Earlier versions stored no sum.
+        if about.get("crc32", text_sum(held)) != text_sum(held):
+            raise UserError(f"{_METADATA} is changed")
         return about
 
 

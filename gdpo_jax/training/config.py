@@ -18,6 +18,7 @@ FREE_FIELDS = (
     "checkpoint_every",
     "keep_checkpoints",
     "log_every",
+    "score_timeout",
     "accumulation_steps",
     "chunk",
     "remat",
@@ -74,6 +75,8 @@ class PolicyOptimizationConfig:
     layout: Literal["shared", "plain", "packed"] = "shared"
     chunk: int | None = 16  # completion positions whose logits exist at a time
     seed: int = 0  # folded into the state's key; another seed samples other completions
+    # Seconds after which a reward function without an answer stops the run; None: no limit.
+    score_timeout: float | None = None
     # Log-probs of the reference policy in the rollout and the update batch, and the KL to it in the
     # metrics, also where the objective has no KL term.
     reference_log_probs: bool = False

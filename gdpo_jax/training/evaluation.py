@@ -111,7 +111,8 @@ def make_measure(
         if not batch:
             return np.zeros(3 + 3 * len(names))
         rows = {name: array[: len(batch)] for name, array in sampled.items()}
-        _, rewards, _, _ = score_rollout(rows, batch, tokenizer, reward_functions, None, num_ranks)
+        arguments = (rows, batch, tokenizer, reward_functions, None, num_ranks)
+        _, rewards, _, _ = score_rollout(*arguments, timeout=config.score_timeout)
         axes = (0, 1, *range(3, rewards.values.ndim))
         valid = rewards.valid.sum(axis=axes, dtype=np.float64)
         total = np.where(rewards.valid, rewards.values, 0).sum(axis=axes, dtype=np.float64)
@@ -241,6 +242,8 @@ class Evaluator:
                     advantage_state=(),
                 )
                 self._best.save(step, kept, {"columns": columns})
+                # Before a checkpoint of the run says that they are the best.
+                self._best.wait()
             else:
                 notes["without"] += 1
         self._run.notes["evaluation"] = notes

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from gdpo_jax.errors import UserError
 from gdpo_jax.files import write_beside
 
-__all__ = ["check_files", "fingerprint", "note_files"]
+__all__ = ["check_files", "fingerprint", "has_note", "note_files", "text_sum"]
 
 _NOTE = "files.json"  # {"crc32": of the rest, "files": {name: [bytes, crc32]}}
 _SIZES = "sizes.json"  # what earlier versions wrote: {name: bytes}
@@ -36,7 +36,7 @@ def note_files(folder: Path) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:
         sums = list(pool.map(lambda name: _sum(folder / name), names))
     files = dict(zip(names, sums))
-    note = {"crc32": _text_sum(files), "files": files}
+    note = {"crc32": text_sum(files), "files": files}
     write_beside(folder / _NOTE, json.dumps(note, indent=1))
 
 
@@ -58,12 +58,20 @@ def check_files(folder: Path, *, only: Iterable[str] = (), part: int = 0, parts:
             raise UserError(f"{folder / name} is {reason}")
 
 
+def has_note(folder: Path) -> bool:
+    """Whether a whole note of sums lies in `folder`, so that `check_files` finds all damage."""
+    note = _load(folder / _NOTE)
+    return isinstance(note, dict) and note.get("crc32") == text_sum(note.get("files"))
+
+
 def fingerprint(tree: Any) -> str:
-    """Sixteen hexadecimal digits for the names, shapes and float32 bits of a tree of arrays.
+    """Sixteen hexadecimal digits for the names, shapes and bits of a tree of arrays, those of less
+    than 32 bits as float32; random keys by their numbers.
 
     Bits are summed as integers, so it does not depend on how arrays lie on devices. For the
     `identity` of a run whose checkpoints lack what the arrays hold.
     """
+    tree = jax.tree.map(_numbers, tree)
     sums = jax.device_get(_bit_sums(tree))
     digest = hashlib.sha256()
     for (path, leaf), total in zip(jax.tree.leaves_with_path(tree), jax.tree.leaves(sums)):
@@ -71,10 +79,16 @@ def fingerprint(tree: Any) -> str:
     return digest.hexdigest()[:16]
 
 
+def _numbers(leaf: Any) -> Any:
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if is_key else leaf
+
+
 @jax.jit
 def _bit_sums(tree: Any) -> Any:
     def total(leaf: Any) -> Any:
-        bits = jax.lax.bitcast_convert_type(leaf.astype(jnp.float32), jnp.uint32)
+        whole = leaf if leaf.dtype.itemsize == 4 else leaf.astype(jnp.float32)
+        bits = jax.lax.bitcast_convert_type(whole, jnp.uint32)
         return jnp.sum(bits, dtype=jnp.uint32)
 
     return jax.tree.map(total, tree)
@@ -96,8 +110,9 @@ def _sum(path: Path) -> list[int]:
     return [size, crc]
 
 
-def _text_sum(files: Any) -> int:
-    return zlib.crc32(json.dumps(files, sort_keys=True).encode())
+def text_sum(tree: Any) -> int:
+    """CRC-32 of a JSON tree."""
+    return zlib.crc32(json.dumps(tree, sort_keys=True).encode())
 
 
 def _difference(path: Path, expected: Sequence[int]) -> str:
@@ -115,9 +130,8 @@ def _difference(path: Path, expected: Sequence[int]) -> str:
 
 def _read_note(folder: Path) -> dict[str, list[int]]:
     """The newest note that is whole. A damaged one says nothing about the files beside it."""
-    note = _load(folder / _NOTE)
-    if isinstance(note, dict) and note.get("crc32") == _text_sum(note.get("files")):
-        return note["files"]
+    if has_note(folder):
+        return _load(folder / _NOTE)["files"]
     sizes = _load(folder / _SIZES)
     if isinstance(sizes, dict) and all(type(size) is int for size in sizes.values()):
         return {name: [size] for name, size in sizes.items()}

@@ -120,7 +120,8 @@ def run_policy_optimization(
         UserError: sizes that do not divide, options that contradict each other or would do nothing,
             functions that fail on the shapes of a step, a checkpoint of another configuration or a
             damaged one, a record that cannot be encoded, a prompt that does not fit a bucket.
-        RewardError: a reward function failed; the state before the step is stored first.
+        RewardError: a reward function failed, or had no answer within `config.score_timeout`; the
+            state before the step is stored first.
         NonFiniteLossError: a loss that is not finite; the state before it is stored first.
     """
     optimizer = as_optimizer(optimizer)
@@ -203,7 +204,14 @@ def run_policy_optimization(
                     seconds = {"sample": run.lap()}
                     completions, rewards, segment_ids, added = together(
                         lambda sampled=sampled, batch=batch: score_rollout(
-                            sampled, batch, tokenizer, reward_functions, segment, num_ranks, shaping
+                            sampled,
+                            batch,
+                            tokenizer,
+                            reward_functions,
+                            segment,
+                            num_ranks,
+                            shaping,
+                            timeout=config.score_timeout,
                         )
                     )
                     seconds["score"] = run.lap()

@@ -44,6 +44,8 @@ def score_rollout(
     segment: Segment | None,
     num_ranks: int | None,
     shaping: Shaping | None = None,
+    *,
+    timeout: float | None = None,
 ) -> tuple[list[Completion], RewardBatch, np.ndarray | None, np.ndarray | None]:
     """This process's completions as text, their rewards, and of every token `[B, G, C]` the rank
     and what is added to its advantage.
@@ -63,6 +65,7 @@ def score_rollout(
         num_prompts=prompts,
         num_samples=samples,
         num_ranks=num_ranks,
+        timeout=timeout,
     )
 
     def of_tokens(function: Segment | Shaping | None, name: str, fill: float, dtype: type):

@@ -12,6 +12,7 @@ from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.policies import Policy, trained_part
 from gdpo_jax.rollouts import Engine, RewardFunction
 from gdpo_jax.rollouts.reward_functions import check_distinct
+from gdpo_jax.rollouts.time_limit import check_time_limit
 from gdpo_jax.training.advantage_step import Penalty, ReshapeRewards
 from gdpo_jax.training.checks import (
     check_learning,
@@ -99,6 +100,7 @@ def prepare_run(
 
     def check() -> tuple[Any, Any, Any]:
         check_distinct(names)
+        check_time_limit(config.score_timeout)
         check_options(
             policy,
             engine,

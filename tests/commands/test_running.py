@@ -46,13 +46,31 @@ def disk_full(number):
         (LostProcessError("process 1 is gone"), LOST, "error: process 1 is gone\n"),
         (KeyboardInterrupt(), INTERRUPTED, "error: stopped by Ctrl-C; the same command starts "),
         (stop_by(2), INTERRUPTED, ""),  # the run has said it
-        (OSError(errno.ENOSPC, "No space left on device", "/a"), WRONG, "error: [Errno 28] No spa"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/a"),
+            WRONG,
+            "error: a disk or quota is full ([Errno 28] No spa",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system", "/a"),
+            WRONG,
+            "error: a disk is read-only or closed to this user ([Errno 30] Read-only file system",
+        ),
+        (
+            ValueError("PERMISSION_DENIED: Permission denied"),
+            WRONG,
+            "error: a disk is read-only or closed to this user (PERMISSION_DENIED: Perm",
+        ),
         (
             disk_full(errno.EDQUOT),
             WRONG,
-            "error: UNKNOWN: writing the checkpoint failed. Make room",
+            "error: a disk or quota is full (UNKNOWN: writing the checkpoint failed). Make room",
         ),
-        (ValueError("RESOURCE_EXHAUSTED: No space left on device"), WRONG, "error: RESOURCE_EXHA"),
+        (
+            ValueError("RESOURCE_EXHAUSTED: No space left on device"),
+            WRONG,
+            "error: a disk or quota is full (RESOURCE_EXHA",
+        ),
     ],
 )
 def test_the_end_has_a_code_and_one_line(error, code, message, capsys):

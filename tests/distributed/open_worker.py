@@ -4,6 +4,7 @@ import dataclasses
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -12,6 +13,8 @@ import toy
 from gdpo_jax.commands.running import run_command
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import Metrics
+from gdpo_jax.rollouts import Completion, named_reward
+from gdpo_jax.rollouts.reward_calls import call_rewards
 from gdpo_jax.training import create_state, make_optimizer, together
 from gdpo_jax.training.agreement import check_starts
 from gdpo_jax.training.joining import join_processes
@@ -36,6 +39,18 @@ def act(what: str, step: int) -> None:
         raise OSError("no space left")
 
 
+def reward(completions, records):
+    """Does not answer on process 1."""
+    if jax.process_index() == 1:
+        threading.Event().wait()
+    return [0.0] * len(completions)
+
+
+def ask():
+    completions = [Completion("a text", (0,), ((0, 6),), True)]
+    call_rewards([named_reward(reward)], completions, [{}], timeout=2)
+
+
 def main(workdir: Path, what: str) -> None:
     mesh = toy.mesh_of(4)
     config = toy.sft_config(steps=STEPS)
@@ -58,6 +73,8 @@ def main(workdir: Path, what: str) -> None:
                 together(lambda: next(records))
                 run.settle(state)
                 act(what, step)
+                if what == "hanging" and step == 2:
+                    together(ask)
             run.dispatched(Pending(step, position, [METRICS]))
             run.save_if_due(step + 1, state)
 

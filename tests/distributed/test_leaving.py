@@ -69,6 +69,17 @@ def test_a_process_that_is_told_to_stop_stops_all_with_a_checkpoint(tmp_path, ru
 
 
 @pytest.mark.slow
+def test_a_reward_that_hangs_on_one_process_stops_all_with_a_checkpoint(tmp_path, run_two):
+    codes, outputs = run_two(tmp_path, "hanging", worker=WORKER)
+    assert codes == [WRONG, WRONG], outputs
+    said = "reward 'reward' did not answer within 2 seconds"
+    assert f"error: process 1 stopped: RewardError: {said}" in outputs[0]
+    assert f"error: {said}" in outputs[1]
+    assert all("on sample 0 of 1, whose text is 'a text'" in output for output in outputs)
+    assert steps_stored(tmp_path) == [2]
+
+
+@pytest.mark.slow
 def test_a_folder_for_each_process_is_refused(tmp_path, run_two):
     codes, outputs = run_two(tmp_path, "folders", worker=WORKER)
     assert codes == [WRONG, WRONG], outputs

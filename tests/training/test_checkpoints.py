@@ -227,6 +227,41 @@ def test_changed_numbers_are_not_loaded(mesh, stored, tmp_path):
     goes_back(folder, mesh, rf"{path.name} is changed\)")
 
 
+def test_without_a_note_changed_arrays_are_found_by_their_digest(mesh, tmp_path):
+    """As SIGKILL between a checkpoint and its note leaves it."""
+    # Large enough to lie outside of the nodes of the tree, which have sums of their own.
+    table = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    states = {
+        step: fresh_state(mesh).replace(params={"table": table + np.float32(step)})
+        for step in (2, 4)
+    }
+    states = jax.device_put(states, replicated(mesh))
+    checkpoints = Checkpoints(tmp_path / "whole", config=CONFIG)
+    for step, state in states.items():
+        checkpoints.save(step, state, POSITION)
+    checkpoints.close()
+    for part in (1, 2, 3):
+        folder = tmp_path / str(part)
+        shutil.copytree(tmp_path / "whole", folder)
+        (folder / "4" / "files.json").unlink()
+        path = max((folder / "4" / "params").rglob("d/*"), key=lambda path: path.stat().st_size)
+        values = bytearray(path.read_bytes())
+        values[part * len(values) // 4] ^= 1
+        path.write_bytes(values)
+        with pytest.warns(UserWarning, match=r"is damaged \(the arrays in params are changed\)"):
+            step, restored, _ = Checkpoints(folder, config=CONFIG).restore(states[4])
+        assert step == 2
+        assert_same(restored, states[2])
+
+
+def test_without_a_note_a_changed_position_is_found(mesh, stored, tmp_path):
+    folder = copied(stored, tmp_path)
+    (folder / "4" / "files.json").unlink()
+    path = folder / "4" / "_CHECKPOINT_METADATA"
+    path.write_text(path.read_text().replace('"next_index": 5', '"next_index": 6'))
+    goes_back(folder, mesh, r"\(_CHECKPOINT_METADATA is changed\)")
+
+
 @pytest.mark.parametrize("text", ["", "null", "[]", "5", '""', '{"crc32": 1, "fil', "{}", "\xff"])
 @pytest.mark.parametrize("name", ["files.json", "sizes.json"])
 def test_a_damaged_note_condemns_no_checkpoint(stored, tmp_path, name, text):

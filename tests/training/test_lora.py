@@ -161,6 +161,9 @@ def test_fingerprints_tell_numbers_apart_and_not_their_shardings():
     nudged = {**base, "final_norm": {"scale": norm.at[0].set(np.nextafter(norm[0], np.float32(9)))}}
     assert fingerprint(nudged) != fingerprint(base)
     assert fingerprint(base["layers"]) != fingerprint(base)
+    # Whole numbers beyond those of float32, and random keys.
+    assert fingerprint(np.int32(2**24)) != fingerprint(np.int32(2**24 + 1))
+    assert fingerprint(jax.random.key(0)) != fingerprint(jax.random.key(1))
 
 
 def pointers(tree):

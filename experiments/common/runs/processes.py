@@ -12,6 +12,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any, TextIO
 
@@ -20,13 +21,21 @@ from rich.console import Console
 from experiments.common.runs.arms import Arm
 from experiments.common.runs.folder import Workspace
 from experiments.common.runs.pipeline import Event, Tell, evaluate_arm, is_scored, train_arm
-from experiments.common.runs.schedule import Task, ready, tasks_left
+from experiments.common.runs.schedule import (
+    Task,
+    all_tasks,
+    done_alone,
+    ready,
+    tasks_left,
+)
 from experiments.common.scores.summaries import read_summary
 from gdpo_jax.errors import UserError
 from gdpo_jax.recipe import Model
 from gdpo_jax.training.signals import StopSignals
 
 __all__ = ["answers_apart", "evaluate_apart", "most_processes", "work"]
+
+_LOOK = 0.5  # seconds between looks whether the parent is there
 
 
 def most_processes() -> int:
@@ -51,22 +60,28 @@ def evaluate_apart(
     What nothing can be done beside (the first stage of one seed) is done here, with all cores.
     command: starts a process that calls `work`. Sums are added in another order on fewer cores, so
     numbers differ from those of one process by rounding, and then by what training makes of it.
+    How many cores an arm gets follows from the whole run, not from what is left of it, so that a
+    run that is started again ends with the same numbers.
 
     Raises UserError if a process ends before its work does; the others store their state and stop.
     """
-    waiting: list[Task] = []
+    everything, waiting = list[Task](), list[Task]()
     for seed in range(seeds):
+        everything += all_tasks(space, arms, seed)
         waiting += tasks_left(space, arms, seed)
         for arm in arms:
             if is_scored(space, arm, seed):
                 tell(_event(space, {"what": "kept", "arm": arm.name, "seed": seed, "seconds": 0.0}))
     kept: dict[str, Model] = {}
-    while len(first := ready(waiting, ())) == 1 and not first[0].scored:
-        _do(space, first[0], kept, tell)
-        waiting.remove(first[0])
+    alone = done_alone(everything)
+    for task in alone:
+        if task in waiting:
+            _do(space, task, kept, tell)
+            waiting.remove(task)
     if not waiting:
         return
-    with _Workers(command, min(processes, len(waiting)), console) as workers:
+    shares = list(_shares(min(processes, len(everything) - len(alone))))
+    with _Workers(command, shares[: len(waiting)], console) as workers:
         idle, running = list(range(len(workers.processes))), {}
         while waiting or running:
             for task in ready(waiting, running.values())[: len(idle)]:
@@ -93,7 +108,10 @@ def evaluate_apart(
 
 
 def work(space: Workspace, orders: TextIO, answers: TextIO) -> None:
-    """Trains and scores the arms that `orders` name, until it ends."""
+    """Trains and scores the arms that `orders` name, until it ends, or the process that gives them:
+    the next one to work in the run folder must not wait for this one.
+    """
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     kept: dict[int, dict[str, Model]] = {}
 
     def answer(message: dict[str, Any]) -> None:
@@ -120,6 +138,13 @@ def _do(space: Workspace, task: Task, kept: MutableMapping[str, Model], tell: Te
         kept[arm.name] = trained.merged()
 
 
+def _end_with(parent: int) -> None:
+    """End this process, as SIGKILL would, when it is no longer the child of `parent`."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+    os._exit(1)
+
+
 def _event(space: Workspace, message: dict[str, Any]) -> Event:
     arm, seed = space.experiment.arm(message["arm"]), message["seed"]
     table = None
@@ -131,14 +156,15 @@ def _event(space: Workspace, message: dict[str, Any]) -> Event:
 class _Workers:
     """Processes with a share of the cores each. Leaving asks them to stop, and waits for them."""
 
-    def __init__(self, command: Sequence[str], count: int, console: Console):
+    def __init__(self, command: Sequence[str], shares: Sequence[Sequence[int]], console: Console):
+        count = len(shares)
         self._messages: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
         self._console, self._signals = console, StopSignals(quiet=True)
         self._titles, self._lines = [""] * count, [""] * count
         self._status = console.status("") if console.is_terminal else None
         self._readers: list[threading.Thread] = []
         self.processes = []
-        for share in _shares(count):
+        for share in shares:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
             cores = ["--cores", *map(str, share)] if share else []
             # Ctrl-C reaches this process alone: asked twice, the others would end at once.

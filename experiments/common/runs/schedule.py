@@ -8,7 +8,7 @@ from experiments.common.runs.arms import Arm
 from experiments.common.runs.folder import Workspace
 from experiments.common.runs.pipeline import arms_on_the_way, is_scored, is_trained
 
-__all__ = ["Task", "minutes_left", "ready", "tasks_left"]
+__all__ = ["Task", "all_tasks", "done_alone", "minutes_left", "ready", "tasks_left"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +19,16 @@ class Task:
     arm: str
     start: str | None
     scored: bool
+
+
+def all_tasks(space: Workspace, arms: Sequence[Arm], seed: int) -> list[Task]:
+    """What a run of these arms has to do in all, each behind what it starts from."""
+    needed = {step.name for arm in arms for step in arms_on_the_way(space, arm)}
+    return [
+        Task(seed, arm.name, arm.start, scored=arm in arms)
+        for arm in space.experiment.arms
+        if arm.name in needed
+    ]
 
 
 def tasks_left(space: Workspace, arms: Sequence[Arm], seed: int) -> list[Task]:
@@ -39,6 +49,15 @@ def ready(waiting: Sequence[Task], running: Collection[Task]) -> list[Task]:
     """The waiting tasks whose start is neither waiting nor running."""
     unfinished = {(task.seed, task.arm) for task in (*waiting, *running)}
     return [task for task in waiting if (task.seed, task.start) not in unfinished]
+
+
+def done_alone(tasks: Sequence[Task]) -> list[Task]:
+    """The first tasks that nothing can be done beside, as the first stage of one seed."""
+    waiting, found = list(tasks), []
+    while len(first := ready(waiting, ())) == 1 and not first[0].scored:
+        waiting.remove(first[0])
+        found += first
+    return found
 
 
 def minutes_left(tasks: Sequence[Task], minutes: Mapping[str, float], processes: int) -> float:

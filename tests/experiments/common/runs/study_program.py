@@ -9,6 +9,7 @@ from pathlib import Path
 
 from experiments.common.command_line import main
 from gdpo_jax.errors import UserError
+from gdpo_jax.training.lock import only_run_in
 from tests.experiments.common.runs.study import Noted, study
 
 
@@ -21,9 +22,10 @@ class Broken(Noted):
 @dataclasses.dataclass(frozen=True)
 class Hanging(Noted):
     def train(self, job):
-        super().train(job)
-        while True:
-            time.sleep(0.1)
+        with only_run_in(job.folder):
+            super().train(job)
+            while True:
+                time.sleep(0.1)
 
 
 LOG = Path(os.environ["STUDY_LOG"])

@@ -13,7 +13,15 @@ import pytest
 
 from experiments.common.runs.folder import open_workspace
 from experiments.common.runs.processes import work
-from experiments.common.runs.schedule import Task, minutes_left, ready, tasks_left
+from experiments.common.runs.schedule import (
+    Task,
+    all_tasks,
+    done_alone,
+    minutes_left,
+    ready,
+    tasks_left,
+)
+from gdpo_jax.training.lock import only_run_in
 from gdpo_jax.training.signals import STOPPED
 from tests.experiments.common.runs.study import PRESET, study
 
@@ -64,6 +72,11 @@ def test_what_is_left_has_what_it_starts_from(tmp_path):
     told = [json.loads(line) for line in answers.getvalue().splitlines()]
     assert [one["what"] for one in told] == ["trained", "done"] * 2
     assert tasks_left(space, third, 0) == [task("third", "first")]
+    # What is done decides nothing of how the run is divided.
+    assert all_tasks(space, third, 0) == [*left, task("third", "first")]
+    assert done_alone(all_tasks(space, third, 0)) == left
+    both = [one for seed in (0, 1) for one in all_tasks(space, third, seed)]
+    assert done_alone(both) == []
 
 
 def start(tmp_path, **environment):
@@ -103,15 +116,29 @@ def test_a_failing_arm_stops_all_and_the_same_command_goes_on(tmp_path):
         assert (tmp_path / "run" / "seed-0" / name / "scores.json").is_file()
 
 
+def wait_for_second(tmp_path, process):
+    deadline = time.monotonic() + 240
+    log = tmp_path / "log"
+    while not log.is_file() or "second, seed 0" not in log.read_text():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_the_others_end_with_a_process_that_is_killed(tmp_path):
+    process = start(tmp_path, STUDY_HANGS="second")
+    wait_for_second(tmp_path, process)
+    process.kill()
+    process.communicate(timeout=60)
+    # The hanging one holds this lock as long as it lives.
+    with only_run_in(tmp_path / "run" / "seed-0" / "second", patience=60.0):
+        pass
+
+
 @pytest.mark.slow
 def test_a_signal_reaches_the_others(tmp_path):
     process = start(tmp_path, STUDY_HANGS="second")
-    deadline = time.monotonic() + 240
-    while "second, seed 0" not in (
-        (tmp_path / "log").read_text() if (tmp_path / "log").is_file() else ""
-    ):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for_second(tmp_path, process)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == STOPPED

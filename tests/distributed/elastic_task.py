@@ -1,0 +1,36 @@
+"""A run that is begun on one mesh and goes on on another: the same in one process and in two."""
+
+import dataclasses
+
+import jax
+import toy
+
+from gdpo_jax.policies import decoder_policy
+from gdpo_jax.training import MeshConfig, create_state, make_mesh, make_optimizer, run_sft
+
+BEGUN, STEPS = 2, 4
+# Two heads of keys and values, which two devices of the tensor axis can share out.
+POLICY = decoder_policy(dataclasses.replace(toy.DECODER, num_kv_heads=2))
+
+
+def run(workdir, shape, *, steps=STEPS):
+    """Imitates up to `steps` on a mesh of this shape; goes on where `workdir` stopped."""
+    mesh = make_mesh(MeshConfig(*shape), jax.devices()[: shape[0] * shape[1] * shape[2]])
+    optimizer = make_optimizer(toy.OPTIMIZER)
+    config = toy.sft_config(steps=steps, checkpoint_every=BEGUN)
+    run_sft(
+        POLICY,
+        create_state(POLICY, optimizer, key=jax.random.key(0), mesh=mesh),
+        optimizer=optimizer,
+        records=toy.records_for(mesh, config.batch_size),
+        encode=lambda record: (record["prompt"], [*record["prompt"][::-1], toy.STOP]),
+        pad_id=toy.PAD,
+        config=config,
+        workdir=workdir,
+        mesh=mesh,
+    )
+
+
+def losses(workdir):
+    """Of the steps behind the checkpoint."""
+    return [row["loss"] for row in toy.rows_of(workdir) if row["step"] >= BEGUN]
