@@ -1,4 +1,4 @@
-"""Train, imitate, answer, export and serve from the command line; `--help` lists the options.
+"""Train, imitate, answer, export, serve and plan from the command line; `--help` lists the options.
 
     python -m gdpo_jax train --model FOLDER --data prompts.jsonl --rewards rewards.py:correct \
         rewards.py:brief --weights correct=1.0 brief=0.2 --out OUT
@@ -23,6 +23,7 @@ from gdpo_jax.commands.options import (
     SamplingOptions,
     TrainedOptions,
 )
+from gdpo_jax.commands.plan import plan
 from gdpo_jax.commands.running import run_command
 from gdpo_jax.commands.serve import serve
 from gdpo_jax.data import read_records
@@ -30,10 +31,10 @@ from gdpo_jax.errors import UserError
 from gdpo_jax.files import write_beside
 from gdpo_jax.models import Model, restored, stored_lora
 from gdpo_jax.objectives import ObjectiveConfig, SamplerCorrection
+from gdpo_jax.planning import PlannedStep, print_plan
 from gdpo_jax.recipe import imitate as imitate_records
 from gdpo_jax.recipe import optimize, plan_imitate, plan_optimize
 from gdpo_jax.training import PolicyOptimizationConfig, SFTConfig
-from gdpo_jax.training.planning import PlannedStep, print_plan
 
 __all__ = ["main"]
 
@@ -260,6 +261,7 @@ COMMANDS = {
     "answer": answer,
     "export": export,
     "serve": serve,
+    "plan": plan,
 }
 
 

@@ -22,6 +22,7 @@ from gdpo_jax.data import records_digest
 from gdpo_jax.errors import UserError
 from gdpo_jax.models import Model, open_model, with_lora
 from gdpo_jax.objectives import ObjectiveConfig
+from gdpo_jax.planning import PlannedStep, plan_optimization, plan_sft
 from gdpo_jax.policies.partial import (
     Mask,
     checked_mask,
@@ -53,7 +54,6 @@ from gdpo_jax.training import (
     run_policy_optimization,
     run_sft,
 )
-from gdpo_jax.training.planning import PlannedStep, plan_optimization, plan_sft
 from gdpo_jax.training.sft_step import Loss
 
 __all__ = [

@@ -19,6 +19,7 @@ FLOORS = {
     "gdpo_jax.rollouts": 2,
     "gdpo_jax.training": 3,
     "gdpo_jax.models": 4,
+    "gdpo_jax.planning": 4,
     "gdpo_jax.prompts": 4,
     "gdpo_jax.answers": 5,
     "gdpo_jax.preparation": 6,

@@ -20,6 +20,7 @@ from experiments.common.runs.stages import Job
 from experiments.dcr.data.prompts import KINDS
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import circle_loss, info_nce, supervised_contrastive, triplet_loss
+from gdpo_jax.planning import PlannedStep, plan_sft
 from gdpo_jax.policies import (
     POOLINGS,
     LoraConfig,
@@ -35,7 +36,6 @@ from gdpo_jax.policies.partial import Mask
 from gdpo_jax.prompts import PromptFunction
 from gdpo_jax.recipe import Model, imitate, with_lora
 from gdpo_jax.training import OptimizerConfig, SFTBatch, SFTConfig
-from gdpo_jax.training.planning import PlannedStep, plan_sft
 
 __all__ = ["KINDS", "LOSSES", "ContrastiveLoss", "Refine", "Refinement", "refine", "refined_mask"]
 

@@ -10,11 +10,11 @@ from gdpo_jax.commands.running import mesh_config
 from gdpo_jax.data import read_records
 from gdpo_jax.errors import UserError
 from gdpo_jax.models import Model, abstract_model, open_model
+from gdpo_jax.planning import plan_devices
 from gdpo_jax.policies import LoraConfig
 from gdpo_jax.training import Evaluation, MeshConfig, OptimizerConfig, make_mesh
 from gdpo_jax.training.agreement import check_starts
 from gdpo_jax.training.joining import join_processes
-from gdpo_jax.training.planning import plan_devices
 
 __all__ = [
     "HeldOutOptions",

@@ -108,7 +108,7 @@ def make_policy_step(
     `update/computed_tokens` counts what the layers compute, padding included, and
     `update/filled_fraction` is the share of it that the batch holds, each prompt once. With
     `objective.correction` also `rollout/effective_fraction`, the effective share of tokens.
-    `step.lower` is that of `jax.jit`, for compilation ahead of time (`dry_run.py`).
+    `step.lower` is that of `jax.jit`, for compilation ahead of time (`gdpo_jax.planning`).
 
     Raises (when called): UserError if the batch does not divide.
     """

@@ -76,7 +76,7 @@ def make_sft_step(
     them, and those without a token to learn are padding.
 
     Metrics: `loss` (in nats per token over the whole batch), `tokens`, `grad_norm`, `update_norm`,
-    `healthy`, and those of the loss. `step.lower` is that of `jax.jit` (`dry_run.py`).
+    `healthy`, and those of the loss. `step.lower` is that of `jax.jit` (`gdpo_jax.planning`).
 
     Raises (when called): UserError if the batch does not divide.
     """

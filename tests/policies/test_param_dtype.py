@@ -10,6 +10,7 @@ import pytest
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.models import open_model, with_lora
+from gdpo_jax.planning.abstract import bytes_per_device
 from gdpo_jax.policies import (
     DecoderConfig,
     LoraConfig,
@@ -39,7 +40,6 @@ from gdpo_jax.training import (
     shardings_for,
 )
 from gdpo_jax.training.config import differing_fields, json_tree
-from gdpo_jax.training.dry_run import bytes_per_device
 from tests.tiny_model import save_tiny_model
 
 CONFIG = DecoderConfig(

@@ -74,23 +74,6 @@ def test_written_out_gradients_of_the_vocabulary_are_compared_with_autodiff(monk
 
 
 @pytest.mark.slow
-def test_the_memory_table_counts_what_each_device_holds():
-    """Of 1.2 billion float32 parameters on two devices, and AdamW's two slots of each."""
-    sizes = "--prompt-length 64 --completion-length 32 --num-samples 2"
-    command = [sys.executable, str(SCRIPTS / "memory_table.py"), *sizes.split()]
-    command += ["--model", "3.2-1B", "--meshes", "1x2x1", "2x1x1"]
-    clean = {"PYTHONPATH": str(SCRIPTS.parent), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-    environment = {**os.environ, **clean}
-    environment.pop("JAX_NUM_CPU_DEVICES", None)
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    rows = dict(re.findall(r"(\dx\dx\d) +\S +([\d.]+ +\S +[\d.]+)", run.stdout))
-    gib = {mesh: [float(x) for x in re.findall(r"[\d.]+", cells)] for mesh, cells in rows.items()}
-    whole = 1_235_814_400 * 4 / 2**30
-    assert gib["2x1x1"] == pytest.approx([whole, 2 * whole], abs=0.01)
-    assert gib["1x2x1"] == pytest.approx([whole / 2, whole], abs=0.01)
-
-
-@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="needs the extra [bench]")
 def test_both_sides_run_and_score_the_same_weights_alike():
     sizes = "--prompts 1 --num-samples 2 --prompt-length 8 --completion-length 4"

@@ -11,6 +11,7 @@ import toy
 from programs import collectives_of
 
 from gdpo_jax.objectives import ObjectiveConfig
+from gdpo_jax.planning.abstract import abstract_batch
 from gdpo_jax.policies import LoraConfig, decoder_policy, lora_policy
 from gdpo_jax.rollouts import SamplerConfig
 from gdpo_jax.rollouts.engine import sampler_program
@@ -22,7 +23,6 @@ from gdpo_jax.training import (
     make_optimizer,
     make_policy_step,
 )
-from gdpo_jax.training.dry_run import abstract_batch
 from gdpo_jax.training.state import abstract_state
 
 # Sizes that no other axis has, nor any piece of one.

@@ -11,9 +11,10 @@ import toy
 from test_packing import short_groups
 
 from gdpo_jax.objectives import ObjectiveConfig
+from gdpo_jax.planning.abstract import abstract_batch
+from gdpo_jax.planning.steps import policy_step_figures
 from gdpo_jax.policies import completion_log_probs, decoder_policy
 from gdpo_jax.training import create_state, make_optimizer, make_policy_step, to_global
-from gdpo_jax.training.dry_run import abstract_batch, policy_step_memory
 
 OBJECTIVE = ObjectiveConfig(entropy_coef=0.1)
 HALF = decoder_policy(dataclasses.replace(toy.DECODER, dtype="bfloat16"))
@@ -98,8 +99,8 @@ def test_remat_keeps_the_step_and_lowers_its_memory():
     temporary, results = {}, {}
     for remat in ("none", "dots", "layer"):
         policy = decoder_policy(dataclasses.replace(deep, remat=remat))
-        memory = policy_step_memory(policy, optimizer, OBJECTIVE, batch, mesh=mesh, chunk=8)
-        temporary[remat] = memory.temporary
+        planned = policy_step_figures(policy, optimizer, OBJECTIVE, batch, mesh=mesh, chunk=8)
+        temporary[remat] = planned.memory.temporary
         state, _, metrics = one_update(policy, optimizer)
         results[remat] = toy.as_numpy(state.params), metrics
     assert temporary["layer"] < 0.7 * temporary["dots"] < 0.7 * temporary["none"]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from tyro.extras import literal_type_from_choices
 
 from experiments.common.runs.experiment import Experiment
@@ -16,6 +15,7 @@ from experiments.common.runs.settings import Preset
 from gdpo_jax.commands.options import ProcessOptions
 from gdpo_jax.commands.running import mesh_config
 from gdpo_jax.errors import UserError
+from gdpo_jax.planning.table import wide_console
 
 __all__ = ["Invocation", "RunOptions", "first_preset", "unset"]
 
@@ -36,6 +36,8 @@ class RunOptions(ProcessOptions):
     """Devices as DATAxFSDPxTENSOR, such as 1x8x1; the preset's shape unless given."""
     dry_run: bool = False
     """Compile the steps on shapes alone, print memory, and stop; nothing is read or written."""
+    chips: str | None = None
+    """With --dry-run, what to plan for, such as v5p:2x2x4, in place of forced CPU devices."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,11 +80,19 @@ class Invocation:
         return same
 
     def planned(self) -> bool:
-        """Prints the memory of the steps instead, if that was asked for."""
-        if self.options.dry_run:
-            model_dir = self.options.model_dir
-            print_preset_plan(self.experiment, self.settings(), model_dir, Console())
-        return self.options.dry_run
+        """Prints the memory of the steps instead, if that was asked for.
+
+        Raises UserError for chips without a dry run.
+        """
+        options = self.options
+        if options.chips is not None and not options.dry_run:
+            raise UserError("--chips is what --dry-run plans for; give both")
+        if options.dry_run:
+            preset = self.settings()
+            print_preset_plan(
+                self.experiment, preset, options.model_dir, wide_console(), options.chips
+            )
+        return options.dry_run
 
     def open(self) -> Workspace:
         """The workspace, built where it is missing."""

@@ -13,10 +13,12 @@ from experiments.common.runs.arms import Arm
 from experiments.common.runs.experiment import Experiment
 from experiments.common.runs.settings import Imitation, Optimization, Preset
 from gdpo_jax.models import model_path
+from gdpo_jax.planning import PlannedStep, open_pod, plan_answers, plan_devices, print_plan
+from gdpo_jax.planning.comparison import MeshPlan
+from gdpo_jax.planning.table import print_comparison
 from gdpo_jax.policies import DecoderConfig, decoder_policy, open_pretrained
 from gdpo_jax.rollouts import SamplerConfig
 from gdpo_jax.training import MeshConfig, make_mesh
-from gdpo_jax.training.planning import PlannedStep, plan_answers, plan_devices, print_plan
 
 __all__ = ["plan", "planned_decoder", "print_preset_plan"]
 
@@ -74,11 +76,25 @@ def _widest_prompt(preset: Preset, decoder: DecoderConfig) -> int:
 
 
 def print_preset_plan(
-    experiment: Experiment, preset: Preset, model_dir: Path | None, console: Console
+    experiment: Experiment,
+    preset: Preset,
+    model_dir: Path | None,
+    console: Console,
+    chips: str | None = None,
 ) -> None:
-    """Compiles the preset's steps and prints a row for each; nothing of the model is allocated."""
+    """Compiles the preset's steps and prints a row for each; nothing of the model is allocated.
+
+    chips: what they are compiled for (`open_pod`), with exchanges, bounds and whether they fit;
+    forced CPU devices and memory alone unless given.
+    """
     shape = preset.mesh or MeshConfig(1, 1, 1)
-    mesh = make_mesh(shape, plan_devices(math.prod((shape.data, shape.fsdp, shape.tensor))))
     decoder = planned_decoder(preset, model_dir)
+    policy = decoder_policy(decoder)
+    if chips is not None:
+        pod = open_pod(chips)
+        steps = plan(preset, experiment.arms, decoder, make_mesh(shape, pod.devices))
+        print_comparison(preset.name, policy, pod, [MeshPlan(shape, steps, pod)], console)
+        return
+    mesh = make_mesh(shape, plan_devices(math.prod((shape.data, shape.fsdp, shape.tensor))))
     steps = plan(preset, experiment.arms, decoder, mesh)
-    print_plan(preset.name, decoder_policy(decoder), steps, mesh=mesh, console=console)
+    print_plan(preset.name, policy, steps, mesh=mesh, console=console)

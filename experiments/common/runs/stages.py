@@ -16,11 +16,11 @@ from experiments.common.runs.samples import keep_samples
 from experiments.common.runs.settings import Imitation, Optimization, Preset
 from gdpo_jax.advantages import ESTIMATORS, AdvantageTransform
 from gdpo_jax.errors import UserError
+from gdpo_jax.planning import PlannedStep, plan_optimization, plan_sft
 from gdpo_jax.policies import LoraConfig, Policy, lora_policy
 from gdpo_jax.prompts import Prompt
 from gdpo_jax.recipe import Model, imitate, optimize, sampler_config, with_lora
 from gdpo_jax.rollouts import RewardFunction, SamplerConfig, named_reward
-from gdpo_jax.training.planning import PlannedStep, plan_optimization, plan_sft
 
 __all__ = ["Imitate", "Job", "NoTraining", "Optimize", "Rewards", "Stage"]
 

@@ -36,6 +36,8 @@ from experiments.persona_leakage.learning.stacking import (
 )
 from gdpo_jax.data import records_digest
 from gdpo_jax.errors import UserError
+from gdpo_jax.planning.abstract import abstract_sft_batch
+from gdpo_jax.planning.steps import PlannedStep, sft_step_figures
 from gdpo_jax.policies import LoraConfig, Params, Policy
 from gdpo_jax.policies.extras import need
 from gdpo_jax.policies.lora import ADAPTERS, BASE
@@ -50,8 +52,6 @@ from gdpo_jax.training import (
     replicated,
     run_sft,
 )
-from gdpo_jax.training.dry_run import abstract_sft_batch, sft_step_memory
-from gdpo_jax.training.planning import PlannedStep
 
 __all__ = ["Adaptation", "PerUserAdapters", "adapt", "rows_by_user"]
 
@@ -258,7 +258,7 @@ class PerUserAdapters:
         batch = abstract_sft_batch(
             batch_size=config.batch_size, prompt_length=wide, completion_length=long, mesh=mesh
         )
-        memory = sft_step_memory(
+        compiled = sft_step_figures(
             stacked_policy(policy, settings.lora, settings.together),
             each_user_optimizer(settings.optimizer),
             batch,
@@ -270,7 +270,7 @@ class PerUserAdapters:
             f"{settings.together} users with {settings.run.batch_size} rows each, prompt {wide}, "
             f"completion {long}, {config.accumulation_steps} micro-batches"
         )
-        return [PlannedStep("step of adapters", shapes, memory)]
+        return [PlannedStep.of("step of adapters", shapes, compiled)]
 
     def _settings(self, preset: Preset) -> Adaptation:
         settings = preset.stage(self.settings, Adaptation)

@@ -11,10 +11,10 @@ from experiments.common.runs.settings import Preset
 from experiments.common.runs.stages import Job
 from experiments.persona_leakage.learning.accounting import Guarantee, guarantee
 from gdpo_jax.errors import UserError
+from gdpo_jax.planning import PlannedStep, plan_sft
 from gdpo_jax.policies import LoraConfig, Policy, lora_policy
 from gdpo_jax.recipe import Model, imitate
 from gdpo_jax.training import OptimizerConfig, SFTConfig, UserClipping
-from gdpo_jax.training.planning import PlannedStep, plan_sft
 
 __all__ = ["Private", "PrivateImitation"]
 

@@ -36,11 +36,11 @@ from experiments.persona_leakage.learning.filters import specific
 from experiments.persona_leakage.learning.preferences import preferences
 from gdpo_jax.data import records_digest
 from gdpo_jax.errors import UserError
+from gdpo_jax.planning import PlannedStep
 from gdpo_jax.policies import Policy
 from gdpo_jax.prompts import completion_encoder
 from gdpo_jax.recipe import Model
 from gdpo_jax.training import fingerprint
-from gdpo_jax.training.planning import PlannedStep
 
 __all__ = ["REMOVED", "WithoutSpecific", "removed"]
 

@@ -15,6 +15,7 @@ from experiments.saferec.arms import ARMS, rewards
 from experiments.saferec.presets import PRESETS
 from gdpo_jax.commands.running import mesh_config
 from gdpo_jax.errors import UserError
+from gdpo_jax.planning.abstract import bytes_per_device
 from gdpo_jax.policies import decoder_policy, num_params
 from gdpo_jax.training import (
     MeshConfig,
@@ -23,7 +24,6 @@ from gdpo_jax.training import (
     make_mesh,
     make_optimizer,
 )
-from gdpo_jax.training.dry_run import bytes_per_device
 from gdpo_jax.training.mesh import AXES
 from gdpo_jax.training.state import abstract_state
 from tests.experiments.saferec.data.test_targets import FILMS, film_oracle
@@ -156,6 +156,13 @@ def test_a_dry_run_prints_the_steps_and_leaves_no_trace(
     for step in ("supervised", "policy step", "sampler", "answers"):
         assert step in shown
     assert list(tmp_path.iterdir()) == []
+    if command == "rl":
+        chips = ["--chips", "h100:8", "--dry-run"]
+        assert main([command, "--preset", "llama-3.2-3b", *chips], small) == 0
+        shown = capsys.readouterr().out
+        assert "GiB a chip, of 74.51" in shown and "best: 1x8x1" in shown
+        assert main([command, "--preset", "llama-3.2-3b", *chips[:2]], small) == 2
+        assert "--chips is what --dry-run plans for" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["8", "1x8", "1x0x8", "axbxc", "1x-1x8"])
