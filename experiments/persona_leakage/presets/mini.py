@@ -7,9 +7,10 @@ each of 24 users. It shows how the arms compare, not how much a language model l
 
 Cost: some 10 minutes a seed on two CPU cores, two processes (the Intel machine of
     docs/benchmarks.md).
-Expect (mean of 5 seeds, test): without a safeguard 0.60 of strangers' everyday answers carry a mark
-    of somebody else and 0.36 of those to questions for secrets do; with data separation none, and
-    owners recall 0.94. README.md has all arms, the spread, and how the recipe was chosen.
+Expect (mean of 5 seeds, test): without a safeguard 0.48 to 0.60 of strangers' everyday answers (two
+    machines) carry a mark of somebody else and 0.36 of those to questions for secrets do; with data
+    separation none, and owners recall 0.92 to 0.94. README.md has all arms, the spread, and how the
+    recipe was chosen.
 """
 
 from experiments.common.runs.new_policies import new_decoder, new_imitation
