@@ -131,6 +131,9 @@ def merged_by_layer(
 ) -> Params:
     """What `lora_merge` gives, for `save_pretrained`: with `MergedLayers` for adapted matrices, and
     for quantized ones."""
+    if "layers" not in params:
+        # Of another policy than the decoder, which `save_pretrained` refuses.
+        return params
     layers = dict(params["layers"])
     pairs = {} if adapters is None else adapters["layers"]
     for name, leaf in layers.items():
