@@ -1,6 +1,5 @@
 """Attention in blocks against that of whole rows: values, gradients, memory and devices."""
 
-import dataclasses
 import functools
 
 import jax
@@ -9,66 +8,30 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax.experimental import topologies
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
 from gdpo_jax.policies import (
-    DecoderConfig,
-    Placement,
-    ShardingRules,
-    attention,
     completion_log_probs,
-    decoder_policy,
     log_probs,
-    pin_rows,
 )
 from gdpo_jax.policies.block_attention import LONG, LongKeySet, Tokens, block_attention
 from gdpo_jax.policies.group_attention import grouped, packed_attention
 from gdpo_jax.policies.log_probs import packed_log_probs
 from gdpo_jax.policies.long_attention import long_grouped, long_packed
 from gdpo_jax.policies.packing import RowShape, pack_groups
-from gdpo_jax.policies.softmax_attention import KeySet, softmax_attention
-from gdpo_jax.policies.splash import splash_grouped
-from gdpo_jax.policies.written_attention import written_attention
-from gdpo_jax.rollouts import SamplerConfig, sample
-from gdpo_jax.training import MeshConfig, batch_sharding, make_mesh
+from tests.policies.attention_cases import (
+    POLICY,
+    WINDOW,
+    assert_close,
+    batch,
+    both,
+    exponentials,
+    row,
+    values_and_gradients,
+)
 
-WINDOW = 9
 EXCHANGES = ("all-reduce", "all-gather", "all-to-all", "collective-permute")
-
-
-def row(seed, *, lengths, prompt, samples, length, heads=4, kv_heads=2, size=8, dtype="float32"):
-    """Queries, keys and values of rows, and weights of the outputs that anything depends on."""
-    draw = np.random.default_rng(seed).normal
-    tokens = prompt + samples * length
-    shapes = [(len(lengths), tokens, n, size) for n in (heads, kv_heads, kv_heads)]
-    arrays = [jnp.asarray(draw(size=shape), dtype) for shape in shapes]
-    slots = np.arange(tokens)
-    real = (slots < np.asarray(lengths)[:, None]) | (slots >= prompt)
-    return arrays, jnp.asarray(draw(size=shapes[0]) * real[..., None, None], jnp.float32)
-
-
-def values_and_gradients(attend, arrays, weights, local=None):
-    def loss(arrays):
-        mixed = attend(*arrays, None, local)[0].astype(jnp.float32) * weights
-        return jnp.sum(mixed), mixed
-
-    (_, mixed), changes = jax.jit(jax.value_and_grad(loss, has_aux=True))(arrays)
-    return [mixed, *changes]
-
-
-def assert_close(found, expected, tolerance=2e-6):
-    for have, want in zip(found, expected, strict=True):
-        want = np.asarray(want, np.float32)
-        scale = max(np.abs(want).max(), 1.0)
-        np.testing.assert_allclose(np.asarray(have, np.float32), want, atol=tolerance * scale)
-
-
-def both(lengths, *, prompt, samples, length, window=None, block=8):
-    lengths = jnp.asarray(lengths, jnp.int32)
-    options = {"prompt_size": prompt, "num_samples": samples, "window": window}
-    return grouped(lengths, **options), long_grouped(lengths, **options, length=length, block=block)
 
 
 @settings(deadline=None, max_examples=4)
@@ -199,34 +162,6 @@ def test_memory_grows_with_the_length_and_not_with_its_square():
     assert temporary_bytes(whole, 1024) > 10 * one
 
 
-CONFIG = DecoderConfig(
-    vocab_size=31,
-    d_model=16,
-    num_layers=2,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=8,
-    d_ff=24,
-    max_positions=64,
-    window=WINDOW,
-    global_every=2,
-    remat="dots",
-)
-POLICY = decoder_policy(CONFIG)
-
-
-@pytest.fixture(scope="module")
-def batch():
-    """Two prompts, three completions of each, some of them empty."""
-    draw = np.random.default_rng(6).integers
-    prompts = draw(0, 31, (2, 7), np.int32)
-    completions = draw(0, 31, (2, 3, 18), np.int32)
-    lengths = np.array([[18, 0, 5], [11, 3, 0]])
-    mask = np.arange(18) < lengths[..., None]
-    params = jax.jit(POLICY.init)(jax.random.key(5))
-    return params, (prompts, np.array([7, 2], np.int32), completions, mask), lengths
-
-
 def loss_and_gradient(params, function):
     def loss(params):
         values, entropy = function(params)
@@ -236,8 +171,8 @@ def loss_and_gradient(params, function):
 
 
 @pytest.mark.parametrize("layout", ["shared", "plain", "packed"])
-def test_all_layouts_of_long_completions_have_the_loss_of_short_ones(batch, layout, monkeypatch):
-    params, arrays, lengths = batch
+def test_all_layouts_of_long_completions_have_the_loss_of_short_ones(layout, monkeypatch):
+    params, arrays, lengths = batch()
     expected = loss_and_gradient(params, lambda p: completion_log_probs(POLICY, p, *arrays))
     monkeypatch.setattr(log_probs, "LONG", 0)
     if layout == "packed":
@@ -270,8 +205,8 @@ def test_packed_rows_in_blocks_are_those_of_whole_bins():
     assert_close(values_and_gradients(blocks, arrays, weights, True), expected)
 
 
-def test_short_completions_keep_their_path(batch, monkeypatch):
-    params, arrays, _ = batch
+def test_short_completions_keep_their_path(monkeypatch):
+    params, arrays, _ = batch()
     assert LONG == 512
 
     def refuse(*_, **__):
@@ -313,161 +248,11 @@ def test_devices_cut_rows_and_heads_without_exchanging_any():
         assert exchange not in text
 
 
-@pytest.mark.parametrize("mesh_shape", [None, (2, 2)])
-def test_the_kernel_of_tpus_gives_what_whole_rows_give(mesh_shape):
-    """Its tiles computed on a CPU; prompts with padding, rows that tiles do not divide."""
-    sizes = {"prompt": 20, "samples": 2, "length": 130}
-    arrays, weights = row(10, lengths=[20, 7], size=128, **sizes)
-    policy = decoder_policy(dataclasses.replace(CONFIG, window=None))
-    if mesh_shape is not None:
-        types = (AxisType.Auto,) * 2
-        mesh = jax.make_mesh(mesh_shape, ("data", "tensor"), axis_types=types)
-        rows = NamedSharding(mesh, PartitionSpec("data"))
-        policy = pin_rows(policy, rows, rules=ShardingRules(embed=None))
-        assert policy.placement.platform == "cpu"
-    options = {"prompt_size": 20, "num_samples": 2, "tile": 128, "interpret": True}
-    kernel = splash_grouped(jnp.array([20, 7]), policy.placement, **options)
-    expected = values_and_gradients(both([20, 7], **sizes)[0], arrays, weights)
-    assert_close(values_and_gradients(kernel, arrays, weights), expected, 1e-5)
-
-
-def test_the_kernel_compiles_for_a_pod_of_tpus(monkeypatch):
-    """Three kernels, forward and backward; rows and heads are cut and nothing is exchanged."""
-    pytest.importorskip("libtpu")
-    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
-    chips = topologies.get_topology_desc("v5e:2x2", platform="tpu").devices
-    mesh = make_mesh(MeshConfig(1, 2, 2), list(chips))
-    of_rows = batch_sharding(mesh)
-    cut = NamedSharding(mesh, PartitionSpec(*of_rows.spec, None, "tensor"))
-    placement = pin_rows(POLICY, of_rows).placement
-    assert placement.platform == "tpu"
-    shapes = [(2, 96 + 2 * 600, heads, 128) for heads in (8, 2, 2)]
-    arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=cut) for shape in shapes]
-
-    def loss(arrays, lengths):
-        attend = splash_grouped(lengths, placement, prompt_size=96, num_samples=2)
-        return jnp.sum(attend(*arrays, None, None)[0].astype(jnp.float32))
-
-    step = jax.jit(jax.grad(loss), out_shardings=[cut] * 3)
-    lengths = jax.ShapeDtypeStruct((2,), jnp.int32, sharding=of_rows)
-    text = step.lower(arrays, lengths).compile().as_text()
-    assert text.count('custom_call_target="tpu_custom_call"') == 3
-    for exchange in EXCHANGES:
-        assert exchange not in text
-
-
-@pytest.mark.parametrize(
-    ("changes", "served"),
-    [
-        ({}, True),
-        ({"window": WINDOW}, False),
-        ({"dtype": "float32"}, False),
-        ({"head_dim": 64}, False),
-    ],
-)
-def test_the_kernel_runs_on_tpus_and_where_it_serves(batch, changes, served, monkeypatch):
-    arrays, called = batch[1], []
-
-    def kernel(lengths, placement, **sizes):
-        def attend(*args):
-            called.append(placement.platform)
-            return long_grouped(lengths, **sizes, length=arrays[2].shape[2])(*args)
-
-        return attend
-
-    monkeypatch.setattr(log_probs, "LONG", 0)
-    monkeypatch.setattr(log_probs, "splash_grouped", kernel)
-    base = dataclasses.replace(CONFIG, window=None, remat="none", dtype="bfloat16", head_dim=128)
-    policy = decoder_policy(dataclasses.replace(base, **changes))
-    params = jax.eval_shape(policy.init, jax.random.key(0))
-    for platform in (None, "cpu", "tpu"):
-        placed = policy._replace(placement=Placement(platform=platform))
-        for layout in ("shared", "plain"):
-            jax.eval_shape(
-                lambda p: completion_log_probs(placed, p, *arrays, layout=layout),  # noqa: B023
-                params,
-            )
-    assert set(called) == ({"tpu"} if served else set())
-
-
-@pytest.mark.parametrize("reach", [None, 3])
-def test_a_new_token_sees_what_is_written_and_nothing_else(reach):
-    """Ten slots in blocks of four, the last of which overlaps; blocks behind it are not read."""
-    draw = np.random.default_rng(11).normal
-    queries, keys, values = (
-        draw(size=shape) for shape in ((1, 2, 2, 2, 4), *[(1, 2, 2, 10, 4)] * 2)
-    )
-    prompt = KeySet(*jnp.asarray(draw(size=(2, 1, 2, 3, 4)), jnp.float32), jnp.arange(3) < 2)
-    prompt = prompt._replace(mask=prompt.mask[None, None, None, None])
-    written = jax.jit(functools.partial(written_attention, reach=reach, block=4))
-    for step in range(10):
-        slots = np.arange(10)
-        later = (slots > step)[:, None]
-        unread = (slots >= (step // 4 + 1) * 4)[:, None]
-        own = [jnp.asarray(np.where(later, 1e9, x), jnp.float32) for x in (keys, values)]
-        seen = jnp.asarray((slots <= step) & (step - slots < (reach or 10)))
-        own_set = KeySet(*own, seen[None, None, None, None])
-        expected = softmax_attention(jnp.asarray(queries, jnp.float32), (prompt, own_set))
-        own = [jnp.asarray(np.where(unread, np.nan, x), jnp.float32) for x in own]
-        turned = jnp.swapaxes(own[0], -1, -2)
-        found = written(jnp.asarray(queries, jnp.float32), prompt, turned, own[1], jnp.array(step))
-        np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
-def test_a_sampler_with_many_slots_draws_what_one_with_few_does(batch, monkeypatch):
-    """Windows in one of two layers; rows that end early, and others that move together then."""
-    params, (prompts, lengths, *_), _ = batch
-    config = SamplerConfig(max_new_tokens=18, stop_ids=(3, 5), pad_id=0, halvings=1, fewest_rows=1)
-
-    def drawn():
-        options = {"num_samples": 4, "config": config}
-        key = jax.random.key(1)
-        return jax.jit(lambda p: sample(POLICY, p, prompts, lengths, key, **options))(params)
-
-    expected = drawn()
-    monkeypatch.setattr(attention, "LONG", 0)
-    read = functools.partial(written_attention, block=4)
-    monkeypatch.setattr(attention, "written_attention", read)
-    found = drawn()
-    np.testing.assert_array_equal(found.completions, expected.completions)
-    np.testing.assert_allclose(found.log_probs, expected.log_probs, atol=1e-5)
-
-
-def score_exponentials(remat):
-    """How many exponentials of blocks of scores the gradient of one layer takes."""
-    config = DecoderConfig(
-        vocab_size=11,
-        d_model=8,
-        num_layers=1,
-        num_heads=2,
-        num_kv_heads=1,
-        head_dim=4,
-        d_ff=12,
-        max_positions=64,
-        remat=remat,
-    )
-    policy = decoder_policy(config)
-    params = jax.eval_shape(policy.init, jax.random.key(0))
-    rows = jnp.zeros((1, 64), jnp.int32)
+def test_scores_of_the_three_products_are_computed_twice_or_where_layers_are_three_times():
     options = {"prompt_size": 32, "num_samples": 1, "length": 32, "block": 32}
     attend = long_grouped(jnp.array([32]), **options)
-
-    def loss(params):
-        return jnp.sum(policy.forward(params, rows, rows, attend)[0])
-
-    def count(jaxpr):
-        found = 0
-        for equation in jaxpr.eqns:
-            found += equation.primitive.name == "exp" and equation.outvars[0].aval.size >= 32 * 32
-            for inner in jax.tree.leaves(
-                list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
-            ):
-                inner = getattr(inner, "jaxpr", inner)
-                found += count(inner) if hasattr(inner, "eqns") else 0
-        return found
-
-    return count(jax.make_jaxpr(jax.grad(loss))(params).jaxpr)
-
-
-def test_scores_of_the_three_products_are_computed_twice_or_where_layers_are_three_times():
-    assert [score_exponentials(remat) for remat in ("none", "dots", "layer")] == [6, 6, 9]
+    counts = [
+        exponentials(attend, size=32 * 32, length=64, remat=remat)
+        for remat in ("none", "dots", "layer")
+    ]
+    assert counts == [6, 6, 9]

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from gdpo_jax.policies import DecoderConfig, decoder_policy
 from gdpo_jax.policies.attention import masked
 from gdpo_jax.policies.softmax_attention import KeySet, softmax_attention
+from tests.policies.attention_cases import exponentials
 
 
 def make(seed=0, *, shape=(2, 3, 4, 2, 5), own=6, shared=7, size=8, dtype=jnp.float32):
@@ -156,40 +156,10 @@ def test_nothing_of_the_size_of_the_scores_is_kept():
     assert max(kept) == sets[1].keys.size < 80 * 50
 
 
-def exponentials(remat):
-    """How many exponentials of scores the gradient of one layer takes."""
-    config = DecoderConfig(
-        vocab_size=11,
-        d_model=8,
-        num_layers=1,
-        num_heads=2,
-        num_kv_heads=1,
-        head_dim=4,
-        d_ff=12,
-        max_positions=32,
-        remat=remat,
-    )
-    policy = decoder_policy(config)
-    params = jax.eval_shape(policy.init, jax.random.key(0))
-    rows = jnp.zeros((1, 32), jnp.int32)
-    attend = masked(jnp.tril(jnp.ones((1, 32, 32), bool)))
-
-    def loss(params):
-        return jnp.sum(policy.forward(params, rows, rows, attend)[0])
-
-    def count(jaxpr):
-        found = 0
-        for equation in jaxpr.eqns:
-            found += equation.primitive.name == "exp" and equation.outvars[0].aval.size >= 32 * 32
-            for inner in jax.tree.leaves(
-                list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
-            ):
-                inner = getattr(inner, "jaxpr", inner)
-                found += count(inner) if hasattr(inner, "eqns") else 0
-        return found
-
-    return count(jax.make_jaxpr(jax.grad(loss))(params).jaxpr)
-
-
 def test_scores_are_computed_twice_and_a_third_time_where_whole_layers_are():
-    assert [exponentials(remat) for remat in ("none", "dots", "layer")] == [2, 2, 3]
+    attend = masked(jnp.tril(jnp.ones((1, 32, 32), bool)))
+    counts = [
+        exponentials(attend, size=32 * 32, length=32, remat=remat)
+        for remat in ("none", "dots", "layer")
+    ]
+    assert counts == [2, 2, 3]

@@ -1,9 +1,19 @@
 """What compiled programs send between devices."""
 
-import re
 from typing import NamedTuple
 
-OPERATIONS = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
+from gdpo_jax.planning.hlo import parse
+from gdpo_jax.planning.work import COLLECTIVES
+
+CALLS = (
+    "body",
+    "calls",
+    "to_apply",
+    "called_computations",
+    "branch_computations",
+    "true_computation",
+    "false_computation",
+)
 
 
 class Collective(NamedTuple):
@@ -14,20 +24,22 @@ class Collective(NamedTuple):
     sizes: list[tuple[int, ...]]
 
 
-def collectives_of(hlo: str) -> list[Collective]:
-    """All of a program, but for those of scalars."""
-    computations = dict(
-        re.findall(r"^(?:ENTRY )?%?([\w.\-]+) \([^\n]*\{\n(.*?)^\}", hlo, re.M | re.S)
-    )
-    inside, found = set(), set(re.findall(r"body=%?([\w.\-]+)", hlo))
+def collectives_of(text: str) -> list[Collective]:
+    """All of a program, but for those of scalars; of every loop, whichever of them run."""
+    computations = parse(text).computations
+
+    def called(name: str, *keys: str) -> set[str]:
+        instructions = computations[name].instructions.values()
+        return {other for each in instructions for other in each.called(*keys)}
+
+    inside, found = set(), {body for name in computations for body in called(name, "body")}
     while found - inside:
         inside |= found
-        names = {n for name in found for n in re.findall(r"%([\w.\-]+)", computations[name])}
-        found = names & computations.keys()
-    pattern = re.compile(rf"= (\([^)]*\)|\S+) ({OPERATIONS})(?:-start)?\(")
+        found = {other for name in found for other in called(name, *CALLS)}
     return [
-        Collective(name in inside, op, [tuple(map(int, dims.split(","))) for dims in sizes])
-        for name, text in computations.items()
-        for arrays, op in pattern.findall(text)
-        if (sizes := re.findall(r"\[([\d,]+)\]", arrays))
+        Collective(name in inside, operation, sizes)
+        for name, computation in computations.items()
+        for each in computation.instructions.values()
+        if (operation := each.op.removesuffix("-start")) in COLLECTIVES
+        and (sizes := [array.dims for array in each.arrays if array.dims])
     ]
