@@ -30,7 +30,6 @@ from gdpo_jax.policies import Policy, trained_part
 from gdpo_jax.rollouts import Engine, RewardFunction, named_reward
 from gdpo_jax.training.advantage_step import Penalty, ReshapeRewards
 from gdpo_jax.training.config import PolicyOptimizationConfig
-from gdpo_jax.training.drawing import before_step, draw_rollout
 from gdpo_jax.training.evaluation import Evaluation, Evaluator
 from gdpo_jax.training.mesh import (
     DEFAULT_RULES,
@@ -59,6 +58,7 @@ from gdpo_jax.training.scoring import (
 )
 from gdpo_jax.training.setup import prepare_run
 from gdpo_jax.training.state import TrainState
+from gdpo_jax.training.step_rollout import before_step, draw_rollout
 
 
 def run_policy_optimization(
