@@ -211,3 +211,20 @@ def test_a_signal_reaches_all_local_processes(tmp_path):
         assert {process.stdout.readline() for _ in range(2)} == {"[0] started\n", "[1] started\n"}
         process.terminate()
         assert process.wait(timeout=60) == 75
+
+
+def test_local_processes_that_wait_for_one_that_failed_are_ended(tmp_path):
+    script = tmp_path / "process.sh"
+    script.write_text(
+        'if [ "${@: -1}" = 0 ]; then exit 7; fi\n'
+        "trap 'echo no' TERM\n"
+        'if [ "${@: -1}" = 1 ]; then trap - TERM; fi\n'
+        "while true; do sleep 0.1; done\n"
+    )
+    more = ("--processes", "3", "--patience", "1")
+    done = start("local_pod", *more, "--", "bash", str(script))
+    assert done.returncode == 7 and done.stdout == "[2] no\n"
+    assert done.stderr.splitlines() == [
+        "local_pod: process 0 ended with 7; the others have not ended after 1 seconds: SIGTERM",
+        "local_pod: process 0 ended with 7; the others have not ended after 11 seconds: SIGKILL",
+    ]
