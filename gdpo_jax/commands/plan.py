@@ -66,6 +66,7 @@ def plan(
     kl_coef: float = 0.0,
     lora_rank: int | None = None,
     dtype: Literal["float32", "bfloat16"] = "bfloat16",
+    param_dtype: Literal["float32", "bfloat16", "int8", "int4"] | None = None,
     remat: Literal["none", "layer", "dots"] = "layer",
     layout: Literal["shared", "plain"] = "shared",
     chunk: int = 16,
@@ -90,6 +91,8 @@ def plan(
         kl_coef: weight of a KL term: with one, a copy of the parameters is kept as the reference.
         lora_rank: trains adapters of this rank instead of all parameters.
         dtype: of matrix products.
+        param_dtype: in what matrices are held that only adapters are trained beside; float32 unless
+            given.
         remat: what the backward pass computes again.
         layout: of a prompt and its completions in an update.
         chunk: completion positions whose logits exist at a time.
@@ -103,7 +106,7 @@ def plan(
     ):
         if value < 1:
             raise UserError(f"--{name} must be at least 1, got {value}")
-    config = dataclasses.replace(_decoder(model), dtype=dtype, remat=remat)
+    config = dataclasses.replace(_decoder(model), dtype=dtype, param_dtype=param_dtype, remat=remat)
     pod = open_pod(chips)
     count = len(pod.devices)
     meshes = [mesh_config(text) for text in mesh] or candidate_meshes(config, count)

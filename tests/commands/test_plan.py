@@ -69,3 +69,20 @@ def test_meshes_that_do_not_suit_the_batch_are_a_line_each(folder, capsys):
     assert "no mesh fits" in shown
     assert "2x1x1: --prompts-per-step 3 is not divisible by 2" in shown
     assert "4x1x1: mesh data=4 fsdp=1 tensor=1 does not fit 2 devices" in shown
+
+
+def test_a_base_beside_adapters_is_planned_as_it_is_held(folder, capsys):
+    saved, held = folder / "plan.json", []
+    command = ["plan", "--model", str(folder), "--chips", "rtx4090:1", "--mesh", "1x1x1", *SIZES]
+    command += ["--steps", "log-probs", "--lora-rank", "2", "--save", str(saved)]
+    for param_dtype in ("float32", "bfloat16", "int8"):
+        assert main([*command, "--param-dtype", param_dtype]) == 0
+        [row] = json.loads(saved.read_text())
+        held.append(row["memory"]["parameters"])
+    whole, half, quarter = held
+    # Norms, adapters and scales stay in float32.
+    assert 0.5 * whole < half < 0.6 * whole and quarter < 0.95 * half
+    capsys.readouterr()
+    at = command.index("--lora-rank")
+    assert main([*command[:at], "--param-dtype", "bfloat16"]) == 2
+    assert "train adapters beside them with --lora-rank" in capsys.readouterr().err
