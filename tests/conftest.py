@@ -16,11 +16,14 @@ _ORDERED = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_ORDERED}".strip()
 os.environ.setdefault("PJRT_NPROC", "64")
 
-# Compilation dominates the suite: it goes with little effort, and programs are kept for all tests
-# of this process and for the processes that they start. Command lines find that folder as well,
-# so that the user's cache folder stays as it is.
-_PROGRAMS = tempfile.mkdtemp(prefix="gdpo_jax_programs_")
-atexit.register(shutil.rmtree, _PROGRAMS, ignore_errors=True)
+# Compilation dominates the suite: it goes with little effort, and programs are kept for all tests,
+# for both workers, which inherit the folder, and for the processes that tests start. Command lines
+# find that folder as well, so that the user's cache folder stays as it is.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    _PROGRAMS = os.environ["JAX_COMPILATION_CACHE_DIR"]
+else:
+    _PROGRAMS = tempfile.mkdtemp(prefix="gdpo_jax_programs_")
+    atexit.register(shutil.rmtree, _PROGRAMS, ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _PROGRAMS
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
@@ -39,6 +42,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 import pytest  # noqa: E402
+
+# Tracing makes many objects that live on, which Python's collector would visit again and again: a
+# sixth of the time of tests/advantages/test_references.py.
+gc.set_threshold(100_000, 50, 1000)
 
 MOST_MAPS = 10_000
 

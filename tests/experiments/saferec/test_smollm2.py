@@ -1,6 +1,6 @@
 """`--preset smollm2` on a CPU: its own command, with fewer and smaller steps.
 
-SmolLM2-135M learns a few conversations by heart, so that its samples are lists which the rewards of
+SmolLM2-135M learns a conversation by heart, so that its samples are lists which the rewards of
 the experiment can tell apart; then it takes real policy steps, and its answers are scored.
 """
 
@@ -17,7 +17,8 @@ from experiments.saferec.__main__ import EXPERIMENT, main, open_data
 from experiments.saferec.presets import PRESETS
 from gdpo_jax.training import MeshConfig, make_mesh, read_metrics
 
-IMITATION_STEPS, POLICY_STEPS, PROMPTS, SAMPLES = 8, 2, 2, 4
+IMITATION_STEPS, POLICY_STEPS, SAMPLES = 6, 2, 4
+PROMPT, COMPLETION = 112, 64  # tokens
 
 
 def small(preset):
@@ -26,9 +27,9 @@ def small(preset):
     run = dataclasses.replace(
         sft.run,
         steps=IMITATION_STEPS,
-        batch_size=PROMPTS,
-        prompt_buckets=(128,),
-        completion_buckets=(96,),
+        batch_size=1,
+        prompt_buckets=(PROMPT,),
+        completion_buckets=(COMPLETION,),
         checkpoint_every=IMITATION_STEPS,
         log_every=1,
     )
@@ -41,31 +42,31 @@ def small(preset):
     steps = dataclasses.replace(
         rl.run,
         steps=POLICY_STEPS,
-        prompts_per_step=PROMPTS,
+        prompts_per_step=1,
         num_samples=SAMPLES,
-        prompt_buckets=(128,),
+        prompt_buckets=(PROMPT,),
         checkpoint_every=POLICY_STEPS,
         log_every=1,
     )
     return dataclasses.replace(
         preset,
-        list_length=3,
+        list_length=2,
         risks_shown=0,
-        max_new_tokens=96,
+        max_new_tokens=COMPLETION,
         stages={
             "safe-sft": dataclasses.replace(sft, run=run, optimizer=optimizer),
             "rl": dataclasses.replace(rl, run=steps),
         },
-        evaluation_batch=PROMPTS,
+        evaluation_batch=1,
     )
 
 
 def open_few(folder, preset, own):
-    """Two conversations to learn, and two to answer."""
+    """One conversation to learn, and one to answer."""
     data = open_data(folder, preset, own)
 
     def shortest(records):
-        return sorted(records, key=lambda record: len(record["prompt"][0]["content"]))[:PROMPTS]
+        return [min(records, key=lambda record: len(record["prompt"][0]["content"]))]
 
     few = {split: shortest(rows) for split, rows in data.records.items()}
     return dataclasses.replace(data, records=few)
@@ -98,5 +99,5 @@ def test_smollm2_learns_lists_and_takes_real_steps_on_the_rewards(tmp_path, data
         assert row["update_norm"] > 0 and np.isfinite(row["loss"])
     assert steps[-1]["kl/k3"] > 0
     scores = json.loads((folder / "scores.json").read_text())
-    assert scores["num_conversations"] == PROMPTS
+    assert scores["num_conversations"] == 1
     assert scores["metrics"]["empty"]["mean"] < 1
