@@ -119,7 +119,7 @@ def decoder_policy(config: DecoderConfig) -> Policy:
         unrolled = TURNS in params
         local = config.local_layers
         if "embedding" in params:
-            looked_for = placement.all_rows(tokens) if unrolled else tokens
+            looked_for = (placement.all_rows if unrolled else placement.ids)(tokens)
             x = jnp.take(params["embedding"], looked_for, axis=0, mode="clip").astype(dtype)
             # Decoding has whole rows of the table.
             x = placement.layers(x) if unrolled else placement.lookup(x)

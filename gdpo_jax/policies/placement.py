@@ -58,12 +58,20 @@ def pin_rows(
     pin, pieces = _pin(sharding), mesh.shape.get(embed, 1)
     others = tuple(axis for axis in _axes_of_rows(sharding) if axis != embed)
     pin_parts = _pin(NamedSharding(mesh, PartitionSpec(others, None, embed)))
+    pin_ids = _pin(NamedSharding(mesh, PartitionSpec(others)))
+
+    def ids(x):
+        # Where each device has ids of its own rows alone, the compiler gathers the whole table once
+        # there are many copies of the parameters, and adds up its gradient over all devices.
+        return pin_ids(x) if pieces > 1 else x
 
     def lookup(x):
         return pin(pin_parts(x) if pieces > 1 and x.shape[-1] % pieces == 0 else x)
 
     map_heads = _by_heads(mesh, _axes_of_rows(sharding), rules)
-    return _placed(policy, layers=pin, lookup=lookup, map_heads=map_heads, platform=platform)
+    return _placed(
+        policy, layers=pin, ids=ids, lookup=lookup, map_heads=map_heads, platform=platform
+    )
 
 
 def gather_weights(

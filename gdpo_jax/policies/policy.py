@@ -33,13 +33,13 @@ class Placement(NamedTuple):
     argument, placed. By default none is placed.
 
     weights_whole: whether every device holds the stored parameters whole, or else each a part.
-    layers: of activations [N, T, D] between layers. lookup: of embeddings [N, T, D] as they come
-    out of the table. weights: of the parameters for decoding that `Policy.unroll` made. all_rows:
-    of what a weight for decoding is multiplied with [N, ...]; where devices share such weights,
-    each needs the rows of all of them. columns: of products [N, ..., F] of which each then has
-    a part of the last axis. own_rows: of what goes on by rows [N, ..., F]. rows: of hidden states
-    [N, ..., D] before they become logits. table: of the output table [D, V]. logits: of logits
-    [..., V].
+    layers: of activations [N, T, D] between layers. ids: of token ids [N, T] before they are looked
+    up in the table. lookup: of embeddings [N, T, D] as they come out of it. weights: of the
+    parameters for decoding that `Policy.unroll` made. all_rows: of what a weight for decoding is
+    multiplied with [N, ...]; where devices share such weights, each needs the rows of all of them.
+    columns: of products [N, ..., F] of which each then has a part of the last axis. own_rows: of
+    what goes on by rows [N, ..., F]. rows: of hidden states [N, ..., D] before they become logits.
+    table: of the output table [D, V]. logits: of logits [..., V].
 
     pick(values [..., V], tokens [...]) -> the values at the tokens [...].
     map_rows(f) -> f, a function of (hidden, output, tokens) whose outputs are a tuple with the same
@@ -51,6 +51,7 @@ class Placement(NamedTuple):
 
     weights_whole: bool = True
     layers: Callable[[Array], Array] = _same
+    ids: Callable[[Array], Array] = _same
     lookup: Callable[[Array], Array] = _same
     weights: Callable[[Params], Params] = _same
     all_rows: Callable[[Array], Array] = _same
@@ -87,9 +88,10 @@ class Policy(NamedTuple):
     forward(params, tokens [N,T], positions [N,T], attend, caches, placement)
       -> (hidden [N,T,D], caches). Each layer calls `attend` (attention.py) in place of its own
       attention, with what `caches` holds for it, or None. The caches that `attend` gave come back
-      stacked over layers, or as a tuple where a tuple came in. `placement.layers` and
-      `placement.lookup` are for activations between layers and behind the embedding table; a model
-      that does not call them leaves these to the compiler.
+      stacked over layers, or as a tuple where a tuple came in. `placement.layers` is for
+      activations between layers, `placement.ids` and `placement.lookup` for what goes into the
+      embedding table and comes out of it; a model that does not call them leaves these to the
+      compiler.
     output(params) -> the parameters that make logits of hidden states: an embedding or a head.
 
     output_table(output) -> the same as the product reads them [D, V]; apart, so that a loop over

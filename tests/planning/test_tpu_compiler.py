@@ -38,7 +38,7 @@ pytestmark = [
 ]
 
 # Sizes that no other axis has, nor any piece of one.
-VOCAB, PROMPTS, SAMPLES, PROMPT, COMPLETION = 16 * 67, 16, 2, 7, 12
+VOCAB, SAMPLES, PROMPT, COMPLETION = 16 * 67, 2, 7, 12
 WIDTH, LENGTH = 48, PROMPT + SAMPLES * COMPLETION
 
 
@@ -67,16 +67,15 @@ def test_gdpo_over_a_pod_is_two_sums(pod):
     assert counts == {"all-reduce": 2}
 
 
-@pytest.fixture(scope="module")
-def update(pod):
-    """The policy step on 1x16x1: its state, and the compiled program."""
+def compiled_update(pod, *sizes):
+    """The policy step on a mesh: its state, and the compiled program."""
     decoder = dataclasses.replace(
         toy.DECODER, d_model=WIDTH, vocab_size=VOCAB, remat="layer", num_layers=2
     )
     policy, optimizer = decoder_policy(decoder), make_optimizer(toy.OPTIMIZER)
-    mesh = make_mesh(MeshConfig(1, 16, 1), pod.devices)
+    mesh = make_mesh(MeshConfig(*sizes), pod.devices)
     batch = abstract_batch(
-        prompts=PROMPTS,
+        prompts=len(pod.devices),
         num_samples=SAMPLES,
         prompt_length=PROMPT,
         completion_length=COMPLETION,
@@ -85,6 +84,11 @@ def update(pod):
     state = abstract_state(policy, optimizer, mesh=mesh)
     step = make_policy_step(policy, optimizer, ObjectiveConfig(), mesh=mesh, chunk=4)
     return state, step.lower(state, batch).compile()
+
+
+@pytest.fixture(scope="module")
+def update(pod):
+    return compiled_update(pod, 1, 16, 1)
 
 
 def test_neither_the_vocabulary_nor_all_rows_travel_in_a_step(update):
@@ -97,8 +101,15 @@ def test_neither_the_vocabulary_nor_all_rows_travel_in_a_step(update):
         assert each.times == 1 or not any(slices & set(dims) for dims in sizes), each
         # No chip receives all rows of the batch, or the table whole.
         rows = sum(math.prod(dims) for dims in sizes if LENGTH in dims)
-        assert rows < PROMPTS * LENGTH * WIDTH, each
+        assert rows < 16 * LENGTH * WIDTH, each
         assert all(math.prod(dims) < VOCAB * WIDTH for dims in sizes), each
+
+
+def test_the_table_stays_cut_where_there_are_many_copies(pod):
+    _, compiled = compiled_update(open_pod("v5e:16x16"), 64, 4, 1)
+    found = work_of(compiled.as_text(), 256).collectives
+    sizes = [math.prod(dims) for each in found for dims in each.sizes if VOCAB in dims]
+    assert sizes and max(sizes) <= VOCAB * WIDTH // 4
 
 
 def test_the_donated_state_is_written_in_place(update):
