@@ -170,7 +170,10 @@ class Command:
                 place = self._place(pids[victim])
                 # One that was cut off earlier lies there until the next is written.
                 writing = self._shows(WRITING) and place not in ("start", "opening")
-                os.kill(pids[victim], signal.SIGKILL)
+                try:
+                    os.kill(pids[victim], signal.SIGKILL)
+                except ProcessLookupError:  # it has just ended by itself
+                    return self._ended(process, began)
                 left = self._others_end(process, pids, pids[victim])
                 stage = f"{WRITING} ({place})" if writing else place
                 return self._ended(process, began, stage=stage, victim=victim, left=left)

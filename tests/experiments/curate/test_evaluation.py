@@ -134,7 +134,7 @@ class Misbehaving:
             return {
                 "500": Reply(b"", 500),
                 "429": Reply(b"", 429, headers={"Retry-After": "0"}),
-                "late": Reply(b"", 200, wait=40.0),
+                "late": Reply(b"", 200, wait=16.0),
                 "cut": dataclasses.replace(chat("x" * 50), cut=20),
                 "empty": Reply(b"", 200),
             }[fault]
@@ -149,7 +149,7 @@ class Misbehaving:
         return chat("It is fine." if forgets else rating)
 
 
-def endpoint(url, *, concurrency=16, timeout=30.0):
+def endpoint(url, *, concurrency=16, timeout=12.0):
     return endpoint_model(url, model="m", concurrency=concurrency, timeout=timeout, retries=1)
 
 

