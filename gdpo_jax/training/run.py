@@ -388,9 +388,9 @@ def _time_when_ready(arrays: Any) -> float:
     return time.perf_counter()
 
 
-def fetch(updates: Sequence[Metrics], others: Mapping[str, jax.Array]) -> dict[str, float]:
+def fetch(updates: Sequence[Metrics], others: Mapping[str, Any]) -> dict[str, float]:
     """One row of a step on the host: the metrics of its updates as one, and the others."""
-    rows, others = jax.device_get((list(updates), dict(others)))
-    stacked = jax.tree.map(lambda *values: np.stack(values), *rows)
-    row = {**stacked.over_updates().as_dict(), **others}
-    return {name: float(value) for name, value in row.items()}
+    whole = updates[0]
+    if len(updates) > 1:
+        whole = jax.tree.map(lambda *values: np.stack(values), *updates).over_updates()
+    return {name: float(value) for name, value in {**whole.as_dict(), **others}.items()}

@@ -22,20 +22,20 @@ __all__ = ["StackedMetrics", "stack_metrics"]
 class StackedMetrics:
     """The metrics of a step, those on the device stacked.
 
-    arrays: of each dtype the scalars, in their order; nearly always there is one dtype, and numbers
+    arrays: the scalars of each dtype, in their order; nearly always there is one dtype, and numbers
     of several have none in common that holds them all. leaves: of `structure`, with its dtype in
     place of each scalar that is stacked. structure: of the pair (metrics of updates, others).
     """
 
-    arrays: Mapping[str, jax.Array]
+    arrays: Sequence[jax.Array]
     leaves: Sequence[Any]
     structure: Any
 
     def on_host(self) -> tuple[list[Metrics], dict[str, Any]]:
         """What `stack_metrics` was given, with NumPy scalars; waits for them."""
-        values = {name: iter(array) for name, array in jax.device_get(dict(self.arrays)).items()}
+        values = {array.dtype: iter(array) for array in jax.device_get(list(self.arrays))}
         leaves = [
-            next(values[leaf.name]) if isinstance(leaf, np.dtype) else leaf for leaf in self.leaves
+            next(values[leaf]) if isinstance(leaf, np.dtype) else leaf for leaf in self.leaves
         ]
         return jax.tree.unflatten(self.structure, leaves)
 
@@ -47,7 +47,7 @@ def stack_metrics(updates: Sequence[Metrics], others: Mapping[str, Any]) -> Stac
     """
     leaves, structure = jax.tree.flatten((list(updates), dict(others)))
     scalars = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
-    arrays = _stacking(scalars[0].sharding)(scalars) if scalars else {}
+    arrays = _stacking(scalars[0].sharding)(scalars) if scalars else []
     kept = [leaf.dtype if isinstance(leaf, jax.Array) else leaf for leaf in leaves]
     return StackedMetrics(arrays, kept, structure)
 
@@ -56,8 +56,8 @@ def stack_metrics(updates: Sequence[Metrics], others: Mapping[str, Any]) -> Stac
 def _stacking(sharding: jax.sharding.Sharding) -> Any:
     """The program that stacks scalars by their dtype; its arrays lie as the scalars do."""
 
-    def stack(scalars: Sequence[jax.Array]) -> dict[str, jax.Array]:
-        names = dict.fromkeys(scalar.dtype.name for scalar in scalars)
-        return {name: jnp.stack([s for s in scalars if s.dtype.name == name]) for name in names}
+    def stack(scalars: Sequence[jax.Array]) -> list[jax.Array]:
+        dtypes = dict.fromkeys(scalar.dtype for scalar in scalars)
+        return [jnp.stack([s for s in scalars if s.dtype == dtype]) for dtype in dtypes]
 
     return jax.jit(stack, out_shardings=sharding)
