@@ -41,6 +41,7 @@ from gdpo_jax.training.processes import (
 from gdpo_jax.training.progress import Progress
 from gdpo_jax.training.shared_folder import check_shared
 from gdpo_jax.training.signals import StopSignals, stop_by
+from gdpo_jax.training.stacked_metrics import StackedMetrics, stack_metrics
 from gdpo_jax.training.state import TrainState
 
 _READING = 120.0  # seconds in which another process has read a finished run
@@ -123,7 +124,7 @@ class Run:
         quiet = jax.process_index() != 0
         self._progress = Progress(title, steps=config.steps, columns=columns)
         self._signals = StopSignals(quiet=quiet)
-        self._pending: Pending | None = None
+        self._pending: tuple[Pending, StackedMetrics] | None = None
         self._ended: Future[float] | None = None
         # An update, the rollout of its step and the one drawn ahead may be under way together.
         self._watch = ThreadPoolExecutor(3, thread_name_prefix="end-of-work")
@@ -178,8 +179,9 @@ class Run:
 
         Its end is noted beside: before `settle` comes, an engine may have sampled for long.
         """
-        self._pending = pending
-        self._ended = self.ready(pending.updates)
+        stacked = stack_metrics(pending.updates, pending.others)
+        self._pending = (pending, stacked)
+        self._ended = self.ready(stacked.arrays)
 
     def ready(self, arrays: Any) -> Future[float]:
         """The time (`time.perf_counter`) when all of these arrays are computed."""
@@ -202,8 +204,8 @@ class Run:
 
     def _settle(self, state: TrainState, extra: Mapping[str, float]) -> None:
         assert self._pending is not None
-        pending, self._pending = self._pending, None
-        metrics = fetch(pending.updates, pending.others) | dict(extra)
+        (pending, stacked), self._pending = self._pending, None
+        metrics = fetch(*stacked.on_host()) | dict(extra)
         if metrics["healthy"] < 1:
             kept = "the state before it is stored" if pending.step else "nothing was learned"
             error = mark_common(
@@ -386,9 +388,9 @@ def _time_when_ready(arrays: Any) -> float:
     return time.perf_counter()
 
 
-def fetch(updates: Sequence[Metrics], others: Mapping[str, jax.Array]) -> dict[str, float]:
+def fetch(updates: Sequence[Metrics], others: Mapping[str, Any]) -> dict[str, float]:
     """One row of a step on the host: the metrics of its updates as one, and the others."""
-    rows, others = jax.device_get((list(updates), dict(others)))
-    stacked = jax.tree.map(lambda *values: np.stack(values), *rows)
-    row = {**stacked.over_updates().as_dict(), **others}
-    return {name: float(value) for name, value in row.items()}
+    whole = updates[0]
+    if len(updates) > 1:
+        whole = jax.tree.map(lambda *values: np.stack(values), *updates).over_updates()
+    return {name: float(value) for name, value in {**whole.as_dict(), **others}.items()}

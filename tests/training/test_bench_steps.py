@@ -74,15 +74,17 @@ def test_written_out_gradients_of_the_vocabulary_are_compared_with_autodiff(monk
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="needs the extra [bench]")
-def test_both_sides_run_and_score_the_same_weights_alike():
+@pytest.mark.parametrize("name", ["trl", "tunix"])
+def test_both_sides_run_and_score_the_same_weights_alike(name):
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"needs the extra that scripts/bench_{name}.py names")
     sizes = "--prompts 1 --num-samples 2 --prompt-length 8 --completion-length 4"
-    command = [sys.executable, str(SCRIPTS / "bench_trl.py"), *sizes.split()]
+    command = [sys.executable, str(SCRIPTS / f"bench_{name}.py"), *sizes.split()]
     command += ["--models", "tiny", "--steps", "2", "--rounds", "1"]
     root = {"PYTHONPATH": str(SCRIPTS.parent), "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": "1"}
     run = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, **root}, check=True
     )
-    assert ratio(run.stdout, "  trl / jax") > 0
+    assert ratio(run.stdout, f"  {name} / jax") > 0
     (difference,) = re.findall(r"same tokens differs by (\S+)", run.stdout)
     assert float(difference) < 1e-4
