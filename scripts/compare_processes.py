@@ -72,7 +72,10 @@ def first_difference(one: list[dict], other: list[dict]) -> str:
         apart = {name: distance(row[name], twin[name]) for name in names}
         sampled = [name for name in names if name.startswith(SAMPLED) and apart[name] > 1e-5]
         if sampled:
-            return f"another token in step {row['step']} ({sampled[0]} differs)"
+            return (
+                f"another token in step {row['step']} ({sampled[0]} differs); losses before it "
+                f"differ by {largest:.1e} at most"
+            )
         largest = max(largest, apart["loss"])
     return f"losses differ by {largest:.1e} at most, no token by one"
 
