@@ -19,7 +19,6 @@ whole batch in one micro-batch, no backend for its metrics. JAX recomputes all b
 with weights. The learner computes each prompt once for every completion; the JAX side once.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,16 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
-from bench_sides import REWARDS, Options, main, peak_bytes, prompt_texts, scored_rows
+from bench_sides import (
+    REWARDS,
+    Clock,
+    Options,
+    main,
+    peak_bytes,
+    prompt_texts,
+    result_of,
+    scored_rows,
+)
 
 # Tunix's Llama takes this base of its rotary angles, whatever its configuration says.
 FIELDS = {"rope_theta": 1_000_000.0}
@@ -125,7 +133,7 @@ def run_tunix(folder: Path, options: Options) -> dict[str, Any]:
             ),
         ),
     )
-    ended, lengths = [], []
+    clock, lengths = Clock(), []
     cluster.with_external_metrics_logger(
         lambda logged: lengths.extend(logged.metrics.get("completions/min_length", [[]])[0])
     )
@@ -142,7 +150,7 @@ def run_tunix(folder: Path, options: Options) -> dict[str, Any]:
         for start in range(0, len(order), options.prompts):
             rows = order[start : start + options.prompts]
             yield {"prompts": np.array([texts[row] for row in rows])}
-            ended.append(time.perf_counter())
+            clock.tick()
 
     learner = GRPOLearner(
         rl_cluster=cluster,
@@ -151,8 +159,8 @@ def run_tunix(folder: Path, options: Options) -> dict[str, Any]:
     )
     learner.train(batches())
     assert min(lengths) == options.completion_length
-    assert len(ended) == options.steps
-    return {"ended": ended, "scored": scored, "peak_bytes": peak_bytes()}
+    assert len(clock.ended) == options.steps
+    return result_of(clock, scored, peak_bytes())
 
 
 if __name__ == "__main__":
