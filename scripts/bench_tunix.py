@@ -15,7 +15,8 @@ Tunix has no GDPO: it adds the two rewards up and normalises the sum, as GRPO do
 its Llama 3 in float32, its own sampler ("vanilla") with a cache of just the length of a row, all
 tokens drawn from at temperature 1 and no log-probs kept, weights shared between sampler and
 trainer, beta=0 and no reference model, no recomputation of activations, the whole batch in one
-micro-batch, no backend for its metrics. JAX recomputes all but the products with weights. The learner computes each prompt once for every completion; the JAX side once.
+micro-batch, no backend for its metrics. JAX recomputes all but the products with weights. The
+learner computes each prompt once for every completion; the JAX side once.
 """
 
 from collections.abc import Iterator
