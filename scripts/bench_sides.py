@@ -1,9 +1,11 @@
 """What comparisons of whole steps with other trainers share: the JAX side, prompts, rewards, table.
 
 Each side of a comparison is a function of a Hugging Face folder and the options. It takes
-`options.steps` steps and returns when each ended (`ended`), the mean log-prob of `scored_rows` with
-float32 products (`scored`) and the most memory that it has held (`peak_bytes`). `main` runs every
-side in a process of its own, one after the other, in alternation.
+`options.steps` steps with a tick of a `Clock` at the end of each, and gives `result_of` them.
+`main` runs every side in a process of its own, one after the other, in alternation.
+
+Of a step the time and the core-seconds of all threads are printed: where others use the cores as
+well, times grow by what they take, core-seconds by little.
 """
 
 import dataclasses
@@ -48,6 +50,28 @@ class Options:
 
 
 Side = Callable[[Path, Options], dict[str, Any]]
+
+
+class Clock:
+    """When each step ended, and the core-seconds that this process had used by then."""
+
+    def __init__(self):
+        self.ended: list[float] = []
+        self.used: list[float] = []
+
+    def tick(self) -> None:
+        self.ended.append(time.perf_counter())
+        self.used.append(time.process_time())
+
+
+def result_of(clock: Clock, scored: float, peak_bytes: int) -> dict[str, Any]:
+    """What a side returns. scored: mean log-prob of `scored_rows` with float32 products."""
+    return {
+        "seconds": np.diff(clock.ended).tolist(),
+        "core-seconds": np.diff(clock.used).tolist(),
+        "scored": scored,
+        "peak_bytes": peak_bytes,
+    }
 
 
 def share_of_vowels(texts: Sequence[str]) -> list[float]:
@@ -143,10 +167,10 @@ def run_jax(folder: Path, options: Options) -> dict[str, Any]:
         ),
         batch_sharding=batch_sharding(mesh),
     )
-    ended, lengths = [], []
+    clock, lengths = Clock(), []
 
     def on_step(sample):
-        ended.append(time.perf_counter())
+        clock.tick()
         lengths.append(sample.metrics["completions/length_min"])
 
     with tempfile.TemporaryDirectory() as workdir:
@@ -176,7 +200,7 @@ def run_jax(folder: Path, options: Options) -> dict[str, Any]:
             on_step=on_step,
         )
     assert min(lengths) == options.completion_length
-    return {"ended": ended, "scored": scored, "peak_bytes": peak_bytes()}
+    return result_of(clock, scored, peak_bytes())
 
 
 def cores() -> int:
@@ -229,19 +253,21 @@ def compare(
             for side in sides:
                 found[side].append(run_side(script, side, folder, options))
     print(f"{model}: {size / 1e6:.1f}M parameters, vocabulary {MODELS[model][5]}")
-    width, seconds = max(map(len, sides)), {}
+    width, medians = max(map(len, sides)), {}
     for side, rounds in found.items():
-        times = [late - early for r in rounds for early, late in zip(r["ended"], r["ended"][1:])]
-        seconds[side] = statistics.median(times)
+        times, used = ([t for r in rounds for t in r[kind]] for kind in ("seconds", "core-seconds"))
+        medians[side] = (statistics.median(times), statistics.median(used))
         peak = max(r["peak_bytes"] for r in rounds) / 2**30
         print(
-            f"  {side:{width}}  {seconds[side]:9.3f} s a step ({min(times):.3f} to "
-            f"{max(times):.3f}), peak {peak:.2f} GiB"
+            f"  {side:{width}}  {medians[side][0]:9.3f} s a step ({min(times):.3f} to "
+            f"{max(times):.3f}), {medians[side][1]:.3f} core-seconds, peak {peak:.2f} GiB"
         )
     ours, other = sides
     difference = abs(found[ours][0]["scored"] - found[other][0]["scored"])
     print(f"  mean log-prob of the same tokens differs by {difference:.1e}")
-    print(f"  {other} / {ours}  {seconds[other] / seconds[ours]:9.2f} x", flush=True)
+    ratios = [second / first for first, second in zip(medians[ours], medians[other])]
+    print(f"  {other} / {ours}, core-seconds  {ratios[1]:9.2f} x")
+    print(f"  {other} / {ours}  {ratios[0]:9.2f} x", flush=True)
 
 
 def main(

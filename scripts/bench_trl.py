@@ -19,7 +19,6 @@ server beside it, and peak memory is what was allocated there; on a CPU it is th
 """
 
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,13 @@ from bench_sides import (
     BACKENDS,
     RECORDS,
     REWARDS,
+    Clock,
     Options,
     cores,
     main,
     prompt_texts,
     resident_bytes,
+    result_of,
     scored_rows,
 )
 
@@ -57,11 +58,11 @@ def run_trl(folder: Path, options: Options) -> dict[str, Any]:
     with torch.no_grad():
         logits = model(few).logits[:, half - 1 : -1].log_softmax(-1)
     scored = logits.gather(-1, few[:, half:, None]).mean().item()
-    ended, lengths = [], []
+    clock, lengths = Clock(), []
 
-    class Clock(TrainerCallback):
+    class Ticks(TrainerCallback):
         def on_step_end(self, args, state, control, **others):
-            ended.append(time.perf_counter())
+            clock.tick()
 
     def reward(function):
         def named(completions, completion_ids, **others):
@@ -94,12 +95,12 @@ def run_trl(folder: Path, options: Options) -> dict[str, Any]:
                 disable_tqdm=True,
                 dataloader_pin_memory=False,
             ),
-            callbacks=[Clock()],
+            callbacks=[Ticks()],
         )
         trainer.train()
     assert min(lengths) == options.completion_length
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else resident_bytes()
-    return {"ended": ended, "scored": scored, "peak_bytes": peak}
+    return result_of(clock, scored, peak)
 
 
 if __name__ == "__main__":

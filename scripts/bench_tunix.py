@@ -11,15 +11,14 @@ functions, one AdamW step with the gradient clipped by its norm, the same cores,
 own in alternation, medians without each round's first step, and the log-probs of the same tokens.
 Both sides run on the same JAX.
 
-Tunix has no GDPO: it adds the two rewards up and normalises the sum, as GRPO does, which costs no
-more. Its settings: its Llama 3 in float32, its own sampler ("vanilla") with a cache of just the
-length of a row, all tokens drawn from at temperature 1 and no log-probs kept, weights shared
-between sampler and trainer, beta=0 and no reference model, no recomputation of activations, the
-whole batch in one micro-batch, no backend for its metrics. JAX recomputes all but the products
-with weights. The learner computes each prompt once for every completion; the JAX side once.
+Tunix has no GDPO: it adds the two rewards up and normalises the sum, as GRPO does. Its settings:
+its Llama 3 in float32, its own sampler ("vanilla") with a cache of just the length of a row, all
+tokens drawn from at temperature 1 and no log-probs kept, weights shared between sampler and
+trainer, beta=0 and no reference model, no recomputation of activations, the whole batch in one
+micro-batch, no backend for its metrics. JAX recomputes all but the products with weights. The
+learner computes each prompt once for every completion; the JAX side once.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,16 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
-from bench_sides import REWARDS, Options, main, peak_bytes, prompt_texts, scored_rows
+from bench_sides import (
+    REWARDS,
+    Clock,
+    Options,
+    main,
+    peak_bytes,
+    prompt_texts,
+    result_of,
+    scored_rows,
+)
 
 # Tunix's Llama takes this base of its rotary angles, whatever its configuration says.
 FIELDS = {"rope_theta": 1_000_000.0}
@@ -125,7 +133,7 @@ def run_tunix(folder: Path, options: Options) -> dict[str, Any]:
             ),
         ),
     )
-    ended, lengths = [], []
+    clock, lengths = Clock(), []
     cluster.with_external_metrics_logger(
         lambda logged: lengths.extend(logged.metrics.get("completions/min_length", [[]])[0])
     )
@@ -142,7 +150,7 @@ def run_tunix(folder: Path, options: Options) -> dict[str, Any]:
         for start in range(0, len(order), options.prompts):
             rows = order[start : start + options.prompts]
             yield {"prompts": np.array([texts[row] for row in rows])}
-            ended.append(time.perf_counter())
+            clock.tick()
 
     learner = GRPOLearner(
         rl_cluster=cluster,
@@ -151,8 +159,8 @@ def run_tunix(folder: Path, options: Options) -> dict[str, Any]:
     )
     learner.train(batches())
     assert min(lengths) == options.completion_length
-    assert len(ended) == options.steps
-    return {"ended": ended, "scored": scored, "peak_bytes": peak_bytes()}
+    assert len(clock.ended) == options.steps
+    return result_of(clock, scored, peak_bytes())
 
 
 if __name__ == "__main__":

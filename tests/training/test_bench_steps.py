@@ -38,6 +38,20 @@ def test_the_policy_step_is_measured_in_all_layouts(monkeypatch, capsys):
         assert ratio(output, f"memory {name} / shared") > 0
 
 
+def test_the_programs_of_a_step_are_timed_one_by_one(monkeypatch, capsys):
+    sizes = "--prompts 8 --num-samples 2 --prompt-length 16 --completion-length 4 --chunk 4"
+    output = printed(monkeypatch, capsys, "bench_phases.py", f"{sizes} --repeats 2")
+    found = re.findall(
+        r"^(\w+) +([\d.]+) ms .* ([\d.]+) core-ms; .* \[(\d+),", output, re.MULTILINE
+    )
+    assert [name for name, *_ in found] == ["sampler", "update"]
+    assert all(float(number) > 0 for _, *numbers in found for number in numbers)
+    assert re.findall(r"^66 metrics, ([\w ]+): [\d.]+ ms$", output, re.MULTILINE) == [
+        "one by one",
+        "stacked",
+    ]
+
+
 def test_chunked_and_full_log_probs_are_compared(monkeypatch, capsys):
     sizes = "--prompts 8 --num-samples 8 --prompt-length 16 --completion-length 64"
     options = f"--model tiny --layers 1 {sizes} --chunk 4 --repeats 1 --ceiling-size 64"
