@@ -90,13 +90,12 @@ def _xlsx_rows(path: Path) -> list[tuple[Any, ...]]:
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path} is damaged, or no xlsx file; restore it from a copy")
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        try:
+        # Given a path, openpyxl leaves the file open where it cannot read it.
+        with path.open("rb") as file:
+            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
             sheet = book.worksheets[0]
             sheet.reset_dimensions()  # what the file says of its size is often wrong
             return _kept(sheet.iter_rows(values_only=True))
-        finally:
-            book.close()
     # Zip, XML and cell readers each raise their own; all of it means the same here.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
