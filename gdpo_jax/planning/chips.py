@@ -129,10 +129,10 @@ def open_pod(text: str) -> Pod:
     chip, count = CHIPS[name], math.prod(map(int, sizes))
     if not chip.shapes or importlib.util.find_spec("libtpu") is None:
         return Pod(text, chip, plan_devices(count), "cpu")
-    return Pod(text, chip, _topology(text, chip), "tpu")
+    return Pod(text, chip, _topology(text, chip, count), "tpu")
 
 
-def _topology(text: str, chip: Chip) -> Sequence[Any]:
+def _topology(text: str, chip: Chip, count: int) -> Sequence[Any]:
     from jax.experimental import topologies
 
     # libtpu reads these when it is loaded: there is no TPU to be asked for what it is, and none
@@ -141,8 +141,10 @@ def _topology(text: str, chip: Chip) -> Sequence[Any]:
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "none")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    # Hosts have four chips or more unless told otherwise.
+    bounds = {"chips_per_host_bounds": (1, 1, 1)} if count == 1 else {}
     try:
-        return topologies.get_topology_desc(text, platform="tpu").devices
+        return topologies.get_topology_desc(text, platform="tpu", **bounds).devices
     except (jax.errors.JaxRuntimeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(

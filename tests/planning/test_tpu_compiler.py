@@ -51,6 +51,11 @@ def pod():
     jax.config.update("jax_disable_most_optimizations", kept)
 
 
+def test_one_chip_is_a_pod_too():
+    [chip] = open_pod("v6e:1x1").devices
+    assert chip.platform == "tpu"
+
+
 def test_gdpo_over_a_pod_is_two_sums(pod):
     rows = batch_sharding(make_mesh(MeshConfig(16, 1, 1), pod.devices))
     transform, names = gdpo(), ("a", "b", "c")
