@@ -124,9 +124,21 @@ def misfits(plans: Sequence[MeshPlan]) -> list[str]:
             way = f"fits: {', '.join(fitting)}" if fitting else _way_out(worst, plan.pod)
             lines.append(
                 f"{plan.name} does not fit: the {worst.name} {needs}, and a {plan.pod.name} chip "
-                f"has {plan.pod.chip.memory / GIB:.2f}; {way}"
+                f"has {plan.pod.chip.memory / GIB:.2f}; {way}{_reserved(worst, plan.pod)}"
             )
     return lines
+
+
+def _reserved(step: PlannedStep, pod: Pod) -> str:
+    """The TPU compiler holds temporary memory alone against the chip's. Where it is told what else
+    lies there, it computes more again in the backward pass."""
+    rest = step.total - step.memory.temporary
+    if pod.compiler != "tpu" or step.refused or rest >= pod.chip.memory:
+        return ""
+    return (
+        "; the compiler may make room with "
+        f"LIBTPU_INIT_ARGS=--xla_tpu_user_reserved_hbm_bytes={rest}"
+    )
 
 
 def _way_out(step: PlannedStep, pod: Pod) -> str:

@@ -87,6 +87,9 @@ def test_where_nothing_fits_the_line_says_what_would():
     assert "about 64 such chips would fit" in misfits(alone)[0]
     rows = [MeshPlan(MeshConfig(1, 16, 1), [step("policy step", 40, temporary=30.0)], V5E)]
     assert "6 times fewer rows at a time" in misfits(rows)[0]
+    # Beside ten GiB of parameters and slots the compiler has what is left.
+    assert misfits(rows)[0].endswith(f"--xla_tpu_user_reserved_hbm_bytes={10 * GIB}")
+    assert "LIBTPU_INIT_ARGS" not in misfits(alone)[0]
 
 
 def test_tables_name_every_mesh_and_mark_the_best():
