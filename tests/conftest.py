@@ -17,7 +17,7 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_ORDERED}".strip(
 os.environ.setdefault("PJRT_NPROC", "64")
 
 # Compilation dominates the suite: it goes with little effort, and programs are kept for all tests,
-# for both workers, which inherit the folder, and for the processes that tests start. Command lines
+# for all workers, which inherit the folder, and for the processes that tests start. Command lines
 # find that folder as well, so that the user's cache folder stays as it is.
 if "PYTEST_XDIST_WORKER" in os.environ:
     _PROGRAMS = os.environ["JAX_COMPILATION_CACHE_DIR"]

@@ -106,11 +106,6 @@ def plan(
     ):
         if value < 1:
             raise UserError(f"--{name} must be at least 1, got {value}")
-    if param_dtype not in (None, "float32") and lora_rank is None:
-        raise UserError(
-            f"--param-dtype {param_dtype} is for parameters that are not trained: it rounds "
-            "small updates away; train adapters beside them with --lora-rank"
-        )
     config = dataclasses.replace(_decoder(model), dtype=dtype, param_dtype=param_dtype, remat=remat)
     pod = open_pod(chips)
     count = len(pod.devices)
