@@ -82,7 +82,6 @@ def test_a_base_beside_adapters_is_planned_as_it_is_held(folder, capsys):
     whole, half, quarter = held
     # Norms, adapters and scales stay in float32.
     assert 0.5 * whole < half < 0.6 * whole and quarter < 0.95 * half
-    capsys.readouterr()
     at = command.index("--steps")
     command = [*command[:at], "--steps", "policy", "--param-dtype", "bfloat16"]
     capsys.readouterr()
