@@ -8,7 +8,6 @@ busy, and the kernels (fusions and products) of its largest loops. Metrics are f
 and stacked.
 """
 
-import re
 import statistics
 import time
 from collections.abc import Callable
@@ -21,11 +20,14 @@ import tyro
 from bench_models import decoder_config
 from bench_steps import Shape, make_program
 
+from gdpo_jax.planning.hlo import parse
 from gdpo_jax.policies import decoder_policy
 from gdpo_jax.rollouts import SamplerConfig
 from gdpo_jax.rollouts.engine import sampler_program
 from gdpo_jax.training import batch_sharding, make_mesh, replicated
 from gdpo_jax.training.stacked_metrics import stack_metrics
+
+KERNELS = ("fusion", "dot", "convolution")
 
 
 @dataclass(frozen=True)
@@ -101,15 +103,18 @@ def timed(call: Callable[[], Any], repeats: int) -> str:
 
 def kernels(text: str) -> list[int]:
     """How many kernels the entry of a compiled program has, and then its largest loop bodies."""
-    bodies = set(re.findall(r"body=%?([\w.\-]+)", text))
-    counts, name = {}, None
-    for line in text.splitlines():
-        if started := re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line):
-            name = "entry" if started[1] else started[2]
-            counts[name] = 0
-        elif name and re.search(r" (fusion|dot|convolution)\(", line):
-            counts[name] += 1
-    return [counts["entry"], *sorted((counts[body] for body in bodies), reverse=True)[:3]]
+    module = parse(text)
+    counts = {
+        name: sum(each.op in KERNELS for each in computation.instructions.values())
+        for name, computation in module.computations.items()
+    }
+    bodies = {
+        body
+        for computation in module.computations.values()
+        for each in computation.instructions.values()
+        for body in each.called("body")
+    }
+    return [counts[module.entry], *sorted((counts[body] for body in bodies), reverse=True)[:3]]
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.experimental import topologies
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from gdpo_jax.planning.chips import open_pod
 from gdpo_jax.policies import (
     Placement,
     ShardingRules,
@@ -51,12 +51,11 @@ def test_the_kernel_of_tpus_gives_what_whole_rows_give(mesh_shape):
     assert_close(values_and_gradients(kernel, arrays, weights), expected, 1e-5)
 
 
-def test_the_kernel_compiles_for_a_pod_of_tpus(monkeypatch):
+@pytest.mark.tpu_compiler
+def test_the_kernel_compiles_for_a_pod_of_tpus():
     """Three kernels, forward and backward; rows and heads are cut and nothing is exchanged."""
     pytest.importorskip("libtpu")
-    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
-    chips = topologies.get_topology_desc("v5e:2x2", platform="tpu").devices
-    mesh = make_mesh(MeshConfig(1, 2, 2), list(chips))
+    mesh = make_mesh(MeshConfig(1, 2, 2), open_pod("v5e:2x2").devices)
     of_rows = batch_sharding(mesh)
     cut = NamedSharding(mesh, PartitionSpec(*of_rows.spec, None, "tensor"))
     placement = pin_rows(POLICY, of_rows).placement
