@@ -1,4 +1,4 @@
-"""What comparisons of whole steps with other trainers share: the JAX side, prompts, rewards, table.
+"""What comparisons with other libraries share: the JAX side of a step, prompts, rewards, table.
 
 Each side of a comparison is a function of a Hugging Face folder and the options. It takes
 `options.steps` steps with a tick of a `Clock` at the end of each, and gives `result_of` them.
@@ -116,20 +116,57 @@ def make_folder(model: str, folder: Path, options: Options, fields: Mapping[str,
     return num_params(params)
 
 
-def run_jax(folder: Path, options: Options) -> dict[str, Any]:
-    """Steps of `run_policy_optimization`."""
+def open_folder(folder: Path, options: Options) -> tuple[Any, Any, Any, np.ndarray, float]:
+    """Of the JAX side: policy, parameters, tokenizer, prompts `[N, P]` and `scored`."""
     import jax
     import jax.numpy as jnp
 
-    from gdpo_jax.advantages import gdpo
-    from gdpo_jax.data import record_batches
-    from gdpo_jax.objectives import ObjectiveConfig
     from gdpo_jax.policies import (
         completion_log_probs,
         decoder_policy,
         load_pretrained,
         open_pretrained,
     )
+
+    opened = open_pretrained(folder, remat=options.remat, dtype=options.dtype)
+    policy, tokenizer = decoder_policy(opened.config), opened.tokenizer()
+    exact = decoder_policy(dataclasses.replace(opened.config, dtype="float32"))
+    params = load_pretrained(opened)
+    ids = np.array([tokenizer.encode(text) for text in prompt_texts(options)], np.int32)
+    few, half = scored_rows(ids, options)
+    rows = (few[:, :half], np.full(len(few), half, np.int32), few[:, None, half:])
+    log_probs = jax.jit(lambda p, *rows: completion_log_probs(exact, p, *rows, chunk=None)[0])
+    scored = float(jnp.mean(log_probs(params, *rows, np.ones(rows[2].shape, bool))))
+    return policy, params, tokenizer, ids, scored
+
+
+def open_torch(folder: Path, options: Options) -> tuple[Any, Any, np.ndarray, float]:
+    """Of sides on torch: transformers' model and tokenizer, prompts `[N, P]` and `scored`."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.set_num_threads(cores())
+    device = BACKENDS[options.platform]
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high")  # as JAX does on a GPU by itself
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
+    ids = np.array([tokenizer(text)["input_ids"] for text in prompt_texts(options)])
+    assert ids.shape == (RECORDS, options.prompt_length)
+    few, half = scored_rows(torch.tensor(ids, device=device), options)
+    with torch.no_grad():
+        logits = model(few).logits[:, half - 1 : -1].log_softmax(-1)
+    scored = logits.gather(-1, few[:, half:, None]).mean().item()
+    return model, tokenizer, ids, scored
+
+
+def run_jax(folder: Path, options: Options) -> dict[str, Any]:
+    """Steps of `run_policy_optimization`."""
+    import jax
+
+    from gdpo_jax.advantages import gdpo
+    from gdpo_jax.data import record_batches
+    from gdpo_jax.objectives import ObjectiveConfig
     from gdpo_jax.rollouts import SamplerConfig, jax_engine
     from gdpo_jax.training import (
         OptimizerConfig,
@@ -149,16 +186,8 @@ def run_jax(folder: Path, options: Options) -> dict[str, Any]:
         def __call__(self, completions, records):
             return self.of_texts([completion.text for completion in completions])
 
-    opened = open_pretrained(folder, remat=options.remat, dtype=options.dtype)
-    policy, tokenizer = decoder_policy(opened.config), opened.tokenizer()
-    exact = decoder_policy(dataclasses.replace(opened.config, dtype="float32"))
-    params, mesh = load_pretrained(opened), make_mesh()
-    ids = np.array([tokenizer.encode(text) for text in prompt_texts(options)], np.int32)
-    few, half = scored_rows(ids, options)
-    rows = (few[:, :half], np.full(len(few), half, np.int32), few[:, None, half:])
-    log_probs = jax.jit(lambda p, *rows: completion_log_probs(exact, p, *rows, chunk=None)[0])
-    scored = float(jnp.mean(log_probs(params, *rows, np.ones(rows[2].shape, bool))))
-
+    policy, params, tokenizer, ids, scored = open_folder(folder, options)
+    mesh = make_mesh()
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-6))
     engine = jax_engine(
         policy,
@@ -271,13 +300,19 @@ def compare(
 
 
 def main(
-    script: str, name: str, run: Side, options: Options, fields: Mapping[str, Any] | None = None
+    script: str,
+    name: str,
+    run: Side,
+    options: Options,
+    fields: Mapping[str, Any] | None = None,
+    *,
+    ours: Side = run_jax,
 ) -> None:
     """Prints the ratios of all models between `run`, called `name`, and JAX, or runs one side.
 
-    script: the file to start for each side. fields: as for `make_folder`.
+    script: the file to start for each side. fields: as for `make_folder`. ours: the JAX side.
     """
-    sides = {"jax": run_jax, name: run}
+    sides = {"jax": ours, name: run}
     if options.side is not None:
         assert options.folder is not None
         print(RESULT + json.dumps(sides[options.side](options.folder, options)))

@@ -24,17 +24,14 @@ from typing import Any
 
 import tyro
 from bench_sides import (
-    BACKENDS,
-    RECORDS,
     REWARDS,
     Clock,
     Options,
-    cores,
     main,
+    open_torch,
     prompt_texts,
     resident_bytes,
     result_of,
-    scored_rows,
 )
 
 
@@ -42,22 +39,10 @@ def run_trl(folder: Path, options: Options) -> dict[str, Any]:
     """Steps of `GRPOTrainer`, GDPO being its "normalize_then_sum"."""
     import torch
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    torch.set_num_threads(cores())
-    device = BACKENDS[options.platform]
-    if device == "cuda":
-        torch.set_float32_matmul_precision("high")  # as JAX does on a GPU by itself
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
-    texts = prompt_texts(options)
-    ids = torch.tensor([tokenizer(text)["input_ids"] for text in texts], device=device)
-    assert ids.shape == (RECORDS, options.prompt_length)
-    few, half = scored_rows(ids, options)
-    with torch.no_grad():
-        logits = model(few).logits[:, half - 1 : -1].log_softmax(-1)
-    scored = logits.gather(-1, few[:, half:, None]).mean().item()
+    model, tokenizer, _, scored = open_torch(folder, options)
     clock, lengths = Clock(), []
 
     class Ticks(TrainerCallback):
@@ -77,7 +62,7 @@ def run_trl(folder: Path, options: Options) -> dict[str, Any]:
             model=model,
             processing_class=tokenizer,
             reward_funcs=[reward(function) for function in REWARDS],
-            train_dataset=Dataset.from_list([{"prompt": text} for text in texts]),
+            train_dataset=Dataset.from_list([{"prompt": text} for text in prompt_texts(options)]),
             args=GRPOConfig(
                 output_dir=workdir,
                 multi_objective_aggregation="normalize_then_sum",
@@ -99,7 +84,7 @@ def run_trl(folder: Path, options: Options) -> dict[str, Any]:
         )
         trainer.train()
     assert min(lengths) == options.completion_length
-    peak = torch.cuda.max_memory_allocated() if device == "cuda" else resident_bytes()
+    peak = torch.cuda.max_memory_allocated() if options.platform == "gpu" else resident_bytes()
     return result_of(clock, scored, peak)
 
 

@@ -217,8 +217,9 @@ def decoding(
 
     The layer's cache is a pair (prompt, own): of the prompt keys and values [B,J,P,K], of the row
     keys [B,J,G,K,C], as products with few queries read them (five times faster on CPU), and values
-    [B,J,G,C,K]. The token fills own slot `step`, and stands `step` positions behind its prompt. Of
-    more than `LONG` own slots only blocks that hold a token are read.
+    [B,J,G,C,K], both without the axis of completions where it may be left out (G = 1). The token
+    fills own slot `step`, and stands `step` positions behind its prompt. Of more than `LONG` own
+    slots only blocks that hold a token are read.
     """
     before = jnp.arange(prompt_size)[None, :]
     prompt_mask = (before < prompt_lengths[:, None])[:, None]
@@ -227,15 +228,16 @@ def decoding(
     def attend(queries, keys, values, cache, local):
         prompt, own = cache
         batch, samples, kv_heads, head_dim = keys.shape
-        zero = jnp.zeros_like(step)
-        key, value = heads_first(keys)[..., None], heads_first(values)[..., None, :]
+        lead, zero = own.values.shape[:-2], jnp.zeros_like(step)
+        key, value = (heads_first(x).reshape(*lead, head_dim) for x in (keys, values))
+        first = (zero,) * len(lead)
         own = KeyValues(
-            jax.lax.dynamic_update_slice(own.keys, key, (zero, zero, zero, zero, step)),
-            jax.lax.dynamic_update_slice(own.values, value, (zero, zero, zero, step, zero)),
+            jax.lax.dynamic_update_slice(own.keys, key[..., None], (*first, zero, step)),
+            jax.lax.dynamic_update_slice(own.values, value[..., None, :], (*first, step, zero)),
         )
         split = heads_first(queries.reshape(batch, samples, kv_heads, -1))
         split = split.reshape(batch, kv_heads, samples, -1, head_dim)
-        slots = jnp.arange(own.values.shape[3])
+        slots = jnp.arange(own.values.shape[-2])
         see_prompt = shown(prompt_mask, prompt_near, local)
         # The prompt's keys are read once for all of its rows.
         if slots.size > LONG:

@@ -15,8 +15,8 @@ from gdpo_jax.policies.softmax_attention import KeySet
 def written_attention(
     queries: Float[Array, "B J G R K"],
     prompt: KeySet,
-    keys: Float[Array, "B J G K C"],
-    values: Float[Array, "B J G C K"],
+    keys: Float[Array, "*L K C"],
+    values: Float[Array, "*L C K"],
     step: Int[Array, ""],
     *,
     reach: int | Int[Array, ""] | None,
@@ -24,6 +24,7 @@ def written_attention(
 ) -> Float[Array, "B J G R K"]:
     """softmax(q k / sqrt(K)) v over the prompt and the own slots up to `step`.
 
+    keys, values: `*L` is [B, J, G], or [B, J] where G is 1.
     reach: how many of the own slots, that of the token counted, are seen back; None for all.
     block: slots that are read together.
     """
@@ -39,8 +40,8 @@ def written_attention(
         seen = (at <= step) & (at >= index * block)
         if reach is not None:
             seen &= step - at < reach
-        own_keys = jax.lax.dynamic_slice_in_dim(keys, start, block, axis=4)
-        own_values = jax.lax.dynamic_slice_in_dim(values, start, block, axis=3)
+        own_keys = jax.lax.dynamic_slice_in_dim(keys, start, block, axis=-1)
+        own_values = jax.lax.dynamic_slice_in_dim(values, start, block, axis=-2)
         seen = seen[None, None, None, None]
         return with_keys(running, queries, jnp.swapaxes(own_keys, -1, -2), own_values, seen)
 
