@@ -28,6 +28,9 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = _PROGRAMS
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# One piece a program: compiled by several threads it takes a seventh more of the cores, which the
+# other workers need.
+os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
 # As gdpo_jax.compilation.compile_quickly, which cannot be imported before annotations are checked.
 if jaxlib.version.__version_info__ < (0, 11):
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"

@@ -196,7 +196,9 @@ def _traffic(module: Module, computation: Computation, instruction: Instruction)
     [called] = instruction.called("calls")
     inner = module.computations[called]
     read = sum(
-        _read(module, inner, number, each) for number, each in enumerate(given) if _outside(each)
+        _read(module, inner, number, each)[0]
+        for number, each in enumerate(given)
+        if _outside(each)
     )
     return read + _written(inner, instruction)
 
@@ -205,9 +207,12 @@ def _outside(instruction: Instruction) -> int:
     return sum(array.size for array in instruction.arrays if not array.on_chip)
 
 
-def _read(module: Module, fusion: Computation, number: int, given: Instruction) -> int:
+def _read(
+    module: Module, fusion: Computation, number: int, given: Instruction
+) -> tuple[int, bool]:
     """Bytes that a fusion reads of one input: of one that it only takes slices of, the slices, and
-    nothing of one that it only writes a slice into."""
+    nothing of one that it only writes a slice into. Whether its result is that input, of another
+    shape."""
     values = fusion.instructions.values()
     names = {
         each.name for each in values if each.op == "parameter" and int(each.operands[0]) == number
@@ -224,11 +229,14 @@ def _read(module: Module, fusion: Computation, number: int, given: Instruction) 
         elif use.op == "fusion":
             [called] = use.called("calls")
             inner = module.computations[called]
-            places = [place for place, name in enumerate(use.operands) if name in names]
-            total += sum(_read(module, inner, place, given) for place in places)
+            for place in (place for place, name in enumerate(use.operands) if name in names):
+                read, passed = _read(module, inner, place, given)
+                total += read
+                if passed:
+                    names.add(use.name)
         elif not (use.op == "dynamic-update-slice" and first):
-            return _outside(given)
-    return min(total, _outside(given))
+            return _outside(given), False
+    return min(total, _outside(given)), fusion.root.name in names
 
 
 def _written(fusion: Computation, instruction: Instruction) -> int:
