@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gdpo_jax.errors import UserError
+from gdpo_jax.planning.hlo import parse, visits
 from gdpo_jax.policies import DecoderConfig, completion_log_probs, decoder_policy
 from gdpo_jax.rollouts import SamplerConfig, jax_engine, sample
 
@@ -321,3 +322,23 @@ def test_ids_outside_of_the_vocabulary_are_refused_before_anything_compiles(
         sample(POLICY, params, prompts, lengths, getkey(), num_samples=1, config=config)
     with pytest.raises(UserError, match=message):
         jax_engine(POLICY, config)
+
+
+@pytest.mark.parametrize("num_samples", [1, 3])
+def test_no_cache_is_copied_for_a_token(inputs, num_samples):
+    """The compiler writes a token into a cache in place, where nothing else reads the old one."""
+    params, prompts, lengths = inputs
+    text = (
+        draw.lower(params, prompts, lengths, jax.random.key(0), num_samples=num_samples)
+        .compile()
+        .as_text()
+    )
+    cache = len(prompts) * num_samples * CONFIG.num_kv_heads * CONFIG.head_dim
+    copied = [
+        instruction.name
+        for _, instruction, times, _ in visits(parse(text), open_steps=11)
+        if instruction.op == "copy"
+        and times == 11
+        and any(array.size == 4 * cache * SAMPLER.max_new_tokens for array in instruction.arrays)
+    ]
+    assert copied == []
