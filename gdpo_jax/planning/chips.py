@@ -135,6 +135,8 @@ def open_pod(text: str) -> Pod:
 def _topology(text: str, chip: Chip, count: int) -> Sequence[Any]:
     from jax.experimental import topologies
 
+    # JAX can write programs for chips that are not there, and not read them back.
+    jax.config.update("jax_enable_compilation_cache", False)
     # libtpu reads these when it is loaded: there is no TPU to be asked for what it is, and none
     # that two processes would drive at a time.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")

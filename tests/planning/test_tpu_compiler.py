@@ -45,13 +45,15 @@ WIDTH, LENGTH = 48, PROMPT + SAMPLES * COMPLETION
 @pytest.fixture(scope="module")
 def pod():
     """16 chips; their programs are those of a run, and not of a quick test."""
-    kept = jax.config.read("jax_disable_most_optimizations")
+    names = ("jax_disable_most_optimizations", "jax_enable_compilation_cache")
+    kept = {name: jax.config.read(name) for name in names}
     jax.config.update("jax_disable_most_optimizations", False)
     yield open_pod("v5e:4x4")
-    jax.config.update("jax_disable_most_optimizations", kept)
+    for name, value in kept.items():
+        jax.config.update(name, value)
 
 
-def test_one_chip_is_a_pod_too():
+def test_one_chip_is_a_pod_too(pod):
     [chip] = open_pod("v6e:1x1").devices
     assert chip.platform == "tpu"
 
