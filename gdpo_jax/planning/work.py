@@ -20,6 +20,8 @@ FREE = {
     "call", "after-all", "partition-id", "replica-id", "opt-barrier", "async-start", "async-update",
 }  # fmt: skip
 PARTIAL_READS = {"dynamic-slice", "slice", "gather"}
+# What a fusion computes for the elements that are asked for: an input seen otherwise.
+VIEWS = {"bitcast", "copy", "convert"}
 _CYCLES = re.compile(r'estimated_cycles":"(\d+)"')
 _CHANNEL = re.compile(r"channel_id=\d+")
 _GROUPS = re.compile(r"replica_groups=(mesh\[.*?\].*? \{[^}]*\}|\S+)")
@@ -195,11 +197,10 @@ def _traffic(module: Module, computation: Computation, instruction: Instruction)
         return sum(_outside(each) for each in given) + _outside(instruction)
     [called] = instruction.called("calls")
     inner = module.computations[called]
-    read = sum(
-        _read(module, inner, number, each)[0]
-        for number, each in enumerate(given)
-        if _outside(each)
-    )
+    read = 0
+    for number, each in enumerate(given):
+        part, passed = _read(module, inner, number, each)
+        read += _outside(each) if passed else part
     return read + _written(inner, instruction)
 
 
@@ -212,7 +213,7 @@ def _read(
 ) -> tuple[int, bool]:
     """Bytes that a fusion reads of one input: of one that it only takes slices of, the slices, and
     nothing of one that it only writes a slice into. Whether its result is that input, of another
-    shape."""
+    shape or type."""
     values = fusion.instructions.values()
     names = {
         each.name for each in values if each.op == "parameter" and int(each.operands[0]) == number
@@ -222,7 +223,7 @@ def _read(
         if not names & set(use.operands) or use.op in ("parameter", "constant"):
             continue
         first = use.operands[0] in names
-        if use.op == "bitcast":
+        if use.op in VIEWS:
             names.add(use.name)
         elif use.op in PARTIAL_READS and first:
             total += sum(array.size for array in use.arrays)
@@ -247,7 +248,7 @@ def _written(fusion: Computation, instruction: Instruction) -> int:
     for part, array in zip(parts, instruction.arrays, strict=False):
         if array.on_chip:
             continue
-        while part.op in ("bitcast", "convert", "copy") and part.operands[0] in fusion.instructions:
+        while part.op in VIEWS and part.operands[0] in fusion.instructions:
             part = fusion.instructions[part.operands[0]]
         if part.op == "dynamic-update-slice":
             part = fusion.instructions[part.operands[1]]

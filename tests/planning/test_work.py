@@ -12,17 +12,17 @@ from gdpo_jax.planning import work_of
 from tests.training import toy
 
 # What a TPU compiler writes and a CPU's does not: a loop that counts by two, a product as a
-# convolution, of which half the pairs fall on padding, weights seen by a fusion inside of the one
-# that reads them, one exchange that two fusions share, a
-# scatter of a sum, arrays inside of the chip, and cycles.
+# convolution, of which half the pairs fall on padding, weights that a fusion reads through another
+# one, of one layer or of all but for a slice, one exchange that two fusions share, a scatter of a
+# sum, arrays inside of the chip, and cycles.
 TPU = (Path(__file__).parent / "tpu_program.txt").read_text()
 
 
 def test_a_tpu_program_is_read_as_it_runs():
     work = work_of(TPU, 4)
-    # Three turns of [8, 16] x [16, 4], [2 results x 2 taps, of which 2 meet an input], and
+    # Three turns of [8, 16] x [16, 4], [2 results x 2 taps, of which 2 meet an input], and twice
     # [2, 4, 6] x [6, 4].
-    assert work.flops == 3 * 2 * 8 * 16 * 4 + 2 * 2 * 4 * 4 * 6 + 2 * 2 * 4 * 4 * 6
+    assert work.flops == 3 * 2 * 8 * 16 * 4 + 2 * 2 * 4 * 4 * 6 + 2 * (2 * 2 * 4 * 4 * 6)
     assert work.cycles == 300
     # A gather in groups of two by two fusions, once; a sum of 32 bytes scattered over four, and one
     # that all four keep.
@@ -30,8 +30,9 @@ def test_a_tpu_program_is_read_as_it_runs():
     assert work.by_kind() == expected
     # The loop reads a slice of its weights and counts; what lies inside of the chip is no traffic.
     turns, gathers, batched, sums = 3 * (4 * 16 * 2 + 12), 2 * 4 * 16 * 2, 2 * 96, 32 + 8 + 2 * 32
-    viewed = 2 * (2 * 4 * 6 + 6 * 4)
-    assert work.traffic == turns + gathers + batched + viewed + sums
+    # Of the stack of layers in bytes the slice alone is read, whatever its layout becomes.
+    viewed, of_layer = 2 * (2 * 4 * 6 + 6 * 4), 2 * 2 * 4 * 6 + 6 * 4
+    assert work.traffic == turns + gathers + batched + viewed + of_layer + sums
 
 
 def test_a_text_that_is_no_program_is_an_error():
