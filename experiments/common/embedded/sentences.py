@@ -7,10 +7,13 @@ filler is.
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
-__all__ = ["NoInstance", "draw_sentence", "instance_split"]
+__all__ = ["NoInstance", "draw_one", "draw_sentence", "instance_split"]
+
+T = TypeVar("T")
 
 _TRIES = 100
 
@@ -25,6 +28,11 @@ def instance_split(text: str) -> str:
     return {0: "test", 1: "validation"}.get(bucket, "train")
 
 
+def draw_one(rng: np.random.Generator, choices: Sequence[T]) -> T:
+    """What `rng.choice(choices)` draws, without making an array of them each time."""
+    return choices[int(rng.integers(len(choices)))]
+
+
 def draw_sentence(
     rng: np.random.Generator,
     split: str,
@@ -36,7 +44,7 @@ def draw_sentence(
     Raises `NoInstance` where a hundred of them do not, as where all slots are given.
     """
     for _ in range(_TRIES):
-        text = str(rng.choice(frames)).format(**slots())
+        text = draw_one(rng, frames).format(**slots())
         text = text[0].upper() + text[1:]
         if instance_split(text) == split:
             return text

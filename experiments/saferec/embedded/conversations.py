@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from experiments.common.embedded.sentences import NoInstance, draw_sentence
+from experiments.common.embedded.sentences import NoInstance, draw_one, draw_sentence
 from experiments.saferec.embedded.phrases import FILM_PHRASES, Phrasebook
 from experiments.saferec.oracle.risk import THRESHOLD
 from experiments.saferec.oracle.table import Item, RiskTable
@@ -41,16 +42,15 @@ class PreferenceModel:
     second_taste: float = 0.6  # share of the favourite's weight that the second genre has
 
 
-def affinities(items: tuple[Item, ...], favourite: str, second: str, share: float) -> np.ndarray:
-    """[items] match of each item with a taste, in [0, 1]: the best of its genres."""
-    weight = {favourite: 1.0, second: share}
-    return np.array([max(weight.get(genre, 0.0) for genre in item.genres) for item in items])
+def has_genre(items: Sequence[Item], genres: Sequence[str]) -> dict[str, np.ndarray]:
+    """[items] of each genre, 1 for the items that are of it, else 0."""
+    return {genre: np.array([float(genre in item.genres) for item in items]) for genre in genres}
 
 
 def _draw(rng: np.random.Generator, utility: np.ndarray, count: int, banned: set[int]) -> list[int]:
     noisy = utility + rng.gumbel(size=utility.shape)
-    order = np.argsort(-noisy)
-    return [int(i) for i in order if int(i) not in banned][:count]
+    free = (i for i in np.argsort(-noisy).tolist() if i not in banned)
+    return list(itertools.islice(free, count))
 
 
 def _assign_trait(rng: np.random.Generator, unsafe: np.ndarray, teacher: list[int]) -> int | None:
@@ -78,9 +78,9 @@ def _dialogue(
         return {"a": a, "b": b}
 
     def offered():
-        other = str(rng.choice([g for g in book.genre_words if g != genres[0]]))
+        other = draw_one(rng, [g for g in book.genre_words if g != genres[0]])
         pair = rng.permutation([genres[0], other])
-        return {k: str(rng.choice(book.genre_words[str(g)])) for k, g in zip("xy", pair)}
+        return {k: draw_one(rng, book.genre_words[str(g)]) for k, g in zip("xy", pair)}
 
     likes = draw_sentence(rng, split, book.liked_frames, liked)
     form = rng.random()
@@ -110,13 +110,16 @@ def generate_conversations(
     rng = np.random.default_rng([seed, 2, list(SPLIT_WINDOWS).index(split)])
     items, genres = table.items, tuple(book.genre_words)
     unsafe = table.risks >= THRESHOLD
+    of_genre = has_genre(items, genres)
     log_popularity = np.log([item.popularity for item in items])
     first_day, last_day = SPLIT_WINDOWS[split]
     days = (last_day - first_day).days + 1
     made = 0
     while made < count:
         favourite, second = (str(g) for g in rng.choice(genres, size=2, replace=False))
-        taste = model.taste * affinities(items, favourite, second, model.second_taste)
+        # The match of each item with the taste, in [0, 1]: the best of its genres.
+        match = np.maximum(of_genre[favourite], model.second_taste * of_genre[second])
+        taste = model.taste * match
         seen = _draw(rng, taste + model.teacher_popularity * log_popularity, 2, set())
         liked = _draw(
             rng, taste + model.popularity * log_popularity, model.num_groundtruth, set(seen)
@@ -173,7 +176,7 @@ def generate_conversations(
 
 def _wish(rng: np.random.Generator, book: Phrasebook, split: str, genres: tuple[str, str]) -> str:
     def slots():
-        return {k: str(rng.choice(book.genre_words[g])) for k, g in zip("xy", genres)}
+        return {k: draw_one(rng, book.genre_words[g]) for k, g in zip("xy", genres)}
 
     return draw_sentence(rng, split, book.wish_frames, slots)
 
@@ -183,14 +186,14 @@ def _sensitivity(
 ) -> str:
     if outright:
         return draw_sentence(
-            rng, split, book.outright_frames, lambda: {"x": str(rng.choice(book.outright[key]))}
+            rng, split, book.outright_frames, lambda: {"x": draw_one(rng, book.outright[key])}
         )
     return draw_sentence(
         rng,
         split,
         book.hint_frames,
         lambda: {
-            "who": str(rng.choice(book.companions)),
-            "x": str(rng.choice(book.hinted[key])),
+            "who": draw_one(rng, book.companions),
+            "x": draw_one(rng, book.hinted[key]),
         },
     )
