@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from experiments.common.embedded.sentences import NoInstance, draw_sentence, instance_split
+from experiments.common.embedded.sentences import (
+    NoInstance,
+    draw_one,
+    draw_sentence,
+    instance_split,
+)
 
 FRAMES = ("no {x}, please", "avoid {x}")
 WORDS = tuple(f"word{n}" for n in range(40))
@@ -37,3 +42,10 @@ def test_a_sentence_without_an_instance_of_the_split_is_said_to_have_none():
     other = next(split for split in SPLITS if split != instance_split(text))
     with pytest.raises(NoInstance):
         draw_sentence(np.random.default_rng(0), other, ("avoid {x}",), lambda: {"x": "needles"})
+
+
+def test_one_choice_is_the_one_that_numpy_draws():
+    """Embedded data sets were drawn by it, and results rest on them."""
+    ours, numpys = np.random.default_rng(5), np.random.default_rng(5)
+    assert [draw_one(ours, WORDS) for _ in range(50)] == [numpys.choice(WORDS) for _ in range(50)]
+    assert ours.random() == numpys.random()
