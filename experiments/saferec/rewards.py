@@ -15,6 +15,7 @@ reward: `official.length_shaping`, which a preset turns on (`OfficialRewards.len
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
@@ -160,8 +161,9 @@ class Count:
 
     `distinct` counts a repeated film once, so that repeating a safe film fills no list. Per rank,
     every item carries the value; a missing list carries its -lambda_count at the first rank. With
-    `each`, ranks get credit of their own instead: lambda_count for a film that brings the list
-    closer to the target, -lambda_count for one that repeats or exceeds it, 0 for none.
+    `each`, ranks get credit of their own instead, the sum from that rank on of lambda_count for a
+    film that brings the list closer to the target, -lambda_count for one that repeats or exceeds
+    it, and 0 for none: a film chosen early decides which ones can follow.
     """
 
     target: int = 10
@@ -208,7 +210,7 @@ class Count:
             useful = len(seen) < self.target and not (self.distinct and film in seen)
             credits.append(self.lambda_count if useful else -self.lambda_count)
             seen.add(film)
-        return credits
+        return list(itertools.accumulate(reversed(credits)))[::-1]
 
     def value(self, length: int) -> float:
         """The reward of a list of `length` items."""

@@ -57,7 +57,8 @@ def test_per_rank_rewards_of_a_list_by_hand():
     assert batch.valid.all()
     assert relevance.tolist() == [1.0] + [0.0] * 10
     assert safety[:3].tolist() == pytest.approx([0.0, -0.6309298, 0.0])
-    assert count.tolist() == [1.0, 1.0, -1.0] + [0.0] * 8
+    # Two films that are useful and one that is a repetition: their sums from each rank on.
+    assert count.tolist() == [1.0, 0.0, -1.0] + [0.0] * 8
 
 
 def test_sequence_rewards_of_a_list_by_hand():
