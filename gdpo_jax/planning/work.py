@@ -208,9 +208,7 @@ def _outside(instruction: Instruction) -> int:
     return sum(array.size for array in instruction.arrays if not array.on_chip)
 
 
-def _read(
-    module: Module, fusion: Computation, number: int, given: Instruction
-) -> tuple[int, bool]:
+def _read(module: Module, fusion: Computation, number: int, given: Instruction) -> tuple[int, bool]:
     """Bytes that a fusion reads of one input: of one that it only takes slices of, the slices, and
     nothing of one that it only writes a slice into. Whether its result is that input, of another
     shape or type."""
