@@ -5,8 +5,8 @@ the paper's Qwen2.5-0.5B and Llama 3 runs: their stages, rewards and arms, not t
 
     python -m experiments.saferec reproduce --preset mini [--seeds 5]
 
-Cost: 9 min 35 s a seed on two quiet CPU cores, two processes (the Intel machine of
-    docs/benchmarks.md).
+Cost: 7 min 30 s a seed on two quiet CPU cores, two processes (AMD EPYC of family 25; 9 min 35 s on
+    the Intel machine of docs/benchmarks.md).
 Expect (mean of 5 seeds, test): Safe-GDPO Recall@10 0.127, NDCG@10 0.094, SVR@10 0.011;
     Safe-SFT 0.115, 0.084, 0.125; relevance-only RL's SVR@10 0.475. README.md has the spread.
 Variations: `--level sequence` for one advantage an answer; `rl --arm NAME` for one arm alone.
