@@ -36,7 +36,7 @@ class DecodeOptions(Options):
     models: tuple[str, ...] = ("tiny", "30m")  # of `MODELS`
     dtype: Literal["float32"] = "float32"  # of weights and products
     prompts: int = 32  # rows of a call
-    num_samples: int = 1  # completions of each prompt
+    num_samples: Literal[1] = 1  # completions of each prompt
     prompt_length: int = 32  # tokens
     steps: int = 6  # calls a round, the first of which only warms up
 
@@ -98,7 +98,9 @@ def run_transformers(folder: Path, options: DecodeOptions) -> dict[str, Any]:
         )
         return tokens[:, prompts.shape[1] :].cpu().numpy()
 
-    return result_of(calls(ids, options, draw), scored, resident_bytes())
+    clock = calls(ids, options, draw)
+    peak = torch.cuda.max_memory_allocated() if options.platform == "gpu" else resident_bytes()
+    return result_of(clock, scored, peak)
 
 
 if __name__ == "__main__":
