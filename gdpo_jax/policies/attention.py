@@ -217,9 +217,9 @@ def decoding(
 
     The layer's cache is a pair (prompt, own): of the prompt keys and values [B,J,P,K], of the row
     keys [B,J,G,K,C], as products with few queries read them (five times faster on CPU), and values
-    [B,J,G,C,K], both without the axis of completions where it may be left out (G = 1). The token
-    fills own slot `step`, and stands `step` positions behind its prompt. Of more than `LONG` own
-    slots only blocks that hold a token are read.
+    [B,J,G,C,K]; of B, J and G both may lack those that are 1. The token fills own slot `step`, and
+    stands `step` positions behind its prompt. Of more than `LONG` own slots only blocks that hold a
+    token are read.
     """
     before = jnp.arange(prompt_size)[None, :]
     prompt_mask = (before < prompt_lengths[:, None])[:, None]

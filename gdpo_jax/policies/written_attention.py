@@ -24,7 +24,7 @@ def written_attention(
 ) -> Float[Array, "B J G R K"]:
     """softmax(q k / sqrt(K)) v over the prompt and the own slots up to `step`.
 
-    keys, values: `*L` is [B, J, G], or [B, J] where G is 1.
+    keys, values: `*L` is [B, J, G], without those that are 1 if they are to be left out.
     reach: how many of the own slots, that of the token counted, are seen back; None for all.
     block: slots that are read together.
     """

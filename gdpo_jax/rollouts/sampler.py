@@ -123,13 +123,13 @@ def sample(
             rows, caches, step = state
             return *advance(slots, rows, caches, step), step + 1
 
-        # XLA's products have no axis of one row a slot; left in the caches, it makes the CPU's
-        # compiler copy every cache four times a token, a fifth of the time of 30M parameters.
-        if rows.token.shape[1] > 1:
-            return jax.lax.while_loop(unfinished, body, (rows, caches, step))
-        caches = jax.tree.map(lambda x: x[:, :, 0], caches)
-        rows, caches, step = jax.lax.while_loop(unfinished, body, (rows, caches, step))
-        return rows, jax.tree.map(lambda x: x[:, :, None], caches), step
+        # XLA's products have no axes of one; left in the caches, they make the CPU's compiler copy
+        # every cache four times a token, a fifth of the time of 30M parameters.
+        narrow = jax.tree.map(
+            lambda x: x.reshape(*(size for size in x.shape[:3] if size > 1), *x.shape[3:]), caches
+        )
+        rows, narrow, step = jax.lax.while_loop(unfinished, body, (rows, narrow, step))
+        return rows, jax.tree.map(lambda x, like: x.reshape(like.shape), narrow, caches), step
 
     fanned = jnp.broadcast_to(last[:, None], (batch, num_samples, last.shape[-1]))
     step = jnp.zeros((), jnp.int32)
