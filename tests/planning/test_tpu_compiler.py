@@ -45,8 +45,10 @@ WIDTH, LENGTH = 48, PROMPT + SAMPLES * COMPLETION
 @pytest.fixture(scope="module")
 def pod():
     """16 chips; their programs are those of a run, and not of a quick test."""
-    names = ("jax_disable_most_optimizations", "jax_enable_compilation_cache")
-    kept = {name: jax.config.read(name) for name in names}
+    kept = {
+        "jax_disable_most_optimizations": jax.config.read("jax_disable_most_optimizations"),
+        "jax_enable_compilation_cache": jax.config.jax_enable_compilation_cache,
+    }
     jax.config.update("jax_disable_most_optimizations", False)
     yield open_pod("v5e:4x4")
     for name, value in kept.items():
