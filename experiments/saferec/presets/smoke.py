@@ -25,4 +25,5 @@ PRESET = dataclasses.replace(
         "rl": dataclasses.replace(_RL, run=_RUN),
     },
     samples_every=1,
+    minutes={},
 )
