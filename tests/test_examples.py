@@ -24,7 +24,7 @@ def example(name):
 
 @pytest.mark.slow
 def test_arithmetic_learns_both_rewards(tmp_path):
-    before, after = example("arithmetic").main(tmp_path, imitation_steps=200, steps=40)
+    before, after = example("arithmetic").main(tmp_path, imitation_steps=100, steps=20)
     assert after > before
     rows = read_metrics(tmp_path / "optimize" / "metrics.jsonl")
     assert rows[-1]["completions/length_mean"] < rows[0]["completions/length_mean"]

@@ -39,6 +39,7 @@ T = TypeVar("T")
 _METADATA = "_CHECKPOINT_METADATA"  # Orbax's; the configuration and the position are part of it
 _PARTS = {".advantage_state": "estimator", ".opt_state": "optimizer", "params": "policy"}
 _MOST_LINES = 8
+_LEAST_PIECE = 2**20  # bytes
 
 
 class Checkpoints:
@@ -95,8 +96,9 @@ class Checkpoints:
         about = {"config": self._config, "position": dict(position), "arrays": arrays}
         about = json_tree(about)
         about["crc32"] = text_sum(about)
-        save = self._orbax.save_checkpointables_async
-        response = save(step, items, force=True, custom_metadata=about)
+        with _small_arrays_by_one_device():
+            save = self._orbax.save_checkpointables_async
+            response = save(step, items, force=True, custom_metadata=about)
         self._saving = _in_background(lambda: self._finish(step, response))
 
     def restore(self, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
@@ -384,6 +386,15 @@ def _kinds(items: Any) -> dict[str, str]:
             kind = "random key" if key else f"{leaf.dtype} {tuple(leaf.shape)}"
             kinds[name if item == "rest" else f"{item}/{name}"] = kind
     return kinds
+
+
+def _small_arrays_by_one_device() -> ocp.Context:
+    """Of an array that lies whole on several devices, each writes a piece, and cutting them takes a
+    compiled program for each shape and device: only where pieces are large.
+    """
+    context = ocp.Context()
+    context.array.saving.min_slice_bytes_for_replica_parallel = _LEAST_PIECE
+    return context
 
 
 def _in_background(work: Any) -> Future[None]:

@@ -205,6 +205,9 @@ def _every(values, valid):
     }
 
 
+_everything = jax.jit(_every, compiler_options=FAST_COMPILE)
+
+
 def leaves_by_name(results):
     flat = jax.tree_util.tree_leaves_with_path(results)
     return {jax.tree_util.keystr(path): np.asarray(x) for path, x in flat}
@@ -216,17 +219,15 @@ def test_eager_jit_and_vmap_agree():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(2, B, G, K)).astype(np.float32)
     valid = rng.random(values.shape) < 0.8
-    compiled = jax.jit(_every, compiler_options=FAST_COMPILE)
     mapped = leaves_by_name(jax.jit(jax.vmap(_every), compiler_options=FAST_COMPILE)(values, valid))
     eager = leaves_by_name(_every(values[0], valid[0]))
     for i in range(2):
-        for name, x in leaves_by_name(compiled(values[i], valid[i])).items():
+        for name, x in leaves_by_name(_everything(values[i], valid[i])).items():
             np.testing.assert_allclose(mapped[name][i], x, rtol=1e-5, atol=2e-6, err_msg=name)
             if i == 0:
                 np.testing.assert_allclose(eager[name], x, rtol=1e-5, atol=2e-6, err_msg=name)
 
 
-_everything = jax.jit(_every, compiler_options=FAST_COMPILE)
 extreme = st.sampled_from([1e30, -1e30, 1.2e30, 3e38, -3e38, 1e-30, -1e-38, 0.0, 1.0])
 
 

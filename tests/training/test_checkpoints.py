@@ -67,6 +67,19 @@ def test_everything_comes_back_with_its_sharding(mesh, stored):
     assert jax.tree.leaves(jax.tree.map(lambda a, b: a.sharding == b.sharding, restored, state))
 
 
+def test_small_arrays_are_not_cut_among_the_devices_that_hold_them(tmp_path, caplog):
+    """Each piece would be a program of its own: 64 of them here, before anything is written."""
+    state = fresh_state(toy.mesh_of(8), seed=5)
+    checkpoints = Checkpoints(tmp_path, config=CONFIG)
+    with jax.log_compiles():
+        checkpoints.save(2, state, POSITION)
+        checkpoints.close()
+    compiled = set(re.findall(r"Finished XLA compilation of (\S+)", caplog.text))
+    assert compiled <= {"jit(_bit_sums)"}
+    _, restored, _ = Checkpoints(tmp_path, config=CONFIG).restore(fresh_state(toy.mesh_of(8)))
+    assert_same(restored, state)
+
+
 def test_another_mesh_may_read_it(stored):
     folder, state = stored
     one = toy.mesh_of(1)

@@ -74,7 +74,7 @@ def test_a_report_of_nothing_is_an_error(tmp_path, capsys):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "smoke"
-    done = run("reproduce", "--preset", "smoke", "--run-dir", str(folder))
+    done = run("reproduce", "--preset", "smoke", "--run-dir", str(folder), "--processes", "1")
     assert "Safe-GDPO" in done.stdout
     return folder
 
@@ -114,9 +114,10 @@ def test_a_finished_arm_is_loaded_and_not_trained_again(finished):
 
 
 @pytest.mark.slow
-def test_a_run_folder_of_another_preset_is_refused_and_kept(finished, capsys):
+@pytest.mark.parametrize("other", [["mini"], ["smoke", "--level", "sequence"]])
+def test_a_run_folder_of_another_preset_is_refused_and_kept(finished, capsys, other):
     before = (finished / "preset.json").read_text()
-    assert main(["rl", "--preset", "mini", "--run-dir", str(finished)]) == 2
+    assert main(["rl", "--preset", *other, "--run-dir", str(finished)]) == 2
     error = " ".join(capsys.readouterr().err.split())
     assert "made with another preset" in error and "Traceback" not in error
     assert (finished / "preset.json").read_text() == before
@@ -152,30 +153,29 @@ def test_the_scores_of_an_arm_are_a_baseline_for_evaluate(finished, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_arm_started_again_ends_like_one_left_alone(finished, tmp_path):
-    """`rl` from an empty folder, sequence level; SIGKILL once the policy has taken a step."""
-    arguments = ["rl", "--preset", "smoke", "--level", "sequence", "--arm", "safe-gdpo"]
-    arguments += ["--data-dir", str(finished / "data"), "--run-dir"]
-    alone, killed = tmp_path / "alone", tmp_path / "killed"
-    run(*arguments, str(alone))
-    arm = killed / "seed-0" / "safe-gdpo"
+    """`rl` where its start is trained already; SIGKILL once the policy has taken a step."""
+    alone, killed = (folder / "seed-0" / "safe-gdpo" for folder in (finished, tmp_path / "run"))
+    shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("safe-gdpo"))
+    arguments = ["rl", "--preset", "smoke", "--arm", "safe-gdpo", "--run-dir"]
+    arguments.append(str(tmp_path / "run"))
     process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.saferec", *arguments, str(killed)],
+        [sys.executable, "-m", "experiments.saferec", *arguments],
         cwd=ROOT,
         env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    rows = arm / "metrics.jsonl"
+    rows = killed / "metrics.jsonl"
     while process.poll() is None and not (rows.is_file() and rows.stat().st_size):
         time.sleep(0.002)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    assert not (arm / "scores.json").exists()
-    run(*arguments, str(killed))
+    assert not (killed / "scores.json").exists()
+    run(*arguments)
     for name in ("outputs.jsonl", "scores.json"):
-        assert (arm / name).read_bytes() == (alone / "seed-0" / "safe-gdpo" / name).read_bytes()
-    pairs = zip(read_metrics(rows), read_metrics(alone / "seed-0" / "safe-gdpo" / "metrics.jsonl"))
+        assert (killed / name).read_bytes() == (alone / name).read_bytes()
     timed = ("time/", "tokens_per_second")
+    pairs = zip(read_metrics(rows), read_metrics(alone / "metrics.jsonl"), strict=True)
     for one, other in pairs:
         assert one.keys() == other.keys()
         assert all(one[k] == other[k] for k in one if not k.startswith(timed))
