@@ -47,8 +47,8 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 import pytest  # noqa: E402
 
 # Tracing makes many objects that live on, which Python's collector would visit again and again: a
-# sixth of the time of tests/advantages/test_references.py. The threshold for this is
-# higher, therefore, and what is imported is left out.
+# sixth of the time of tests/advantages/test_references.py. It runs less often, therefore, and what
+# was imported is left out.
 gc.set_threshold(500_000, 50, 1000)
 
 # A file maps 3,300 at most; 40,000 would be six GiB a worker at the end.

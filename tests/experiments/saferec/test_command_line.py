@@ -74,7 +74,7 @@ def test_a_report_of_nothing_is_an_error(tmp_path, capsys):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "smoke"
-    done = run("reproduce", "--preset", "smoke", "--run-dir", str(folder), "--processes", "1")
+    done = run("reproduce", "--preset", "smoke", "--run-dir", str(folder))
     assert "Safe-GDPO" in done.stdout
     return folder
 
@@ -156,8 +156,8 @@ def test_a_killed_arm_started_again_ends_like_one_left_alone(finished, tmp_path)
     """`rl` where its start is trained already; SIGKILL once the policy has taken a step."""
     alone, killed = (folder / "seed-0" / "safe-gdpo" for folder in (finished, tmp_path / "run"))
     shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("safe-gdpo"))
-    arguments = ["rl", "--preset", "smoke", "--arm", "safe-gdpo", "--run-dir"]
-    arguments.append(str(tmp_path / "run"))
+    folder = ["--run-dir", str(tmp_path / "run")]
+    arguments = ["rl", "--preset", "smoke", "--arm", "safe-gdpo", *folder]
     process = subprocess.Popen(
         [sys.executable, "-m", "experiments.saferec", *arguments],
         cwd=ROOT,
@@ -182,14 +182,21 @@ def test_a_killed_arm_started_again_ends_like_one_left_alone(finished, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_supervised_arm_runs_alone(finished, tmp_path):
-    done = run(
-        *("sft", "--arm", "sft", "--preset", "smoke", "--data-dir", str(finished / "data")),
-        *("--run-dir", str(tmp_path / "run")),
-    )
-    assert "seed 0, SFT without safety: answered and scored" in done.stdout
-    assert (tmp_path / "run" / "seed-0" / "sft" / "scores.json").is_file()
-    assert not (tmp_path / "run" / "seed-0" / "safe-sft").exists()
+def test_a_supervised_arm_runs_alone_and_one_at_the_level_of_answers_starts_from_it(
+    finished, tmp_path
+):
+    same = ["--preset", "smoke", "--level", "sequence", "--data-dir", str(finished / "data")]
+    same += ["--run-dir", str(tmp_path / "run")]
+    arms = tmp_path / "run" / "seed-0"
+    done = run("sft", "--arm", "safe-sft", *same)
+    assert "seed 0, Safe-SFT: answered and scored" in done.stdout
+    assert (arms / "safe-sft" / "scores.json").is_file() and not (arms / "sft").exists()
+    before = (arms / "safe-sft" / "metrics.jsonl").read_text()
+    run("rl", "--arm", "safe-gdpo", *same)
+    assert (arms / "safe-sft" / "metrics.jsonl").read_text() == before
+    assert len(read_metrics(arms / "safe-gdpo" / "metrics.jsonl")) == 3
+    scores = json.loads((arms / "safe-gdpo" / "scores.json").read_text())
+    assert scores["num_conversations"] == 400
 
 
 def test_a_data_folder_without_data_is_refused_and_not_filled(tmp_path, capsys):
