@@ -5,17 +5,15 @@ newest good one: damaged ones that are newer are put beside the folder, with a w
 both. Where none is good, that is an error, and nothing is touched.
 """
 
-import contextlib
 import functools
 import itertools
-import json
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 from orbax.checkpoint import v1 as ocp
@@ -29,16 +27,20 @@ from gdpo_jax.training.integrity import (
     note_files,
     text_sum,
 )
-from gdpo_jax.training.processes import agreed_maximum, any_text, mark_common, together
+from gdpo_jax.training.processes import agreed_maximum, mark_common, together
 from gdpo_jax.training.state import abstract_like, named_leaves
+from gdpo_jax.training.stored_checkpoints import (
+    DamagedCheckpointError,
+    check_structure,
+    naming_damage,
+    one_line,
+    shared_damage,
+    stored_about,
+    stored_metadata,
+)
 
 __all__ = ["Checkpoints", "newest_config"]
 
-T = TypeVar("T")
-
-_METADATA = "_CHECKPOINT_METADATA"  # Orbax's; the configuration and the position are part of it
-_PARTS = {".advantage_state": "estimator", ".opt_state": "optimizer", "params": "policy"}
-_MOST_LINES = 8
 _LEAST_PIECE = 2**20  # bytes
 
 
@@ -70,8 +72,8 @@ class Checkpoints:
             return ocp.training.Checkpointer(self._directory, **options)
         except Exception as error:
             raise UserError(
-                f"the checkpoints in {self._directory} cannot be listed ({_said(error)}). Look for "
-                "files and folders there that are none of this run, and move them elsewhere"
+                f"the checkpoints in {self._directory} cannot be listed ({one_line(error)}). Look "
+                "for files and folders there that are none of this run, and move them elsewhere"
             ) from error
 
     def save(
@@ -129,7 +131,7 @@ class Checkpoints:
 
     def _restored(self, step: int, like: Any) -> tuple[int, Any, dict[str, Any]]:
         folder = self._directory / str(step)
-        about = _shared_damage(folder, lambda: _about(folder))
+        about = shared_damage(folder, lambda: stored_about(folder))
         if differences := differing_fields(about["config"], self._config):
             raise UserError(
                 f"{folder} was written by another configuration; nothing was changed. "
@@ -142,18 +144,18 @@ class Checkpoints:
         state = jax.tree.unflatten(jax.tree.structure(like.replace(params=())), leaves)
         return step, state.replace(params=items["params"]), about["position"]
 
-    def _unlisted(self, step: int) -> "DamagedCheckpointError | None":
+    def _unlisted(self, step: int) -> DamagedCheckpointError | None:
         """The damage because of which Orbax could not list a checkpoint."""
         folder = self._directory / str(step)
         try:
-            with _naming(folder):
-                if not _metadata(folder):
+            with naming_damage(folder):
+                if not stored_metadata(folder):
                     raise UserError(f"{_METADATA} holds nothing")
         except DamagedCheckpointError as error:
             return error
         return None
 
-    def _set_aside(self, damaged: "Mapping[int, DamagedCheckpointError]", step: int) -> None:
+    def _set_aside(self, damaged: Mapping[int, DamagedCheckpointError], step: int) -> None:
         """Move damaged checkpoints out of the way; the run goes on from `step`."""
         if jax.process_index() != 0:
             return
@@ -184,7 +186,7 @@ class Checkpoints:
         if (step := self.latest_step) is None:
             raise UserError(f"there is no checkpoint in {self._directory}")
         folder = self._directory / str(step)
-        about = _shared_damage(folder, lambda: _about(folder))
+        about = shared_damage(folder, lambda: stored_about(folder))
         return self._load(step, {"params": abstract_like(like)}, about)["params"]
 
     def restore_extra(self, step: int, sharding: jax.sharding.Sharding) -> dict[str, jax.Array]:
@@ -194,17 +196,17 @@ class Checkpoints:
             UserError: the checkpoint is damaged.
         """
         folder = self._directory / str(step)
-        about = _shared_damage(folder, lambda: _about(folder))
+        about = shared_damage(folder, lambda: stored_about(folder))
         if "extra" not in about.get("arrays", {}):
             return {}
 
         def described() -> dict[str, Any]:
-            with _naming(folder):
+            with naming_damage(folder):
                 return dict(ocp.checkpointables_metadata(folder).metadata["extra"] or {})
 
         wanted = {
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-            for name, leaf in _shared_damage(folder, described).items()
+            for name, leaf in shared_damage(folder, described).items()
         }
         return self._load(step, {"extra": wanted}, about)["extra"]
 
@@ -224,17 +226,17 @@ class Checkpoints:
         index, count = jax.process_index(), jax.process_count()
 
         def check() -> None:
-            with _naming(folder):
+            with naming_damage(folder):
                 check_files(folder, part=index, parts=count)
                 stored = ocp.checkpointables_metadata(folder).metadata
                 stored = {name: stored[name] for name in wanted}
                 # Orbax gives None for what it cannot read.
                 if lost := [name for name in wanted if stored[name] is None]:
                     raise UserError(f"the names of the arrays in {lost[0]} cannot be read")
-            _check_structure(folder, stored, wanted)
+            check_structure(folder, stored, wanted)
 
-        _shared_damage(folder, check)
-        with _naming(folder):
+        shared_damage(folder, check)
+        with naming_damage(folder):
             items = ocp.load_checkpointables(folder, wanted)
         # The process may have ended between the checkpoint and the note.
         if agreed_maximum(int(not has_note(folder))):
@@ -260,55 +262,7 @@ def newest_config(directory: Path) -> dict[str, Any]:
     if not folders:
         raise UserError(f"there is no checkpoint in {directory}")
     newest = folders[max(folders)]
-    return _shared_damage(newest, lambda: _about(newest))["config"]
-
-
-class DamagedCheckpointError(UserError):
-    """A checkpoint is not what was written; `said` names it and its damage, `reason` that alone."""
-
-    def __init__(self, folder: Path, reason: str):
-        self.reason = reason
-        self.said = f"checkpoint {folder} is damaged ({reason})."
-        super().__init__(
-            f"{self.said} Delete that folder to go on from the one before, or from the beginning "
-            "if there is none"
-        )
-
-
-@contextlib.contextmanager
-def _naming(folder: Path) -> Iterator[None]:
-    """Whatever goes wrong while `folder` is read is its damage."""
-    try:
-        yield
-    except Exception as error:
-        reason = _said(error).replace(f"{folder}/", "")
-        raise DamagedCheckpointError(folder, reason) from error
-
-
-def _shared_damage(folder: Path, read: Callable[[], T]) -> T:
-    """Run `read` on every process. Damage that one of them finds is damage for all."""
-    damage: DamagedCheckpointError | None = None
-
-    def attempt() -> T | None:
-        nonlocal damage
-        try:
-            return read()
-        except DamagedCheckpointError as error:
-            damage = error
-            return None
-
-    result = together(attempt)
-    reason = any_text("" if damage is None else damage.reason)
-    if damage is not None:
-        raise damage
-    if reason:
-        raise DamagedCheckpointError(folder, reason)
-    return result
-
-
-def _said(error: Exception) -> str:
-    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())[:300]
+    return shared_damage(newest, lambda: stored_about(newest))["config"]
 
 
 def _step_folders(directory: Path) -> dict[int, Path]:
@@ -322,70 +276,6 @@ def _make_folder(directory: Path) -> None:
         _step_folders(directory)
     except OSError as error:
         raise UserError(f"{directory} cannot hold checkpoints: {error.strerror}") from error
-
-
-def _metadata(folder: Path) -> dict[str, Any]:
-    """Orbax's metadata of a checkpoint; empty where it has none or no JSON."""
-    try:
-        found = json.loads((folder / _METADATA).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    numbers = ("init_timestamp_nsecs", "commit_timestamp_nsecs")
-    dicts = ("custom_metadata", "metrics", "performance_metrics")
-    kinds = dict.fromkeys(numbers, int) | dict.fromkeys(dicts, dict)
-    if not isinstance(found, dict):
-        raise UserError(f"{_METADATA} is no JSON object")
-    for name, kind in kinds.items():
-        if not isinstance(found.get(name), kind | None):
-            raise UserError(f"{name} in {_METADATA} is {found[name]!r}")
-    return found
-
-
-def _about(folder: Path) -> dict[str, Any]:
-    """What was stored beside the arrays: config and position."""
-    with _naming(folder):
-        check_files(folder, only=[_METADATA])
-        about = _metadata(folder).get("custom_metadata") or {}
-        for name in ("config", "position"):
-            if not isinstance(about.get(name), dict):
-                raise UserError(f"{_METADATA} holds no {name}")
-        held = {name: value for name, value in about.items() if name != "crc32"}
-        # Earlier versions stored no sum.
-        if about.get("crc32", text_sum(held)) != text_sum(held):
-            raise UserError(f"{_METADATA} is changed")
-        return about
-
-
-def _check_structure(folder: Path, stored: Any, wanted: Any) -> None:
-    """Raises UserError where the names, shapes or dtypes of arrays differ."""
-    before, now = _kinds(stored), _kinds(wanted)
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if not names:
-        return
-    whose = {what for key, what in _PARTS.items() for name in names if name.startswith(key)}
-    lines = [
-        f"{name.removeprefix('.')}: {before.get(name, 'absent')} (stored), "
-        f"{now.get(name, 'absent')} (now)"
-        for name in names
-    ]
-    if len(lines) > _MOST_LINES:
-        lines = [*lines[:_MOST_LINES], f"and {len(lines) - _MOST_LINES} more"]
-    raise UserError(
-        f"{folder} holds the state of another {' and '.join(sorted(whose)) or 'run'}; nothing was "
-        "changed. Use another work directory, or go back to\n  " + "\n  ".join(lines)
-    )
-
-
-def _kinds(items: Any) -> dict[str, str]:
-    kinds = {}
-    for item, tree in items.items():
-        for path, leaf in jax.tree.leaves_with_path(tree):
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
-            # Orbax stores random keys as their numbers.
-            key = item == "rest" and name == ".key"
-            kind = "random key" if key else f"{leaf.dtype} {tuple(leaf.shape)}"
-            kinds[name if item == "rest" else f"{item}/{name}"] = kind
-    return kinds
 
 
 def _small_arrays_by_one_device() -> ocp.Context:
