@@ -35,6 +35,14 @@ os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
 if jaxlib.version.__version_info__ < (0, 11):
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
+# Processes that tests start find the project, and collect garbage rarely (sitecustomize.py).
+_TESTS = Path(__file__).parent
+_FOUND = [str(_TESTS / "processes"), str(_TESTS.parent), os.environ.get("PYTHONPATH")]
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _FOUND))
+# One thread each for NumPy's products: the cores are busy, and idle threads of OpenBLAS spin.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 # Also where there is an accelerator; test_accelerators.py says how to test that one.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 

@@ -40,6 +40,17 @@ commands = {"compute": compute, "other": other}
 assert run_command(commands, ["compute"], prog="p", description=None) == 0
 print(seen["cache_hits"], seen["cache_misses"])
 """
+FROZEN = """
+import gc, sys
+from gdpo_jax.commands.running import run_command
+def one(): pass
+sys.argv = ["p", "one"]
+counts = []
+for arguments in (["one"], None):
+    assert run_command({"one": one, "other": one}, arguments, prog="p", description=None) == 0
+    counts.append(gc.get_freeze_count())
+print(counts[0], counts[1] > 100_000)
+"""
 
 
 def output(script: str, **environment: str) -> str:
@@ -86,3 +97,7 @@ def test_flags_that_this_release_of_xla_knows_are_added_once_and_to_what_is_give
     if two_ways:
         chosen = "--xla_cpu_use_fusion_emitters=true"
         assert output(FLAGS, XLA_FLAGS=chosen) == chosen
+
+
+def test_a_process_that_is_one_command_keeps_the_collector_from_what_it_imported():
+    assert output(FROZEN) == "0 True"

@@ -1,5 +1,7 @@
 """What command lines share: functions by name, and mistakes reported in one message."""
 
+import atexit
+import gc
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -38,11 +40,14 @@ def run_command(
     """Runs the command that `arguments` name (None: those of the process); returns the exit status.
 
     Programs for the CPU compile quickly (`compile_quickly`), and what JAX compiles on the way is
-    kept in the user's cache folder (`keep_programs`).
+    kept in the user's cache folder (`keep_programs`). Where the arguments are those of the process,
+    it collects garbage rarely.
     A mistake of the user (`UserError`), and a disk that is full or read-only, print one message and
     give `WRONG`, the loss of another process `LOST`, Ctrl-C `INTERRUPTED`; anything else is a
     defect and keeps its traceback. SIGTERM in a run ends the process with the code `STOPPED`.
     """
+    if arguments is None:
+        _collect_rarely()
     compile_quickly()
     keep_programs()
     try:
@@ -74,6 +79,15 @@ def run_command(
             return WRONG
         raise
     return 0
+
+
+def _collect_rarely() -> None:
+    """Python's collector leaves out what is imported, half a million objects that stay, and comes
+    less often: most of what tracing makes stays as well. It took an eighth of a short command.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000)
+    atexit.register(gc.freeze)  # what is left at the end goes with the process
 
 
 def _leave_others(error: Exception) -> Exception:

@@ -18,7 +18,7 @@ def worker_environment() -> dict[str, str]:
     """Environment of a process with the toy setting on its path."""
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(TRAINING), str(TRAINING.parent.parent)]),
+        "PYTHONPATH": os.pathsep.join([str(TRAINING), os.environ["PYTHONPATH"]]),
     }
 
 

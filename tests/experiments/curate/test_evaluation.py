@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import random
 import re
 import signal
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -25,7 +23,6 @@ from gdpo_jax.errors import UserError
 from tests.experiments.chat_server import Reply, chat
 from tests.experiments.curate.dialogue_cases import Speaking, case
 
-ROOT = Path(__file__).resolve().parents[3]
 CASES = [case(0), case(1), case(2), case(3, "sc1-control", control=True)]
 
 
@@ -204,11 +201,7 @@ def test_a_killed_evaluation_pays_nothing_twice(chat_server, tmp_path):
             return Reply(b"", 200, wait=300.0)
 
         chat_server.reply = reply
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, chat_server.url, str(folder)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        process = subprocess.Popen([sys.executable, "-c", code, chat_server.url, str(folder)])
         try:
             assert enough.wait(500)
         finally:

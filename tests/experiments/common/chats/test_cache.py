@@ -2,13 +2,11 @@
 
 import contextlib
 import dataclasses
-import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -17,8 +15,6 @@ from experiments.common.chats.endpoint import Prices, endpoint_model
 from experiments.common.chats.model import Answer, Limits, bill_of, failed
 from gdpo_jax.errors import UserError
 from tests.experiments.chat_server import Reply, echo
-
-ROOT = Path(__file__).resolve().parents[4]
 
 
 @dataclasses.dataclass
@@ -160,11 +156,7 @@ def test_a_killed_process_loses_what_was_in_flight_at_most(chat_server, tmp_path
         return dataclasses.replace(echo(body), wait=0.01)
 
     chat_server.reply = reply
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, chat_server.url, str(path)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    process = subprocess.Popen([sys.executable, "-c", code, chat_server.url, str(path)])
     assert enough.wait(60)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -187,8 +179,7 @@ def test_two_processes_share_a_file(store):
         "store.close()\n"
     )
     arguments = [sys.executable, "-c", code, str(store.path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    both = [subprocess.Popen([*arguments, name], cwd=ROOT, env=environment) for name in ("x", "y")]
+    both = [subprocess.Popen([*arguments, name]) for name in ("x", "y")]
     assert [process.wait() for process in both] == [0, 0]
     assert {store.get(str(n))["by"] for n in range(40)} <= {"x", "y"}
     assert store.get("x 39") == store.get("y 39") == {}
