@@ -97,8 +97,8 @@ def fit_encoder(
         return supervised_contrastive(embeddings, labels, temperature=options.temperature)
 
     @jax.jit
-    def step(params: Params, state: Any, rows: Array, key: Array) -> tuple[Params, Any]:
-        gradient = jax.grad(loss_of)(params, rows, key)
+    def step(params: Params, state: Any, rows: Array, number: Array) -> tuple[Params, Any]:
+        gradient = jax.grad(loss_of)(params, rows, jax.random.fold_in(dropout_key, number))
         # Adam's correction for bias raises a float to the number of steps, an integer.
         with jax.numpy_dtype_promotion("standard"):
             updates, state = optimizer.update(gradient, state, params)
@@ -111,8 +111,7 @@ def fit_encoder(
         pairs = np.stack([rng.choice(texts_of[i], 2, replace=False) for i in chosen])
         texts = pairs.T.reshape(-1)
         rows = pieces[texts, rng.integers(pieces.shape[1], size=len(texts))]
-        step_key = jax.random.fold_in(dropout_key, number)
-        params, state = step(params, state, jnp.asarray(rows, jnp.float32), step_key)
+        params, state = step(params, state, rows.astype(np.float32), number)
     trained = tuple(np.asarray(params[f"view{n}"]["kernel"]) for n in range(len(space.axes)))
     return dataclasses.replace(space, axes=trained)
 
