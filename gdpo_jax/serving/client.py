@@ -12,7 +12,7 @@ from typing import Any
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies.extras import need
-from gdpo_jax.serving.access import Access
+from gdpo_jax.serving.access import Access, trusted_certificates
 
 __all__ = ["Client"]
 
@@ -80,8 +80,9 @@ class Client:
             request["content"] = _blocks(request["content"])
         late = time.monotonic() + self.timeout
         content = bytearray()
+        options = {"timeout": self.timeout, "follow_redirects": False}
         with (
-            httpx.Client(timeout=self.timeout, follow_redirects=False) as client,
+            httpx.Client(verify=trusted_certificates(), **options) as client,
             client.stream(method, self.access.url + path, **request) as response,
         ):
             for part in response.iter_bytes():

@@ -22,7 +22,7 @@ from experiments.common.chats.model import (
 )
 from gdpo_jax.errors import UserError
 from gdpo_jax.rollouts.event_loop import run_coroutine
-from gdpo_jax.serving.access import Access, read_access
+from gdpo_jax.serving.access import Access, read_access, trusted_certificates
 
 __all__ = ["Prices", "endpoint_model"]
 
@@ -366,6 +366,7 @@ def _http_client(endpoint: _Endpoint, packages: _Packages) -> Any:
 
     return Client(
         timeout=endpoint.timeout,
+        verify=trusted_certificates(),
         follow_redirects=False,
         limits=httpx.Limits(max_connections=endpoint.concurrency),
         headers={"Accept-Encoding": "identity"},
