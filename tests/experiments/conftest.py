@@ -1,7 +1,12 @@
-"""Published reference files, read in place, and a headless Chromium; tests skip without."""
+"""Published reference files, read in place, and a headless Chromium; tests skip without.
 
+And data sets that one worker makes for all.
+"""
+
+import fcntl
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -24,6 +29,27 @@ def reference_file():
         return path
 
     return locate
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """A function of a name and of what fills a folder: the folder, which the first worker fills,
+    to be read only.
+    """
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def make(name, fill) -> Path:
+        folder = root / name
+        with open(root / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                begun = Path(tempfile.mkdtemp(dir=root))
+                fill(begun)
+                begun.rename(folder)
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="module")

@@ -39,8 +39,6 @@ def conversations(invented_films):
 
 
 @pytest.fixture(scope="session")
-def data_dir(tmp_path_factory):
+def data_dir(made_once):
     """The embedded data set on disk, to be read only."""
-    folder = tmp_path_factory.mktemp("saferec") / "data"
-    build_dataset(folder)
-    return folder
+    return made_once("saferec", lambda folder: build_dataset(folder / "data")) / "data"
