@@ -60,7 +60,7 @@ import pytest  # noqa: E402
 gc.set_threshold(500_000, 50, 1000)
 
 # A file maps 3,300 at most; 40,000 would be six GiB a worker at the end.
-MOST_MAPS = 20_000
+MOST_MAPS = 30_000
 
 
 @pytest.fixture(autouse=True, scope="module")
