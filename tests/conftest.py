@@ -79,6 +79,14 @@ def pytest_collection_finish(session):
     gc.freeze()
 
 
+def pytest_sessionfinish(session):
+    """Pytest looks for garbage twice at the end, seconds each among millions of objects that stay:
+    it finds what is younger than those.
+    """
+    gc.collect(1)
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items):
     """Files with slow tests come first: otherwise one worker may end with such a file while the
     other has nothing left.

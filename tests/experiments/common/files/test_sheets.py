@@ -94,7 +94,7 @@ def test_bad_xlsx(xlsx, tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"s\.xlsx is damaged"):
             sheet_rows(path)
-    gc.collect()  # a file that was left open warns here
+    gc.collect(1)  # a file that was left open warns here
     with pytest.raises(UserError, match="no file"):
         sheet_rows(tmp_path / "none.xlsx")
     with pytest.raises(UserError, match=r"give a \.csv or \.xlsx file"):
