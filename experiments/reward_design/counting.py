@@ -3,8 +3,10 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from experiments.common.report.charts import Series, Style
 from experiments.common.scores.claims import Verdict
@@ -15,9 +17,9 @@ from experiments.reward_design.settings import CountingStudy
 from experiments.reward_design.tasks import Reward, Task
 from gdpo_jax.advantages import (
     AdvantageTransform,
+    RewardBatch,
     compute_advantages,
     mo_grpo,
-    reward_batch,
 )
 
 # A batch normalisation would mix the groups; GDPO is counted before it (eq. 4-5), which is MO-GRPO.
@@ -80,11 +82,13 @@ def _per_group(estimator: Estimator) -> AdvantageTransform | None:
     transform = estimator.make(task, jnp.ones(2, jnp.float32))
     values = np.random.default_rng(0).integers(0, 2, (4, 4, 2)).astype(np.float32)
 
-    def advantages(groups: np.ndarray) -> np.ndarray:
-        rewards = reward_batch(groups, task.names)
+    # Compiled: one by one, the operations of an estimator take seconds.
+    @jax.jit
+    def advantages(groups: Array) -> Array:
+        rewards = RewardBatch(values=groups, valid=jnp.ones(groups.shape, bool), names=task.names)
         state = transform.init(task.names)
-        lengths = np.ones(groups.shape[:2], np.float32)
-        return np.asarray(compute_advantages(transform, rewards, state, lengths=lengths)[0].values)
+        lengths = jnp.ones(groups.shape[:2], jnp.float32)
+        return compute_advantages(transform, rewards, state, lengths=lengths)[0].values
 
     apart = np.concatenate([advantages(values[i : i + 1]) for i in range(len(values))])
     if not np.allclose(advantages(values), apart, atol=1e-6):

@@ -122,23 +122,25 @@ OTHERS = {
 }
 
 
+def _others(rewards, lengths):
+    """With a further reward and a filter, as a training step would have them."""
+    rewards = append_reward(rewards, "length", -lengths)
+    rewards = mask_samples(rewards, any_reward_varies(rewards))
+    return {
+        name: compute_advantages(t, rewards, t.init(rewards.names))[0].values
+        for name, t in OTHERS.items()
+    }
+
+
+OTHERS_COMPILED = jax.jit(_others, compiler_options=FAST_COMPILE)
+
+
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
 def test_every_estimator_runs_on_a_mesh(axis_type):
-    """With a further reward and a filter, as a training step would have them."""
-
-    def run(rewards, lengths):
-        rewards = append_reward(rewards, "length", -lengths)
-        rewards = mask_samples(rewards, any_reward_varies(rewards))
-        return {
-            name: compute_advantages(t, rewards, t.init(rewards.names))[0].values
-            for name, t in OTHERS.items()
-        }
-
     mesh = jax.make_mesh((8,), ("data",), axis_types=(axis_type,))
     by_prompt = jax.NamedSharding(mesh, jax.P("data"))
-    compiled = jax.jit(run, compiler_options=FAST_COMPILE)
-    alone = compiled(make_rewards(), LENGTHS)
-    together = compiled(*jax.device_put((make_rewards(), LENGTHS), by_prompt))
+    alone = OTHERS_COMPILED(make_rewards(), LENGTHS)
+    together = OTHERS_COMPILED(*jax.device_put((make_rewards(), LENGTHS), by_prompt))
     for name, x in alone.items():
         np.testing.assert_allclose(together[name], x, atol=5e-6, err_msg=name)
 

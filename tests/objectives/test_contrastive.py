@@ -72,7 +72,7 @@ def test_worked_numbers_of_circle_loss(s_p, s_n, expected):
     other = v @ w
     weights = max(0, 1.4 - s_p), max(0, other + 0.4)
     second = np.logaddexp(0, 80 * weights[1] * (other - 0.4) - 80 * weights[0] * (s_p - 0.6))
-    found = circle_loss(rows, labels)
+    found = jax.jit(circle_loss)(rows, labels)
     np.testing.assert_allclose(2 * float(found) - second, expected, rtol=2e-4, atol=1e-9)
 
 
@@ -148,7 +148,8 @@ def test_no_nan_from_zero_rows_equal_rows_and_invalid_rows(name):
 
 def test_a_large_scale_overflows_nothing():
     rows = jnp.array([[1.0, 0], [-1, 1e-3], [1, 1e-3], [-1, 0]])
-    loss, gradient = jax.value_and_grad(circle_loss)(rows, jnp.array([0, 0, 1, 1]), scale=256.0)
+    loud = jax.jit(jax.value_and_grad(functools.partial(circle_loss, scale=256.0)))
+    loss, gradient = loud(rows, jnp.array([0, 0, 1, 1]))
     assert 256 < float(loss) < 2000
     assert np.isfinite(gradient).all()
 
@@ -166,7 +167,8 @@ def test_compiled_and_batched_equal_the_plain_one(name):
 @pytest.mark.parametrize("name", LOSSES)
 def test_short_floats_are_computed_in_float32(name):
     short = jnp.asarray(ROWS, jnp.bfloat16)
-    loss, gradient = jax.value_and_grad(LOSSES[name])(short, jnp.asarray(LABELS, jnp.int32))
+    of_short = jax.jit(jax.value_and_grad(LOSSES[name]))
+    loss, gradient = of_short(short, jnp.asarray(LABELS, jnp.int32))
     assert loss.dtype == jnp.float32
     assert gradient.dtype == jnp.bfloat16
     # Up to the rounding of another program; in bfloat16 it would differ by some 1e-3.

@@ -2,7 +2,7 @@
 
     python -m experiments.reward_design run distinct
 
-Cost: 13 seconds on one CPU core, most of it for six rewards. Expect 2 groups for GRPO and 3 for
+Cost: 8 seconds on one CPU core, most of it for six rewards. Expect 2 groups for GRPO and 3 for
 GDPO with two samples and two rewards, as in the paper's Fig. 2, and 29 against 81 with eight
 samples. The paper's Fig. 3 does not say what it counts and is not reproduced.
 """

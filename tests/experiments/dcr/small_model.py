@@ -1,6 +1,7 @@
 """A decoder of three small layers that knows nothing, and made-up prompts of three kinds."""
 
 import dataclasses
+import functools
 
 import jax
 
@@ -28,6 +29,8 @@ DECODER = DecoderConfig(
 )
 
 
+# One object for all tests that ask alike, so that they share programs as well; none may donate it.
+@functools.cache
 def small_model(*, devices: int = 1, fsdp: int = 1, **changes) -> Model:
     """The model on a mesh; `changes` are of the decoder."""
     mesh = make_mesh(MeshConfig(fsdp=fsdp), jax.devices()[:devices])

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.reward_design import learning
 from experiments.reward_design.learning import Training, train, train_many
 from experiments.reward_design.policies import policy_named
 from experiments.reward_design.tasks import Reward, Task, draw_tables, expected_rewards
@@ -60,7 +61,8 @@ def test_a_step_follows_the_exact_gradient(policy):
     np.testing.assert_allclose(curves.moved, 1e-2 * size, rtol=0.1)
 
 
-def test_seeds_and_weights_are_batch_axes():
+def test_seeds_and_weights_are_batch_axes(monkeypatch):
+    monkeypatch.setattr(learning, "COMPILER_LEVEL", 0)
     weights = np.array([[1.0, 1.0], [1.0, 0.2]], np.float32)
     many = train_many(TASK, SHORT, plain_gdpo, weights, seeds=3)
     assert many.rewards.shape == (2, 3, 6, 2)
