@@ -63,8 +63,9 @@ def arguments_on(policy, mesh, rules):
     normal = np.random.default_rng(4).normal
 
     def drawn(path, like):
-        # Adapters would start at zero; the scales of norms are close to one.
-        values = 0.15 * normal(size=like.shape) + (path[-1].key == "scale")
+        # B of adapters would be zero, and counts 16 times; the scales of norms are close to one.
+        name = path[-1].key
+        values = (0.05 if name == "b" else 0.15) * normal(size=like.shape) + (name == "scale")
         return values.astype(like.dtype)
 
     params = jax.tree.map_with_path(drawn, jax.eval_shape(policy.init, jax.random.key(4)))
