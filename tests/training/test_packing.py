@@ -146,7 +146,7 @@ def test_rows_packed_for_other_micro_batches_are_refused():
 def test_windows_are_by_positions_in_packed_rows_too(window):
     policy = decoder_policy(dataclasses.replace(toy.DECODER, window=window, global_every=2))
     # Windows are none of what is made at the start.
-    params, batch = jax.jit(toy.POLICY.init)(jax.random.key(1)), short_groups()
+    params, batch = toy.params_of(1), short_groups()
     rows = (batch.prompts, batch.prompt_lengths, batch.completions, batch.mask)
     packed = packed_on(toy.mesh_of(1), batch)
     values = jax.jit(lambda p: packed_log_probs(policy, p, packed, batch.mask, temperature=0.7))

@@ -238,7 +238,7 @@ def test_rollouts_on_other_devices_train_to_the_same_parameters(tmp_path):
 
 def test_a_mesh_with_other_axes_draws_the_same_tokens_and_takes_the_base_once():
     mesh, cut, lora = toy.mesh_of(4), toy.mesh_of(4, fsdp=2), LoraConfig(rank=2, alpha=4.0)
-    policy, base = lora_policy(toy.POLICY, lora), toy.POLICY.init(jax.random.key(0))
+    policy, base = lora_policy(toy.POLICY, lora), toy.params_of(0)
     adapters = jax.tree.map(lambda leaf: leaf + 0.1, lora_init(jax.random.key(1), base, lora))
     params = jax.device_put({"base": base, "adapters": adapters}, replicated(mesh))
     config = toy.engine_on(mesh).config
