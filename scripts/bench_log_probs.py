@@ -66,10 +66,11 @@ def make_programs(options: Options, shape: Shape, config) -> dict[str, Program]:
         return make_program(config, shape, layout="shared", chunk=chunk, lora=lora)
 
     programs = {"chunked": make(options.chunk), "full": make(None)}
-    # A step is made once for the same arguments.
+    # A step is made once for the same arguments, with this function or without it.
     policy_step.make_policy_step.cache_clear()
     with mock.patch.object(policy_step, "completion_log_probs", autodiff_log_probs):
         programs["autodiff"] = make(None)
+    policy_step.make_policy_step.cache_clear()
     return programs
 
 

@@ -19,12 +19,12 @@ DECODER = DecoderConfig(
     d_ff=32,
     max_positions=1024,
 )
+_init = jax.jit(decoder_policy(DECODER).init)
 
 
 def save_tiny_model(folder: Path, *, seed: int = 0, template: str | None = TEMPLATE) -> Path:
     """Writes the folder; another seed gives other parameters."""
     tokenizer = train_tokenizer(TEXTS, vocab_size=DECODER.vocab_size)
     tokenizer = dataclasses.replace(tokenizer, chat_template=template)
-    params = decoder_policy(DECODER).init(jax.random.key(seed))
-    save_pretrained(folder, DECODER, params, tokenizer)
+    save_pretrained(folder, DECODER, _init(jax.random.key(seed)), tokenizer)
     return folder

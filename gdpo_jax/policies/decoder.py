@@ -41,7 +41,15 @@ def checkpointed(body: Callable, remat: str) -> Callable:
 
 
 def decoder_policy(config: DecoderConfig) -> Policy:
-    """The policy of a decoder with parameters embedding, layers, final_norm and, untied, head."""
+    """The policy of a decoder with parameters embedding, layers, final_norm and, untied, head.
+
+    Equal configurations have equal policies: what is compiled or traced for one is there for all.
+    """
+    return _decoder(config)._replace(config=config)
+
+
+@functools.lru_cache(maxsize=64)
+def _decoder(config: DecoderConfig) -> Policy:
     layer = Layer(config)
     norm = RMSNorm(config.norm_eps, offset=config.norm_offset)
     dtype = jnp.dtype(config.dtype)

@@ -7,13 +7,14 @@ outputs], stacked over layers; heads and head size count as one axis.
 """
 
 import dataclasses
+import functools
 import math
 import numbers
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies.policy import Params, Policy
@@ -121,9 +122,7 @@ class MergedLayers:
         return self.matrix.shape
 
     def __getitem__(self, layer: int) -> Float[Array, "..."]:
-        if self.pair is None:
-            return dequantized(self.matrix[layer], jnp.float32)
-        return _merged(self.matrix[layer], *(self.pair[x][layer] for x in "ab"), self.config)
+        return _merged_layer(self.matrix, self.pair, layer, self.config)
 
 
 def merged_by_layer(
@@ -147,9 +146,14 @@ def lora_policy(policy: Policy, config: LoraConfig) -> Policy:
 
     The base is an argument of every program, not a constant in it, so that it lies on the mesh as
     it would without adapters. The policy also takes plain parameters, for instance those of the
-    reference, which are `params["base"]`.
+    reference, which are `params["base"]`. Equal arguments have equal policies, as in
+    `decoder_policy`.
     """
+    return _adapted(policy, config)._replace(config=policy.config, trained_config=config)
 
+
+@functools.lru_cache(maxsize=64)
+def _adapted(policy: Policy, config: LoraConfig) -> Policy:
     def joined(params: Params) -> Params:
         if ADAPTERS not in params:
             return params
@@ -191,7 +195,16 @@ def lora_policy(policy: Policy, config: LoraConfig) -> Policy:
     )
 
 
-_merged = jax.jit(merged_matrix, static_argnums=3)
+@functools.partial(jax.jit, static_argnums=3)
+def _merged_layer(
+    matrix: Any, pair: Params | None, layer: Int[Array, ""] | int, config: LoraConfig | None
+) -> Float[Array, "..."]:
+    own, pair = jax.tree.map(
+        lambda leaf: jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False), (matrix, pair)
+    )
+    if pair is None:
+        return dequantized(own, jnp.float32)
+    return merged_matrix(own, pair["a"], pair["b"], config)
 
 
 def _sizes(target: str, shape: Any) -> tuple[int, int]:

@@ -154,15 +154,12 @@ def check_state(
             raise UserError(
                 f"arrays of {what} were donated to an earlier run; use the state that it returned"
             )
-    for what, own, made in (
-        ("parameters", state.params, lambda: policy.init(jax.random.key(0))),
-        (
-            "optimizer state",
-            state.opt_state,
-            lambda: optimizer.init(trained_part(policy, state.params)),
-        ),
+    # The functions themselves, which were traced when the state was made.
+    for what, own, make, given in (
+        ("parameters", state.params, policy.init, jax.random.key(0)),
+        ("optimizer state", state.opt_state, optimizer.init, trained_part(policy, state.params)),
     ):
-        expected = jax.eval_shape(made)
+        expected = jax.eval_shape(make, given)
         same = jax.tree.structure(own) == jax.tree.structure(expected)
         if not same or [x.shape for x in jax.tree.leaves(own)] != [
             x.shape for x in jax.tree.leaves(expected)

@@ -18,10 +18,10 @@ def row(seed, *, lengths, prompt, samples, length, heads=4, kv_heads=2, size=8, 
     draw = np.random.default_rng(seed).normal
     tokens = prompt + samples * length
     shapes = [(len(lengths), tokens, n, size) for n in (heads, kv_heads, kv_heads)]
-    arrays = [jnp.asarray(draw(size=shape), dtype) for shape in shapes]
+    arrays = [draw(size=shape).astype(dtype) for shape in shapes]
     slots = np.arange(tokens)
     real = (slots < np.asarray(lengths)[:, None]) | (slots >= prompt)
-    return arrays, jnp.asarray(draw(size=shapes[0]) * real[..., None, None], jnp.float32)
+    return arrays, (draw(size=shapes[0]) * real[..., None, None]).astype(np.float32)
 
 
 def values_and_gradients(attend, arrays, weights, local=None):
@@ -41,9 +41,17 @@ def assert_close(found, expected, tolerance=2e-6):
 
 
 def both(lengths, *, prompt, samples, length, window=None, block=8):
-    lengths = jnp.asarray(lengths, jnp.int32)
+    """Attention of whole rows, and in blocks; both make their masks in the program that calls."""
     options = {"prompt_size": prompt, "num_samples": samples, "window": window}
-    return grouped(lengths, **options), long_grouped(lengths, **options, length=length, block=block)
+
+    def whole(*arguments):
+        return grouped(jnp.asarray(lengths, jnp.int32), **options)(*arguments)
+
+    def blocks(*arguments):
+        of_blocks = {"length": length, "block": block}
+        return long_grouped(jnp.asarray(lengths, jnp.int32), **options, **of_blocks)(*arguments)
+
+    return whole, blocks
 
 
 CONFIG = DecoderConfig(

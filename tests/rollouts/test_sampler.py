@@ -184,7 +184,10 @@ def test_greedy_equals_a_plain_loop_without_cache(inputs, getkey):
 
 def test_rows_end_with_their_stop_token_and_padding_follows(inputs, getkey):
     params, prompts, lengths = inputs
-    rollout = jax.device_get(draw(params, prompts, lengths, getkey(), num_samples=20))
+    drawn = [jax.device_get(draw(params, prompts, lengths, getkey())) for _ in range(4)]
+    given = {"prompts": None, "prompt_lengths": None}
+    drawn = [one.replace(**given) for one in drawn]
+    rollout = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *drawn)
     ended = set()
     for b, g in np.ndindex(4, 20):
         size = int(rollout.mask[b, g].sum())

@@ -60,11 +60,15 @@ def beside(config):
 
 
 def arguments_on(policy, mesh, rules):
-    params = jax.jit(policy.init)(jax.random.key(4))
-    # Adapters start at zero.
-    params = jax.tree.map(
-        lambda p: p + 0.05 * jax.random.normal(jax.random.key(1), p.shape), params
-    )
+    normal = np.random.default_rng(4).normal
+
+    def drawn(path, like):
+        # B of adapters would be zero, and counts 16 times; the scales of norms are close to one.
+        name = path[-1].key
+        values = (0.05 if name == "b" else 0.15) * normal(size=like.shape) + (name == "scale")
+        return values.astype(like.dtype)
+
+    params = jax.tree.map_with_path(drawn, jax.eval_shape(policy.init, jax.random.key(4)))
     draw = np.random.default_rng(3)
     given = draw.integers(0, 576, (8, 6)).astype(np.int32), np.array([6, 1, 2, 3, 4, 5, 6, 3])
     return (

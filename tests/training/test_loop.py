@@ -296,14 +296,16 @@ def poison(at: int) -> AdvantageTransform:
     return AdvantageTransform(init=lambda names: jnp.zeros((), jnp.int32), update=update)
 
 
+POISONED = chain(toy.GDPO, poison(at=2))
+
+
 @pytest.mark.parametrize("checkpoint_every", [100, 1])
 def test_a_loss_that_is_not_finite_stops_after_the_last_good_state_is_stored(
     mesh, tmp_path, checkpoint_every
 ):
     config = toy.config(checkpoint_every=checkpoint_every)
-    estimator = chain(gdpo(), poison(at=2))
     with pytest.raises(NonFiniteLossError, match="step 2: loss nan") as caught:
-        toy.run(tmp_path, mesh, config=config, transform=estimator)
+        toy.run(tmp_path, mesh, config=config, transform=POISONED)
     assert isinstance(caught.value, FloatingPointError)
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
     assert steps_stored(tmp_path)[-1] == 2

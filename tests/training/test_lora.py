@@ -33,11 +33,15 @@ LORA = LoraConfig(rank=2, alpha=8.0, targets=("query", "value", "down"))
 POLICY = lora_policy(toy.POLICY, LORA)
 
 
-def state_on(mesh, rules=toy.RULES):
+@jax.jit
+def fresh_params():
     base = toy.POLICY.init(jax.random.key(1))
-    params = {"base": base, "adapters": lora_init(jax.random.key(2), base, LORA)}
+    return {"base": base, "adapters": lora_init(jax.random.key(2), base, LORA)}
+
+
+def state_on(mesh, rules=toy.RULES):
     return create_state(
-        POLICY, OPTIMIZER, key=jax.random.key(5), mesh=mesh, rules=rules, params=params
+        POLICY, OPTIMIZER, key=jax.random.key(5), mesh=mesh, rules=rules, params=fresh_params()
     )
 
 
@@ -86,9 +90,13 @@ def test_the_update_is_that_of_the_merged_policy():
         return loss(completion_log_probs(policy, params, *given, with_entropy=False)[0])
 
     base, adapters = state.params["base"], state.params["adapters"]
-    full = jax.jit(jax.grad(lambda p: of(toy.POLICY, p)))(lora_merge(base, adapters, LORA))
+
+    def of_merged(adapters):
+        return jax.grad(lambda p: of(toy.POLICY, p))(lora_merge(base, adapters, LORA))
+
+    full = jax.device_get(jax.jit(of_merged)(adapters))
     low = jax.jit(jax.grad(lambda a: of(POLICY, {"base": base, "adapters": a})))(adapters)
-    matrix, pair = full["layers"]["down"], adapters["layers"]["down"]
+    matrix, pair = full["layers"]["down"], toy.as_numpy(adapters["layers"]["down"])
     expected = LORA.scale * np.swapaxes(pair["a"], 1, 2) @ matrix
     size = np.abs(expected).max()
     np.testing.assert_allclose(low["layers"]["down"]["b"], expected, atol=1e-4 * size)
@@ -97,7 +105,7 @@ def test_the_update_is_that_of_the_merged_policy():
 def test_the_reference_is_the_base_without_another_copy():
     mesh = toy.mesh_of(8)
     state = state_on(mesh)
-    moved = jax.tree.map(lambda a: a + 0.3, state.params["adapters"])
+    moved = jax.jit(lambda tree: jax.tree.map(lambda a: a + 0.3, tree))(state.params["adapters"])
     state = state.replace(params={**state.params, "adapters": moved})
     batch = to_global(host_batch(), mesh)
     given = (batch.prompts, batch.prompt_lengths, batch.completions, batch.mask)
@@ -124,7 +132,7 @@ def run_on(mesh, workdir, *, steps, policy=POLICY):
 
 def test_a_run_with_kl_needs_no_reference_parameters(tmp_path):
     mesh = toy.mesh_of(8)
-    base = toy.as_numpy(state_on(mesh).params["base"])
+    base = toy.as_numpy(fresh_params()["base"])
     ended = run_on(mesh, tmp_path, steps=3)
     jax.tree.map(np.testing.assert_array_equal, toy.as_numpy(ended.params["base"]), base)
     rows = read_metrics(tmp_path / "metrics.jsonl")

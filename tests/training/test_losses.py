@@ -48,7 +48,7 @@ def labelled(record):
 
 def run(workdir, mesh, *, steps=3, policy=PARTIAL, **changes):
     optimizer = make_optimizer(DECAYING)
-    params = split_params(toy.POLICY.init(jax.random.key(7)), MASK)
+    params = split_params(toy.params_of(7), MASK)
     arguments = {
         "state": create_state(policy, optimizer, key=jax.random.key(0), mesh=mesh, params=params),
         "optimizer": optimizer,
@@ -64,7 +64,7 @@ def run(workdir, mesh, *, steps=3, policy=PARTIAL, **changes):
 def test_only_the_masked_part_changes_on_a_sharded_mesh(tmp_path):
     mesh = toy.mesh_of(8, **SHARDED)
     state = run(tmp_path, mesh)
-    start = toy.as_numpy(split_params(toy.POLICY.init(jax.random.key(7)), MASK))
+    start = toy.as_numpy(split_params(toy.params_of(7), MASK))
     found = toy.as_numpy(state.params)
     toy.assert_same(found["frozen"], start["frozen"])
     for name in ("query", "down"):
@@ -76,7 +76,7 @@ def test_only_the_masked_part_changes_on_a_sharded_mesh(tmp_path):
     assert {"loss", "widest", "tokens", "grad_norm"} <= set(rows[0])
     assert rows[-1]["loss"] < rows[0]["loss"] or rows[-1]["loss"] < 20
     whole = join_params(found, MASK)
-    assert jax.tree.structure(whole) == jax.tree.structure(toy.POLICY.init(jax.random.key(7)))
+    assert jax.tree.structure(whole) == jax.tree.structure(toy.params_of(7))
 
 
 def test_a_run_goes_on_to_the_same_bits_and_refuses_another_loss_or_mask(tmp_path):
@@ -88,7 +88,7 @@ def test_a_run_goes_on_to_the_same_bits_and_refuses_another_loss_or_mask(tmp_pat
     with pytest.raises(UserError, match=r"loss\.options\.scale"):
         run(tmp_path / "parts", mesh, steps=4, loss=Pairs(scale=3.0))
     other = partial_policy(toy.POLICY, {"layers": -1})
-    params = split_params(toy.POLICY.init(jax.random.key(7)), {"layers": -1})
+    params = split_params(toy.params_of(7), {"layers": -1})
     optimizer = make_optimizer(DECAYING)
     made = create_state(other, optimizer, key=jax.random.key(0), mesh=mesh, params=params)
     with pytest.raises(UserError, match="trained"):

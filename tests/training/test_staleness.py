@@ -169,6 +169,7 @@ def test_the_update_is_corrected_for_what_the_rollout_was_drawn_with(mesh, tmp_p
     )
     rollout, advantages = engine.rollouts[1], seen[1].advantages[..., None]
 
+    @jax.jit
     def log_probs(params):
         rows = (rollout.prompts, rollout.prompt_lengths, rollout.completions, rollout.mask)
         return completion_log_probs(toy.POLICY, params, *rows, chunk=None)[0]
@@ -183,9 +184,14 @@ def test_the_update_is_corrected_for_what_the_rollout_was_drawn_with(mesh, tmp_p
         # The clipped surrogate passes no gradient where the ratio has left the region.
         outside = np.where(advantages > 0, ratio > 1.02, ratio < 0.99)
         weight = np.where(outside, 0, ratio)
-    factor = jnp.asarray(np.where(mask, weight * advantages, 0) / mask.sum(), jnp.float32)
-    gradient = jax.grad(lambda params: -jnp.sum(factor * log_probs(params)))(states[1])
-    expected = jax.tree.map(lambda param, g: param - rate * g, states[1], gradient)
+    factor = (np.where(mask, weight * advantages, 0) / mask.sum()).astype(np.float32)
+
+    @jax.jit
+    def updated(params):
+        gradient = jax.grad(lambda params: -jnp.sum(factor * log_probs(params)))(params)
+        return jax.tree.map(lambda param, g: param - rate * g, params, gradient)
+
+    expected = updated(states[1])
     jax.tree.map(
         lambda found, wanted: np.testing.assert_allclose(found, wanted, atol=2e-6),
         toy.as_numpy(states[2]),
@@ -238,7 +244,7 @@ def test_rollouts_on_other_devices_train_to_the_same_parameters(tmp_path):
 
 def test_a_mesh_with_other_axes_draws_the_same_tokens_and_takes_the_base_once():
     mesh, cut, lora = toy.mesh_of(4), toy.mesh_of(4, fsdp=2), LoraConfig(rank=2, alpha=4.0)
-    policy, base = lora_policy(toy.POLICY, lora), toy.POLICY.init(jax.random.key(0))
+    policy, base = lora_policy(toy.POLICY, lora), toy.params_of(0)
     adapters = jax.tree.map(lambda leaf: leaf + 0.1, lora_init(jax.random.key(1), base, lora))
     params = jax.device_put({"base": base, "adapters": adapters}, replicated(mesh))
     config = toy.engine_on(mesh).config

@@ -1,6 +1,7 @@
 """A tiny real setting: numbers are words, and the policy learns which ones are rewarded."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -44,6 +45,7 @@ DECODER = DecoderConfig(
 POLICY = decoder_policy(DECODER)
 RULES = ShardingRules()
 OPTIMIZER = OptimizerConfig(learning_rate=3e-3, warmup_updates=2)
+# One estimator for all runs, so that what it computes compiles once.
 GDPO = gdpo()
 # Of a run over two processes, with a rollout ahead when one of them fails.
 AHEAD = {
@@ -115,7 +117,7 @@ def run(workdir, mesh, *, config: PolicyOptimizationConfig, policy=POLICY, **cha
         "state": create_state(POLICY, optimizer, key=jax.random.key(0), mesh=mesh),
         "optimizer": optimizer,
         "objective": ObjectiveConfig(),
-        "transform": gdpo(),
+        "transform": GDPO,
         "reward_functions": REWARDS,
         "records": records_for(mesh, config.prompts_per_step),
         "encode": lambda record: record["prompt"],
@@ -173,6 +175,15 @@ def rollout_of(batch: PolicyBatch) -> Rollout:
     )
 
 
+@functools.cache
+def params_of(seed: int):
+    """Fresh parameters, which no test changes."""
+    return _init(jax.random.key(seed))
+
+
+_init = jax.jit(POLICY.init)
+
+
 def as_numpy(tree):
     return jax.tree.map(np.asarray, tree)
 
@@ -182,9 +193,9 @@ def rows_of(workdir):
 
 
 def once(workdir, mesh, **changes):
-    """One step with the estimator that tests of options share, so that it compiles once."""
+    """One step."""
     step = config(steps=1, **changes.pop("config", {}))
-    return run(workdir, mesh, config=step, **{"transform": GDPO} | changes)
+    return run(workdir, mesh, config=step, **changes)
 
 
 def assert_same(one, other):

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree
 
 from gdpo_jax.errors import UserError
 from gdpo_jax.policies.config import DecoderConfig
@@ -198,10 +198,20 @@ def stored_tensors(
         for layer, name in enumerate(_names(place, leaf.shape)):
 
             def value(leaf=leaf, layer=layer, place=place, order=order, shape=shape):
-                array = whole(leaf[layer] if place.stacked else leaf)
+                array = whole(_layer(leaf, layer) if place.stacked else leaf)
                 return np.ascontiguousarray(array.transpose(order).reshape(shape))
 
             yield name, shape, value
+
+
+def _layer(leaf: Any, layer: int) -> Any:
+    """One layer of a stacked parameter, by a program that all layers share."""
+    return _row_of(leaf, layer) if isinstance(leaf, jax.Array) else leaf[layer]
+
+
+@jax.jit
+def _row_of(array: Array, index: Int[Array, ""] | int) -> Array:
+    return jax.lax.dynamic_index_in_dim(array, index, keepdims=False)
 
 
 def whole(array: Any) -> np.ndarray:
