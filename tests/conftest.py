@@ -25,7 +25,8 @@ else:
     _PROGRAMS = tempfile.mkdtemp(prefix="gdpo_jax_programs_")
     atexit.register(shutil.rmtree, _PROGRAMS, ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _PROGRAMS
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Smaller ones take as long to store and find as to compile.
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 # One piece a program: compiled by several threads it takes a seventh more of the cores, which the

@@ -39,6 +39,7 @@ from gdpo_jax.training import (
     create_state,
 )
 from gdpo_jax.training.advantage_step import learning_tokens
+from gdpo_jax.training.checks import check_state
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +172,21 @@ def test_mistakes_are_found_before_anything_is_sampled(mesh, tmp_path, changes, 
     with pytest.raises(UserError, match=message):
         once(tmp_path, mesh, engine=Untouched(), **changes)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_state_with_the_shapes_of_this_run_under_other_names_is_not_taken(mesh):
+    one, other = (
+        optax.chain(*stages)
+        for stages in ((optax.identity(), optax.trace(0.9)), (optax.trace(0.9), optax.identity()))
+    )
+    state = create_state(toy.POLICY, one, key=jax.random.key(0), mesh=mesh)
+    check_state(toy.POLICY, state, one)
+    with pytest.raises(UserError, match="the optimizer state of the state are not those"):
+        check_state(toy.POLICY, state, other)
+    params = dict(state.params)
+    params["embedded"] = params.pop("embedding")
+    with pytest.raises(UserError, match="the parameters of the state are not those"):
+        check_state(toy.POLICY, state.replace(params=params), one)
 
 
 def test_a_group_of_one_may_learn_from_the_batch(mesh, tmp_path):
