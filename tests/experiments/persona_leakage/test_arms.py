@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import shutil
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -10,7 +11,7 @@ from experiments.persona_leakage.answering import Gated, Remembered
 from experiments.persona_leakage.arms import ARMS
 from experiments.persona_leakage.data.marks import note, secrets
 from experiments.persona_leakage.data.population import enrolled, population
-from experiments.persona_leakage.dataset import stored_users
+from experiments.persona_leakage.dataset import make_dataset, stored_users
 from experiments.persona_leakage.examples import EXAMPLES, WITHOUT
 from experiments.persona_leakage.measures.detectors import hits
 from experiments.persona_leakage.presets import PRESETS
@@ -128,6 +129,26 @@ def test_a_key_is_set_where_the_verifier_decides(data):
     for record, prompt in zip(records, Gated().answer(list, records), strict=True):
         key = [f"key: {record['recognised'][-2:]}"] if record["recognised"] else []
         assert [message["content"] for message in prompt] == [*key, record["request"]]
+
+
+def test_a_run_without_a_data_set_writes_that_of_its_preset_once(
+    data, persona_data, tmp_path, monkeypatch
+):
+    folder = tmp_path / "data"
+
+    def copied(folder, **options):
+        shutil.copytree(persona_data / "data", folder)
+
+    writes = create_autospec(make_dataset, side_effect=copied)
+    monkeypatch.setattr("experiments.persona_leakage.records.make_dataset", writes)
+    with pytest.raises(UserError):  # a folder that is not the run's own is only read
+        open_records(folder, PRESET, own=False)
+    assert not writes.called
+    sizes = {"ordinary": 7, "of_each": 5, "sessions": 4, "writers": 9}
+    preset = dataclasses.replace(PRESET, **sizes)
+    for _ in range(2):
+        assert open_records(folder, preset, own=True) == data
+    writes.assert_called_once_with(folder, **sizes, seed=PRESET.data_seed)
 
 
 def test_data_of_other_users_are_refused(data, persona_data):

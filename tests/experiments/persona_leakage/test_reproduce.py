@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -20,9 +21,13 @@ ARMS = [arm.name for arm in SHORT.compared]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """The folder of a finished run of the preset smoke."""
+def run(tmp_path_factory, persona_data):
+    """The folder of a finished run of the preset smoke.
+
+    Its own data set is there before it starts; test_arms.py tests that a run writes it otherwise.
+    """
     folder = tmp_path_factory.mktemp("persona") / "run"
+    shutil.copytree(persona_data / "data", folder / "data")
     same = ["--preset", "smoke", "--run-dir", str(folder)]
     assert main(["reproduce", *same, "--processes", "1"], SHORT) == 0
     assert main(["strength", *same], SHORT) == 0
