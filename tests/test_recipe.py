@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from gdpo_jax import answer, gdpo, imitate, open_model, optimize
@@ -29,6 +28,8 @@ from tests.tiny_model import save_tiny_model
 RECORDS = [{"prompt": f"List {n} films", "letter": "aeiou"[n % 5]} for n in range(16)]
 CONFIG = PolicyOptimizationConfig(steps=2, prompts_per_step=8, num_samples=4, checkpoint_every=1)
 LORA = LoraConfig(rank=2, alpha=4.0)
+# One for all runs, so that what it computes is traced once.
+ESTIMATOR = gdpo({"letters": 1.0, "brief": 0.2})
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def brief(completions, records):
 def run(model, workdir, *, records=RECORDS, **changes):
     options = {
         "rewards": [letters, brief],
-        "estimator": gdpo({"letters": 1.0, "brief": 0.2}),
+        "estimator": ESTIMATOR,
         "optimizer": OptimizerConfig(learning_rate=1e-2),
         "config": CONFIG,
         "sampler": sampler_config(model, max_new_tokens=8),
@@ -63,10 +64,20 @@ def as_numpy(tree):
     return jax.tree.map(np.asarray, tree)
 
 
+def likely_answers(model, state=None):
+    """The most likely ones to four prompts, so that all tests decode by one program."""
+    sampler = sampler_config(model, max_new_tokens=12, temperature=0.0)
+    prompts = [record["prompt"] for record in RECORDS[:4]]
+    return answer(model, prompts, state=state, sampler=sampler)
+
+
 def close(a, b):
     a, b = as_numpy(a), as_numpy(b)
-    difference = optax.tree.norm(jax.tree.map(np.subtract, a, b))
-    assert difference / optax.tree.norm(a) < 1e-5
+    assert norm(jax.tree.map(np.subtract, a, b)) / norm(a) < 1e-5
+
+
+def norm(tree):
+    return np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(tree)))
 
 
 def test_one_and_eight_devices_give_one_result_and_a_killed_run_the_same_bits(folder, tmp_path):
@@ -111,11 +122,7 @@ def test_adapters_are_trained_alone_restored_and_saved(folder, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, as_numpy(found.params), as_numpy(state.params))
     model.save(tmp_path / "merged", state)
     saved = one_device(tmp_path / "merged")
-    sampler = sampler_config(saved, max_new_tokens=8, temperature=0.0)
-    prompts = [row["prompt"] for row in RECORDS[:4]]
-    assert answer(saved, prompts, sampler=sampler) == answer(
-        model, prompts, state=state, sampler=sampler
-    )
+    assert likely_answers(saved) == likely_answers(model, state)
 
 
 def test_a_reference_policy_is_the_model_as_given(folder, tmp_path):
@@ -136,7 +143,7 @@ def test_held_out_records_are_evaluated_and_the_best_state_is_kept(folder, tmp_p
 
 def test_examples_are_imitated_to_their_end(folder, tmp_path):
     model = one_device(folder)
-    rows = [{"prompt": f"List {n}", "completion": "Ardton"} for n in range(8)]
+    rows = [{"prompt": record["prompt"], "completion": "Ardton"} for record in RECORDS[:8]]
     state = imitate(
         model,
         rows,
@@ -146,8 +153,7 @@ def test_examples_are_imitated_to_their_end(folder, tmp_path):
     )
     losses = [row["loss"] for row in read_metrics(tmp_path / "metrics.jsonl")]
     assert losses[-1] < 0.1 * losses[0]
-    sampler = sampler_config(model, max_new_tokens=12, temperature=0.0)
-    assert answer(model, ["List 3"], state=state, sampler=sampler) == ["Ardton"]
+    assert likely_answers(model, state) == ["Ardton"] * 4
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,8 @@ def _decoder(config: DecoderConfig) -> Policy:
 
         return nn.unbox(init_boxed(key, stack=stack))
 
-    def logical_axes():
+    @functools.cache
+    def named_axes():
         boxed = jax.eval_shape(
             functools.partial(init_boxed, stack=lambda init_layer, keys: init_layer(keys[0])),
             jax.random.key(0),
@@ -106,6 +107,10 @@ def _decoder(config: DecoderConfig) -> Policy:
         if config.quantized:
             layers = quantized_axes(layers, config.param_dtype)
         return {**axes, "layers": layers}
+
+    def logical_axes():
+        # A tree of the caller's own; the names do not change, and to find them is a trace.
+        return jax.tree.map(lambda names: names, named_axes(), is_leaf=lambda x: type(x) is tuple)
 
     def run_layer(layer_params, *given):
         with jax.named_scope("layer"):

@@ -14,18 +14,24 @@ from gdpo_jax.objectives import ObjectiveConfig
 from gdpo_jax.planning.abstract import abstract_batch
 from gdpo_jax.planning.steps import policy_step_figures
 from gdpo_jax.policies import completion_log_probs, decoder_policy
-from gdpo_jax.training import create_state, make_optimizer, make_policy_step, to_global
+from gdpo_jax.training import (
+    PolicyBatch,
+    create_state,
+    make_optimizer,
+    make_policy_step,
+    to_global,
+)
 
 OBJECTIVE = ObjectiveConfig(entropy_coef=0.1)
 HALF = decoder_policy(dataclasses.replace(toy.DECODER, dtype="bfloat16"))
 
 
-def one_update(policy, optimizer):
+def one_update(policy, optimizer, *, batch=None, chunk=3):
     mesh = toy.mesh_of(1)
     state = create_state(policy, optimizer, key=jax.random.key(5), mesh=mesh)
     before = toy.as_numpy(state.params)
-    step = make_policy_step(policy, optimizer, OBJECTIVE, mesh=mesh, chunk=3)
-    state, metrics = step(state, to_global(short_groups(), mesh))
+    step = make_policy_step(policy, optimizer, OBJECTIVE, mesh=mesh, chunk=chunk)
+    state, metrics = step(state, to_global(short_groups() if batch is None else batch, mesh))
     return state, before, toy.as_numpy(metrics.as_dict())
 
 
@@ -94,14 +100,31 @@ def test_remat_keeps_the_step_and_lowers_its_memory():
     deep = dataclasses.replace(toy.DECODER, num_layers=6, max_positions=128)
     mesh, optimizer = toy.mesh_of(1), optax.sgd(1.0)
     batch = abstract_batch(
-        prompts=8, num_samples=4, prompt_length=32, completion_length=32, mesh=mesh
+        prompts=8,
+        num_samples=4,
+        prompt_length=32,
+        completion_length=32,
+        mesh=mesh,
+        with_reference=False,
+        with_old=True,
+    ).replace(sampled_log_probs=None)
+    # Of these shapes as well, so that the program whose memory is counted is the one that runs.
+    draw = np.random.default_rng(0)
+    lengths = draw.integers(0, 33, (8, 4))
+    rows = PolicyBatch(
+        prompts=draw.integers(0, 14, (8, 32)).astype(np.int32),
+        prompt_lengths=draw.integers(1, 33, 8).astype(np.int32),
+        completions=draw.integers(0, 14, (8, 4, 32)).astype(np.int32),
+        mask=np.arange(32) < lengths[:, :, None],
+        advantages=draw.normal(size=(8, 4, 32)).astype(np.float32),
+        old_log_probs=-draw.uniform(2, 4, (8, 4, 32)).astype(np.float32),
     )
     temporary, results = {}, {}
     for remat in ("none", "dots", "layer"):
         policy = decoder_policy(dataclasses.replace(deep, remat=remat))
         planned = policy_step_figures(policy, optimizer, OBJECTIVE, batch, mesh=mesh, chunk=8)
         temporary[remat] = planned.memory.temporary
-        state, _, metrics = one_update(policy, optimizer)
+        state, _, metrics = one_update(policy, optimizer, batch=rows, chunk=8)
         results[remat] = toy.as_numpy(state.params), metrics
     assert temporary["layer"] < 0.7 * temporary["dots"] < 0.7 * temporary["none"]
     for remat in ("dots", "layer"):
