@@ -83,7 +83,7 @@ def run_command(
 
 def _collect_rarely() -> None:
     """Python's collector leaves out what is imported, half a million objects that stay, and comes
-    less often: most of what tracing makes stays as well. It took an eighth of a short command.
+    less often: most of what tracing makes stays as well. It took a tenth of a short command.
     """
     gc.freeze()
     gc.set_threshold(50_000)
