@@ -24,6 +24,7 @@ from gdpo_jax.training import (
     read_metrics,
 )
 from tests.tiny_model import save_tiny_model
+from tests.trees import norm
 
 RECORDS = [{"prompt": f"List {n} films", "letter": "aeiou"[n % 5]} for n in range(16)]
 CONFIG = PolicyOptimizationConfig(steps=2, prompts_per_step=8, num_samples=4, checkpoint_every=1)
@@ -74,10 +75,6 @@ def likely_answers(model, state=None):
 def close(a, b):
     a, b = as_numpy(a), as_numpy(b)
     assert norm(jax.tree.map(np.subtract, a, b)) / norm(a) < 1e-5
-
-
-def norm(tree):
-    return np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(tree)))
 
 
 def test_one_and_eight_devices_give_one_result_and_a_killed_run_the_same_bits(folder, tmp_path):

@@ -3,17 +3,14 @@ of texts that come back."""
 
 import base64
 import dataclasses
-import functools
 import os
 import re
-import ssl
 import urllib.parse
 from collections.abc import Sequence
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies.extras import need
 
-__all__ = ["Access", "read_access", "read_key", "trusted_certificates"]
+__all__ = ["Access", "read_access", "read_key"]
 
 _EXAMPLE = "give one such as http://localhost:8000/v1"
 _PIECE = 8  # so many characters of a secret in a row are one in an error message
@@ -123,12 +120,3 @@ def read_key(variable: str, option: str) -> str | None:
             else f"--{option} names no environment variable; give its name, not the key itself"
         )
     return key
-
-
-@functools.cache
-def trusted_certificates() -> ssl.SSLContext:
-    """The certificates that this machine trusts, for any HTTP client of the process.
-
-    Each client would read them anew, which takes 20 ms. Raises UserError without the HTTP package.
-    """
-    return need("httpx2", "talking to a server").create_ssl_context()

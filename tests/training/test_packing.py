@@ -21,6 +21,7 @@ from gdpo_jax.training import (
     to_global,
 )
 from gdpo_jax.training.packing import pack_rollout
+from tests.trees import norm
 
 B, G, P, C = 8, 4, 6, 8
 SGD = optax.sgd(1.0)  # an update is the gradient
@@ -76,10 +77,6 @@ def gradients(mesh, objective, *, layout="shared", packed=None, accumulation_ste
     state, metrics = step(state, batch.replace(packed=packed))
     update = jax.tree.map(np.subtract, before, toy.as_numpy(state.params))
     return update, toy.as_numpy(metrics.as_dict())
-
-
-def norm(tree):
-    return np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(tree)))
 
 
 def assert_same(one, other, tolerance):

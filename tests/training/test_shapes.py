@@ -25,6 +25,7 @@ from gdpo_jax.training import (
 )
 from gdpo_jax.training.mesh import AXES
 from gdpo_jax.training.state import named_leaves, state_shardings
+from tests.trees import norm
 
 B, G, P, C, K = 16, 4, 6, 8, 3
 # Adam's first update is the sign of the gradient, and a gradient of rounding size has none: eps
@@ -143,10 +144,6 @@ def assert_same(state, metrics, on_one, policy):
     assert metrics.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
-
-
-def norm(tree):
-    return np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(tree)))
 
 
 @pytest.mark.parametrize("optimizer", [OPTIMIZER, optax.adafactor(1e-3, min_dim_size_to_factor=8)])

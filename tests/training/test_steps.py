@@ -24,6 +24,7 @@ from gdpo_jax.training import (
     make_sft_step,
     to_global,
 )
+from tests.trees import norm
 
 B, G, P, C = 32, 4, 6, 8
 # Adam's first update is the sign of the gradient, and a gradient of rounding size has none: eps
@@ -66,10 +67,6 @@ def updated(mesh, *, batch=None, rules=toy.RULES, accumulation_steps=1):
 @pytest.fixture(scope="module")
 def on_eight():
     return updated(toy.mesh_of(8))
-
-
-def norm(tree):
-    return np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(tree)))
 
 
 def assert_same_update(one, other):

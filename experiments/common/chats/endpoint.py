@@ -22,7 +22,8 @@ from experiments.common.chats.model import (
 )
 from gdpo_jax.errors import UserError
 from gdpo_jax.rollouts.event_loop import run_coroutine
-from gdpo_jax.serving.access import Access, read_access, trusted_certificates
+from gdpo_jax.serving.access import Access, read_access
+from gdpo_jax.serving.client import trusted_certificates
 
 __all__ = ["Prices", "endpoint_model"]
 
