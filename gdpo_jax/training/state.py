@@ -66,14 +66,15 @@ def create_state(
     """
     _check_trained(policy)
     optimizer = as_optimizer(optimizer)
-    given = params is not None
-    build = _state_builder(policy, optimizer, mesh=mesh, rules=rules, trained_only=given)
     init_key, run_key = jax.random.split(key)
-    if not given:
-        return build(init_key, run_key, None, advantage_state)
     shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
-    params = jax.device_put(params, shardings.params)
-    state = build(init_key, run_key, trained_part(policy, params), advantage_state)
+    given = params is not None
+    if given:
+        params = jax.device_put(params, shardings.params)
+    else:
+        params = _initializer(policy, mesh, rules)(init_key)
+    build = _state_builder(policy, optimizer, mesh=mesh, rules=rules, copy=given)
+    state = build(run_key, trained_part(policy, params), advantage_state)
     return with_frozen(policy, state, frozen_part(policy, params))
 
 
@@ -87,6 +88,12 @@ def with_frozen(policy: Policy, state: TrainState, frozen: Any) -> TrainState:
     return state.replace(params=with_trained_part(policy, frozen, state.params))
 
 
+# Apart from the rest, so that states with different optimizers share this larger program.
+@functools.lru_cache(maxsize=64)
+def _initializer(policy: Policy, mesh: Mesh, rules: ShardingRules) -> Callable[[Any], Any]:
+    return jax.jit(policy.init, out_shardings=_param_shardings(policy, mesh, rules))
+
+
 @functools.lru_cache(maxsize=64)
 def _state_builder(
     policy: Policy,
@@ -94,31 +101,29 @@ def _state_builder(
     *,
     mesh: Mesh,
     rules: ShardingRules,
-    trained_only: bool = False,
+    copy: bool,
 ) -> Callable[..., TrainState]:
+    """`f(key, trained, advantage_state)`: the state without what is frozen. copy: the trained
+    parameters stay what they are, and are otherwise donated."""
     shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
-    if trained_only:
-        shardings = without_frozen(policy, shardings)
-    return jax.jit(_builder(policy, optimizer), out_shardings=shardings)
+    return jax.jit(
+        functools.partial(_build, optimizer),
+        out_shardings=without_frozen(policy, shardings),
+        donate_argnums=() if copy else 1,
+    )
 
 
-def _builder(policy: Policy, optimizer: optax.GradientTransformation) -> Callable[..., TrainState]:
-    def build(init_key: Any, run_key: Any, trained: Any, advantage_state: Any) -> TrainState:
-        if trained is None:
-            params = policy.init(init_key)
-            trained = trained_part(policy, params)
-        else:
-            params = trained = jax.tree.map(jnp.copy, trained)
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            healthy=jnp.ones((), bool),
-            params=params,
-            opt_state=optimizer.init(trained),
-            advantage_state=jax.tree.map(jnp.asarray, advantage_state),
-            key=run_key,
-        )
-
-    return build
+def _build(
+    optimizer: optax.GradientTransformation, key: Any, trained: Any, advantage_state: Any
+) -> TrainState:
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        healthy=jnp.ones((), bool),
+        params=jax.tree.map(jnp.copy, trained),
+        opt_state=optimizer.init(trained),
+        advantage_state=jax.tree.map(jnp.asarray, advantage_state),
+        key=key,
+    )
 
 
 def abstract_state(
@@ -136,10 +141,12 @@ def abstract_state(
     """
     shardings = state_shardings(policy, optimizer, mesh=mesh, rules=rules)
     key = jax.random.key(0)
-    shapes = jax.eval_shape(_builder(policy, optimizer), key, key, None, ())
+    params = jax.eval_shape(policy.init, key)
+    build = functools.partial(_build, optimizer)
+    state = jax.eval_shape(build, key, trained_part(policy, params), ())
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        shapes,
+        with_frozen(policy, state, frozen_part(policy, params)),
         shardings.replace(advantage_state=()),
     )
 
@@ -160,10 +167,8 @@ def state_shardings(
         UserError: a parameter does not divide over the mesh.
     """
     everywhere = replicated(mesh)
-    params = jax.eval_shape(policy.init, jax.random.key(0))
-    axes = None if policy.logical_axes is None else policy.logical_axes()
-    of_params = shardings_for(axes, params, mesh, rules)
-    trained = trained_part(policy, params)
+    of_params = _param_shardings(policy, mesh, rules)
+    trained = trained_part(policy, jax.eval_shape(policy.init, jax.random.key(0)))
 
     def slot(leaf: Any, param: Any, sharding: Any) -> Any:
         # Factored optimizers keep slots of other shapes.
@@ -186,6 +191,11 @@ def state_shardings(
         advantage_state=everywhere,
         key=everywhere,
     )
+
+
+def _param_shardings(policy: Policy, mesh: Mesh, rules: ShardingRules) -> Any:
+    axes = None if policy.logical_axes is None else policy.logical_axes()
+    return shardings_for(axes, jax.eval_shape(policy.init, jax.random.key(0)), mesh, rules)
 
 
 def _check_trained(policy: Policy) -> None:

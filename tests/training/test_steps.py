@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import toy
 
@@ -134,6 +135,20 @@ def test_estimators_with_other_states_share_the_program_of_a_step():
 def test_fresh_parameters_do_not_depend_on_the_mesh():
     one, eight = (toy.as_numpy(state_on(toy.mesh_of(n)).params) for n in (1, 8))
     jax.tree.map(np.testing.assert_array_equal, one, eight)
+
+
+def test_another_optimizer_draws_the_same_parameters_by_the_same_program(caplog):
+    """What draws them is the larger part of a state's compilation."""
+    mesh = toy.mesh_of(8)
+    first = state_on(mesh)
+    with jax.log_compiles():
+        other = create_state(toy.POLICY, optax.sgd(0.1), key=jax.random.key(5), mesh=mesh)
+    compiled = [text for text in caplog.messages if text.startswith("Compiling")]
+    assert any("_build" in text for text in compiled)
+    assert not any("init" in text for text in compiled)
+    jax.tree.map(
+        np.testing.assert_array_equal, toy.as_numpy(first.params), toy.as_numpy(other.params)
+    )
 
 
 def test_given_parameters_are_copied_and_survive_donation():
