@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import rankdata
 
+from experiments.common.scores.discrimination import area_under_curve
 from experiments.dcr.refinement import Refinement, refine
 from experiments.dcr.states import prompt_states
 from gdpo_jax.data import records_digest
@@ -115,17 +115,10 @@ def _probe_auc(
         if not all(part.any() for part in parts):
             continue
         along = units[parts[2]].mean(axis=0) - units[parts[3]].mean(axis=0)
-        areas.append(_area(units[held] @ along, positive[held]))
+        areas.append(area_under_curve(units[held] @ along, positive[held]))
     if not areas:
         raise UserError(f"{len(found)} clusters are too few for {folds} folds with both kinds")
     return float(np.mean(areas))
-
-
-def _area(scores: np.ndarray, positive: np.ndarray) -> float:
-    """The chance that a positive has the higher score, ties counting half (Mann-Whitney)."""
-    ones = int(positive.sum())
-    ranks = rankdata(scores)[positive].sum()
-    return float((ranks - ones * (ones + 1) / 2) / (ones * (len(scores) - ones)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import rankdata
 
+from experiments.common.scores.discrimination import area_under_curve
 from experiments.common.scores.table import Table
 from experiments.dcr.data.prompts import SEEMING, TOXIC
 from experiments.dcr.metrics import LOG_PROB
@@ -37,11 +37,8 @@ def area(seeming: Sequence[float], toxic: Sequence[float]) -> float:
 
     0.5 is chance; NaN without prompts of either kind.
     """
-    lower, upper = np.asarray(seeming), np.asarray(toxic)
-    if not lower.size or not upper.size:
-        return float("nan")
-    ranks = rankdata(np.concatenate([upper, lower]))[: upper.size].sum()
-    return float((ranks - upper.size * (upper.size + 1) / 2) / (upper.size * lower.size))
+    upper = np.arange(len(toxic) + len(seeming)) < len(toxic)
+    return area_under_curve(np.concatenate([toxic, seeming]), upper)
 
 
 def curve(seeming: Sequence[float], toxic: Sequence[float]) -> list[tuple[float, float, float]]:

@@ -6,12 +6,13 @@ denominator is 0 is 0. `N` problems.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import stats
 
+from experiments.common.scores.discrimination import area_under_curve
 from gdpo_jax.errors import UserError
 
 __all__ = ["Verification", "align", "auc", "brier", "c_at_1", "f05u", "f1", "intervals", "verify"]
@@ -75,13 +76,8 @@ def verify(
 
 def auc(same: Int[np.ndarray, "N"], scores: Float[np.ndarray, "N"]) -> float:
     """The probability that a pair by one author scores above one by two, ties 1/2."""
-    positives = int(same.sum())
-    negatives = len(same) - positives
-    if not positives or not negatives:
-        return 0.0
-    ranks = stats.rankdata(scores)  # equal scores share their mean rank
-    above = ranks[same == 1].sum() - positives * (positives + 1) / 2
-    return float(above / (positives * negatives))
+    area = area_under_curve(scores, same == 1)
+    return 0.0 if math.isnan(area) else area
 
 
 def c_at_1(same: Int[np.ndarray, "N"], scores: Float[np.ndarray, "N"]) -> float:
