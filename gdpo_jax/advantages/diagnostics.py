@@ -1,7 +1,10 @@
 """Scalars with stable names that show a reward designer what the rewards and the advantages do.
 
-Every metric is a function of the global batch. Shares and rates are over valid entries only.
+Every metric is a function of the global batch. Shares and rates are over valid entries only. As in
+`statistics.py`, each function is compiled by itself.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +18,7 @@ DISTINCT_TOLERANCE = 4e-6
 CONFLICT_TOLERANCE = 1e-6
 
 
+@functools.partial(jax.jit, static_argnames="names")
 def reward_metrics(
     raw: Float[Array, "B G K *R"],
     valid: Bool[Array, "B G K *R"],
@@ -55,6 +59,7 @@ def reward_metrics(
     return metrics
 
 
+@functools.partial(jax.jit, static_argnames="names")
 def component_metrics(
     components: Float[Array, "B G K *R"], valid: Bool[Array, "B G K *R"], names: tuple[str, ...]
 ) -> dict[str, Array]:
@@ -84,6 +89,7 @@ def component_metrics(
     return metrics
 
 
+@jax.jit
 def advantage_metrics(
     values: Float[Array, "B G *R"], valid: Bool[Array, "B G *R"]
 ) -> dict[str, Array]:
