@@ -87,12 +87,16 @@ def test_updates_are_reshaped_before_they_are_cut(mesh, tmp_path):
             policy_weights=chosen.reshape(batch.mask.shape),
         )
 
+    # With weights, so that the same program updates.
+    def whole(batch):
+        return batch.replace(policy_weights=jnp.ones_like(batch.mask))
+
     def finished_only(batch):
-        return batch.replace(mask=mask_unfinished(batch.mask, batch.finished))
+        return whole(batch).replace(mask=mask_unfinished(batch.mask, batch.finished))
 
     some = tokens_of(tmp_path / "some", reshape_update=keep_uncertain, config=config)
-    same = tokens_of(tmp_path / "same", reshape_update=finished_only, config={"mini_batches": 2})
-    every = tokens_of(tmp_path / "every", config={"mini_batches": 2})
+    same = tokens_of(tmp_path / "same", reshape_update=finished_only, config=config)
+    every = tokens_of(tmp_path / "every", reshape_update=whole, config=config)
     assert seen["fields"] == (True, True)
     assert some == pytest.approx(same) and some < every
 
