@@ -250,10 +250,10 @@ def test_what_is_dropped_or_unscored_leaves_the_loss_and_its_denominators(mesh, 
 
 
 def test_with_ranks_the_tokens_of_invalid_ranks_leave_the_loss():
-    segments = jnp.array([[[0, 0, 1, -1, 5], [0, 1, 1, -1, 0]]])
-    mask = jnp.array([[[True, True, True, True, True], [True, True, True, True, False]]])
-    valid = jnp.array([[[True, False], [False, False]]])
-    kept = learning_tokens(valid, segments, mask)
+    segments = np.array([[[0, 0, 1, -1, 5], [0, 1, 1, -1, 0]]], np.int32)
+    mask = np.array([[[True, True, True, True, True], [True, True, True, True, False]]])
+    valid = np.array([[[True, False], [False, False]]])
+    kept = jax.jit(learning_tokens)(valid, segments, mask)
     np.testing.assert_array_equal(kept[0, 0], [True, True, False, True, True])
     assert not kept[0, 1].any()
     np.testing.assert_array_equal(learning_tokens(valid[..., 0], None, mask)[0, 0], mask[0, 0])
