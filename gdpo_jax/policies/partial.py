@@ -7,6 +7,7 @@ sixth layer.
 """
 
 import dataclasses
+import functools
 import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -35,9 +36,27 @@ def partial_policy(policy: Policy, mask: Mask) -> Policy:
     """A policy over {"trained": ..., "frozen": ...}; training changes what `mask` marks.
 
     The frozen parameters are an argument of every program, not constants in it. The policy also
-    takes whole parameters. Raises UserError for a mask that does not fit or trains nothing.
+    takes whole parameters. Equal arguments have equal policies, as in `decoder_policy`. Raises
+    UserError for a mask that does not fit or trains nothing.
     """
     mask = checked_mask(jax.eval_shape(policy.init, jax.random.key(0)), mask)
+    described = tuple(_described(mask))
+    return _partial(policy, _Known(repr(described), mask))._replace(
+        config=policy.config, trained_config=TrainedMask(described)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Known:
+    """A mask that is compared by its text, in which True is no 1."""
+
+    text: str
+    mask: Mask = dataclasses.field(compare=False)
+
+
+@functools.lru_cache(maxsize=64)
+def _partial(policy: Policy, known: _Known) -> Policy:
+    mask = known.mask
 
     def whole(params: Params) -> Params:
         return join_params(params, mask) if TRAINED in params else params
@@ -57,7 +76,6 @@ def partial_policy(policy: Policy, mask: Mask) -> Policy:
         reference=of_whole(policy.reference),
         split_layers=of_whole(policy.split_layers),
         trained=TRAINED,
-        trained_config=TrainedMask(tuple(_described(mask))),
     )
 
 

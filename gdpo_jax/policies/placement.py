@@ -95,7 +95,8 @@ def gathered_bytes(
 ) -> int:
     """Bytes of the weights for decoding on one device under `gather_weights`."""
     key = jax.eval_shape(jax.random.key, 0)
-    weights = jax.eval_shape(lambda key: policy.unroll(policy.init(key), 1), key)
+    params = jax.eval_shape(policy.init, key)
+    weights = jax.eval_shape(lambda params: policy.unroll(params, 1), params)
 
     def size(path, leaf):
         own = NamedSharding(sharding.mesh, _weight_spec(path, leaf, sharding, rules))

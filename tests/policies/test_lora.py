@@ -171,7 +171,8 @@ def test_adapters_lie_on_a_mesh_with_their_matrices(model):
     mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2), jax.devices()[:8])
     adapted = lora_policy(policy, LORA)
     both = {"base": params, "adapters": random_adapters(params)}
-    placed = jax.device_put(both, shardings_for(adapted.logical_axes(), both, mesh))
+    shardings = shardings_for(adapted.logical_axes(), both, mesh)
+    placed = jax.device_put(jax.device_get(both), shardings)
     specs = jax.tree.map(lambda leaf: leaf.sharding.spec, placed["adapters"]["layers"])
     assert specs["query"] == {
         "a": jax.P(None, "fsdp", None),

@@ -199,7 +199,9 @@ def test_the_sampler_makes_no_second_copy_of_a_base_that_is_whole(param_dtype):
 def test_where_the_mesh_cuts_the_base_each_device_gathers_it():
     mesh = cut_mesh()
     policy, half = policy_in("bfloat16"), params_in("bfloat16")
-    placed = jax.device_put(half, shardings_for(policy.logical_axes(), half, mesh))
+    # As NumPy, which is cut without a program for each piece.
+    shardings = shardings_for(policy.logical_axes(), half, mesh)
+    placed = jax.device_put(jax.device_get(half), shardings)
     program = sampler_program(policy, SAMPLER, 2, batch_sharding(mesh))
     rollout = program(placed, PROMPTS, LENGTHS, jax.random.key(0))
     np.testing.assert_allclose(rollout.log_probs, log_probs(policy, half, rollout), atol=0.05)
@@ -265,7 +267,8 @@ def test_a_quantized_base_lies_on_a_mesh_trains_adapters_and_samples(param_dtype
     whole = jax.eval_shape(adapted_in(None).init, jax.random.key(0))
     assert num_params(params) == num_params(whole)
     mesh = make_mesh(MeshConfig(data=1, fsdp=2, tensor=2), jax.devices()[:4])
-    placed = jax.device_put(params, shardings_for(policy.logical_axes(), params, mesh))
+    shardings = shardings_for(policy.logical_axes(), params, mesh)
+    placed = jax.device_put(jax.device_get(params), shardings)
     up = placed["base"]["layers"]["up"]
     assert up.qvalue.sharding.spec == jax.P(None, "fsdp", "tensor")
     assert up.scale.sharding.spec == jax.P(None, None, "tensor")

@@ -74,10 +74,23 @@ def test_what_is_trained_is_what_the_mask_says(params):
     trained = trained_part(policy, parts)
     assert set(trained) == {"embedding", "layers"}
     same(trained["layers"], jax.tree.map(lambda p: p[:2], params["layers"]))
-    assert jax.tree.structure(policy.init(jax.random.key(0))) == jax.tree.structure(parts)
+    drawn = jax.jit(policy.init)(jax.random.key(0))
+    same(drawn, parts)
     axes = policy.logical_axes()
     assert axes["trained"]["layers"]["query"] == axes["frozen"]["layers"]["query"]
     assert axes["frozen"]["head"] == ("embed", "vocab")
+
+
+def test_equal_masks_have_equal_policies_and_one_layer_is_not_all():
+    two = decoder_policy(dataclasses.replace(CONFIG, num_layers=2))
+    for mask in MASKS["a branch"], {"layers": 1}:
+        assert partial_policy(POLICY, mask) == partial_policy(POLICY, dict(mask))
+    first, every = ({"layers": {"query": value}} for value in (1, True))
+    shapes = [
+        trained_part(policy, jax.eval_shape(policy.init, jax.random.key(0)))["layers"]["query"]
+        for policy in (partial_policy(two, first), partial_policy(two, every))
+    ]
+    assert [shape.shape[0] for shape in shapes] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -119,8 +132,8 @@ def test_states_between_layers_are_those_of_the_whole_model(params):
 
 def test_adapters_and_parts_count_in_states(params):
     adapted = lora_policy(POLICY, LoraConfig(rank=2, targets=("query",)))
-    both = {"base": params, "adapters": adapted.init(jax.random.key(1))["adapters"]}
-    both["adapters"] = jax.tree.map(lambda a: a + 0.1, both["adapters"])
+    fresh = jax.jit(adapted.init)(jax.random.key(1))["adapters"]
+    both = {"base": params, "adapters": jax.tree.map(lambda a: a + np.float32(0.1), fresh)}
     mask = {"adapters": {"layers": 2}}
     policy = partial_policy(adapted, mask)
     parts = split_params(both, mask)
@@ -159,6 +172,6 @@ def test_masks_of_tied_models_leave_the_output_to_the_embedding():
     """The table of a tied model is before layer 1 and behind the last one."""
     tied = decoder_policy(dataclasses.replace(CONFIG, tie_embeddings=True))
     policy = partial_policy(tied, {"layers": 1})
-    parts = policy.init(jax.random.key(0))
+    parts = jax.jit(policy.init)(jax.random.key(0))
     assert "embedding" not in parts["trained"]
     np.testing.assert_array_equal(policy.output(parts), parts["frozen"]["embedding"])

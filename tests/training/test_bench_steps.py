@@ -53,8 +53,8 @@ def test_the_programs_of_a_step_are_timed_one_by_one(monkeypatch, capsys):
 
 
 def test_chunked_and_full_log_probs_are_compared(monkeypatch, capsys):
-    sizes = "--prompts 8 --num-samples 8 --prompt-length 16 --completion-length 64"
-    options = f"--model tiny --layers 1 {sizes} --chunk 4 --repeats 1 --ceiling-size 64"
+    sizes = "--prompts 8 --num-samples 4 --prompt-length 16 --completion-length 32 --chunk 4"
+    options = f"--model tiny --layers 1 --lora-rank 2 {sizes} --repeats 1 --ceiling-size 64"
     output = printed(monkeypatch, capsys, "bench_log_probs.py", options)
     for name in ("full", "autodiff"):
         assert ratio(output, f"memory {name} / chunked") > 1

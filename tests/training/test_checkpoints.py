@@ -13,7 +13,7 @@ import pytest
 import toy
 
 from gdpo_jax.errors import UserError
-from gdpo_jax.training import Checkpoints, create_state, make_optimizer, replicated
+from gdpo_jax.training import Checkpoints, make_optimizer, replicated
 from gdpo_jax.training.integrity import check_files
 
 OPTIMIZER = make_optimizer(toy.OPTIMIZER)
@@ -23,9 +23,7 @@ POSITION = {"next_index": 5}
 
 def fresh_state(mesh, seed=0):
     weights = {"weights": np.array([1.0, 0.5], np.float32)}
-    return create_state(
-        toy.POLICY, OPTIMIZER, key=jax.random.key(seed), mesh=mesh, advantage_state=weights
-    )
+    return toy.fresh_state(mesh, OPTIMIZER, seed=seed, advantage_state=weights)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Training adapters: the base stays as it is, and the optimizer knows nothing of it."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -33,10 +34,14 @@ LORA = LoraConfig(rank=2, alpha=8.0, targets=("query", "value", "down"))
 POLICY = lora_policy(toy.POLICY, LORA)
 
 
-@jax.jit
+@functools.cache
 def fresh_params():
-    base = toy.POLICY.init(jax.random.key(1))
-    return {"base": base, "adapters": lora_init(jax.random.key(2), base, LORA)}
+    @jax.jit
+    def drawn():
+        base = toy.POLICY.init(jax.random.key(1))
+        return {"base": base, "adapters": lora_init(jax.random.key(2), base, LORA)}
+
+    return toy.as_numpy(drawn())
 
 
 def state_on(mesh, rules=toy.RULES):
@@ -132,7 +137,7 @@ def run_on(mesh, workdir, *, steps, policy=POLICY):
 
 def test_a_run_with_kl_needs_no_reference_parameters(tmp_path):
     mesh = toy.mesh_of(8)
-    base = toy.as_numpy(fresh_params()["base"])
+    base = fresh_params()["base"]
     ended = run_on(mesh, tmp_path, steps=3)
     jax.tree.map(np.testing.assert_array_equal, toy.as_numpy(ended.params["base"]), base)
     rows = read_metrics(tmp_path / "metrics.jsonl")
@@ -184,7 +189,7 @@ def pointers(tree):
 
 def test_the_frozen_base_is_neither_copied_nor_donated():
     mesh = toy.mesh_of(8)
-    base = create_state(toy.POLICY, OPTIMIZER, key=jax.random.key(1), mesh=mesh).params
+    base = toy.fresh_state(mesh, OPTIMIZER, seed=1).params
     adapters = lora_init(jax.random.key(2), base, LORA)
     given = {"base": base, "adapters": adapters}
     state = create_state(POLICY, OPTIMIZER, key=jax.random.key(5), mesh=mesh, params=given)

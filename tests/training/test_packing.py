@@ -9,12 +9,11 @@ import optax
 import pytest
 import toy
 
-from gdpo_jax.objectives import ObjectiveConfig
+from gdpo_jax.objectives import Metrics, ObjectiveConfig, join_metrics, policy_objective
 from gdpo_jax.policies import completion_log_probs, decoder_policy
 from gdpo_jax.policies.log_probs import packed_log_probs
 from gdpo_jax.training import (
     PolicyBatch,
-    create_state,
     make_log_prob_step,
     make_policy_step,
     read_metrics,
@@ -30,6 +29,20 @@ OBJECTIVES = {
     "segment": ObjectiveConfig(level="segment", aggregation="item_mean", max_segments=3),
     "sequence": ObjectiveConfig(level="sequence", aggregation="grpo", clip_high=0.4),
 }
+
+
+def all_objectives(**given):
+    """Their sum, so that one program has the gradient of all, and the metrics of each."""
+    total, found = 0.0, Metrics()
+    for name, config in OBJECTIVES.items():
+        loss, metrics = policy_objective(config, **given)
+        total = total + loss
+        parts = {
+            kind: {f"{name}/{metric}": value for metric, value in getattr(metrics, kind).items()}
+            for kind in ("sums", "minima", "maxima")
+        }
+        found = join_metrics(found, Metrics(sums={f"{name}/loss": loss}), Metrics(**parts))
+    return total, found
 
 
 def short_groups(seed=0):
@@ -55,19 +68,19 @@ def packed_on(mesh, batch, parts=1):
 
 
 @functools.cache
-def whole_rows(name):
-    """The update of an objective on one device, in the shared layout."""
-    return gradients(toy.mesh_of(1), OBJECTIVES[name])
+def whole_rows():
+    """The update on one device, in the shared layout."""
+    return gradients(toy.mesh_of(1))
 
 
-def gradients(mesh, objective, *, layout="shared", packed=None, accumulation_steps=1):
+def gradients(mesh, *, layout="shared", packed=None, accumulation_steps=1):
     """The update by plain gradient descent, and the metrics."""
-    state = create_state(toy.POLICY, SGD, key=jax.random.key(5), mesh=mesh)
+    state = toy.fresh_state(mesh, SGD, seed=5)
     before = toy.as_numpy(state.params)
     step = make_policy_step(
         toy.POLICY,
         SGD,
-        objective,
+        all_objectives,
         mesh=mesh,
         chunk=3,
         layout=layout,
@@ -89,14 +102,13 @@ def assert_same(one, other, tolerance):
         )
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_all_layouts_have_one_loss_and_one_gradient(name):
+def test_all_layouts_have_one_loss_and_one_gradient():
     mesh = toy.mesh_of(1)
     packed = packed_on(mesh, short_groups())
     found = {
-        "packed": gradients(mesh, OBJECTIVES[name], packed=packed),
-        "shared": whole_rows(name),
-        "plain": gradients(mesh, OBJECTIVES[name], layout="plain"),
+        "packed": gradients(mesh, packed=packed),
+        "shared": whole_rows(),
+        "plain": gradients(mesh, layout="plain"),
     }
     assert_same(found["plain"], found["shared"], 1e-4)
     assert_same(found["plain"], found["packed"], 1e-4)
@@ -115,13 +127,13 @@ def test_cells_of_shards_and_micro_batches_give_the_update_of_one():
     four = toy.mesh_of(4, data=2, fsdp=2)
     packed = packed_on(four, short_groups(), parts=2)
     assert packed.prompts.shape[0] == 8
-    cut = gradients(four, OBJECTIVES["sequence"], packed=packed, accumulation_steps=2)
-    assert_same(whole_rows("sequence"), cut, 1e-5)
+    cut = gradients(four, packed=packed, accumulation_steps=2)
+    assert_same(whole_rows(), cut, 1e-5)
 
 
 def test_log_probs_of_packed_rows_are_those_of_the_rows_in_their_order():
     mesh, batch = toy.mesh_of(2), short_groups()
-    state = create_state(toy.POLICY, SGD, key=jax.random.key(5), mesh=mesh)
+    state = toy.fresh_state(mesh, SGD, seed=5)
     log_probs = make_log_prob_step(toy.POLICY, mesh=mesh, accumulation_steps=2, chunk=None)
     rows = to_global((batch.prompts, batch.prompt_lengths, batch.completions, batch.mask), mesh)
     expected = log_probs(state.params, *rows)
@@ -136,7 +148,7 @@ def test_rows_packed_for_other_micro_batches_are_refused():
     mesh = toy.mesh_of(1)
     with pytest.raises(ValueError, match="not packed for 1 micro-batches"):
         packed = packed_on(mesh, short_groups(), parts=2)
-        gradients(mesh, OBJECTIVES["token"], packed=packed)
+        gradients(mesh, packed=packed)
 
 
 @pytest.mark.parametrize("window", [2, 5])

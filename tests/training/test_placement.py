@@ -18,7 +18,6 @@ from gdpo_jax.rollouts.engine import sampler_program
 from gdpo_jax.training import (
     ShardingRules,
     batch_sharding,
-    create_state,
     make_log_prob_step,
     make_optimizer,
     make_policy_step,
@@ -97,9 +96,7 @@ def test_a_table_of_ones_own_reaches_log_probs_and_the_sampler():
     )
 
     def state_on(mesh, rules):
-        return create_state(
-            toy.POLICY, OPTIMIZER, key=jax.random.key(0), mesh=mesh, rules=rules
-        ).params
+        return toy.fresh_state(mesh, OPTIMIZER, rules=rules).params
 
     params = state_on(mesh, TURNED)
     step = make_log_prob_step(toy.POLICY, mesh=mesh, rules=TURNED, chunk=None)

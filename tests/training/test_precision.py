@@ -11,8 +11,6 @@ import toy
 from test_packing import short_groups
 
 from gdpo_jax.objectives import ObjectiveConfig
-from gdpo_jax.planning.abstract import abstract_batch
-from gdpo_jax.planning.steps import policy_step_figures
 from gdpo_jax.policies import completion_log_probs, decoder_policy
 from gdpo_jax.training import (
     PolicyBatch,
@@ -21,17 +19,18 @@ from gdpo_jax.training import (
     make_policy_step,
     to_global,
 )
+from gdpo_jax.training.state import frozen_part, without_frozen
 
 OBJECTIVE = ObjectiveConfig(entropy_coef=0.1)
 HALF = decoder_policy(dataclasses.replace(toy.DECODER, dtype="bfloat16"))
 
 
-def one_update(policy, optimizer, *, batch=None, chunk=3):
+def one_update(policy, optimizer):
     mesh = toy.mesh_of(1)
     state = create_state(policy, optimizer, key=jax.random.key(5), mesh=mesh)
     before = toy.as_numpy(state.params)
-    step = make_policy_step(policy, optimizer, OBJECTIVE, mesh=mesh, chunk=chunk)
-    state, metrics = step(state, to_global(short_groups() if batch is None else batch, mesh))
+    step = make_policy_step(policy, optimizer, OBJECTIVE, mesh=mesh, chunk=3)
+    state, metrics = step(state, to_global(short_groups(), mesh))
     return state, before, toy.as_numpy(metrics.as_dict())
 
 
@@ -99,16 +98,6 @@ def test_remat_keeps_the_step_and_lowers_its_memory():
     # Deep and long enough that activations outweigh everything else.
     deep = dataclasses.replace(toy.DECODER, num_layers=6, max_positions=128)
     mesh, optimizer = toy.mesh_of(1), optax.sgd(1.0)
-    batch = abstract_batch(
-        prompts=8,
-        num_samples=4,
-        prompt_length=32,
-        completion_length=32,
-        mesh=mesh,
-        with_reference=False,
-        with_old=True,
-    ).replace(sampled_log_probs=None)
-    # Of these shapes as well, so that the program whose memory is counted is the one that runs.
     draw = np.random.default_rng(0)
     lengths = draw.integers(0, 33, (8, 4))
     rows = PolicyBatch(
@@ -119,13 +108,19 @@ def test_remat_keeps_the_step_and_lowers_its_memory():
         advantages=draw.normal(size=(8, 4, 32)).astype(np.float32),
         old_log_probs=-draw.uniform(2, 4, (8, 4, 32)).astype(np.float32),
     )
+    batch, params = to_global(rows, mesh), jax.jit(decoder_policy(deep).init)(jax.random.key(5))
     temporary, results = {}, {}
     for remat in ("none", "dots", "layer"):
         policy = decoder_policy(dataclasses.replace(deep, remat=remat))
-        planned = policy_step_figures(policy, optimizer, OBJECTIVE, batch, mesh=mesh, chunk=8)
-        temporary[remat] = planned.memory.temporary
-        state, _, metrics = one_update(policy, optimizer, batch=rows, chunk=8)
-        results[remat] = toy.as_numpy(state.params), metrics
+        options = {"key": jax.random.key(5), "mesh": mesh, "params": params}
+        state = create_state(policy, optimizer, **options)
+        step = make_policy_step(policy, optimizer, OBJECTIVE, mesh=mesh, chunk=8)
+        # The program whose memory is counted is the one that runs.
+        program = step.lower(state, batch).compile()
+        temporary[remat] = program.memory_analysis().temp_size_in_bytes
+        parts = without_frozen(policy, state), frozen_part(policy, state.params)
+        changed, metrics = program(*parts, batch)
+        results[remat] = toy.as_numpy((changed.params, metrics.as_dict()))
     assert temporary["layer"] < 0.7 * temporary["dots"] < 0.7 * temporary["none"]
     for remat in ("dots", "layer"):
         jax.tree.map(

@@ -16,7 +16,6 @@ from gdpo_jax.training import (
     PolicyBatch,
     ShardingRules,
     batch_sharding,
-    create_state,
     make_advantage_step,
     make_log_prob_step,
     make_optimizer,
@@ -60,7 +59,7 @@ def rollout():
 def whole_step(mesh, rules, accumulation_steps=1, policy=toy.POLICY):
     """Advantages, reference log-probs and two updates; the state and all metrics."""
     options = {"mesh": mesh, "chunk": 3, "accumulation_steps": accumulation_steps}
-    state = create_state(policy, OPTIMIZER, key=jax.random.key(5), mesh=mesh, rules=rules)
+    state = toy.fresh_state(mesh, OPTIMIZER, policy=policy, seed=5, rules=rules)
     rewards, sequences = to_global(rollout(), mesh)
     mask = sequences["mask"]
     token_advantages, _, _, _, reported = make_advantage_step(toy.GDPO, mesh=mesh)(
@@ -131,7 +130,7 @@ def test_a_vocabulary_that_the_mesh_does_not_divide_is_cut_less_or_not(
 def assert_same(state, metrics, on_one, policy):
     """Parameters, slots and metrics are those of one device."""
     (params, slots), expected = on_one
-    fresh = create_state(policy, OPTIMIZER, key=jax.random.key(5), mesh=toy.mesh_of(1)).params
+    fresh = toy.fresh_state(toy.mesh_of(1), OPTIMIZER, policy=policy, seed=5).params
     for ours, theirs, start in (
         (state.params, params, toy.as_numpy(fresh)),
         (state.opt_state[1][0].mu, slots[1][0].mu, None),

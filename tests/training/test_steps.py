@@ -53,7 +53,7 @@ def host_batch(**changes):
 
 
 def state_on(mesh, rules=toy.RULES):
-    return create_state(toy.POLICY, OPTIMIZER, key=jax.random.key(5), mesh=mesh, rules=rules)
+    return toy.fresh_state(mesh, OPTIMIZER, seed=5, rules=rules)
 
 
 def updated(mesh, *, batch=None, rules=toy.RULES, accumulation_steps=1):
@@ -115,40 +115,43 @@ def test_a_step_keeps_every_type_and_sharding_and_traces_once(shape, rules):
     assert len(traces) == 1
 
 
-def test_estimators_with_other_states_share_the_program_of_a_step():
-    mesh, traces = toy.mesh_of(1), []
-
-    def forward(*arguments, **options):
-        traces.append(1)
-        return toy.POLICY.forward(*arguments, **options)
-
-    policy = toy.POLICY._replace(forward=forward)
-    step = make_policy_step(policy, OPTIMIZER, OBJECTIVE, mesh=mesh, chunk=3)
+def test_estimators_with_other_states_share_the_program_of_a_step(caplog):
+    mesh = toy.mesh_of(8)
+    step = make_policy_step(toy.POLICY, OPTIMIZER, OBJECTIVE, mesh=mesh, chunk=3)
     batch = to_global(host_batch(), mesh)
-    for advantage_state in ((), {"weights": jnp.array([0.5, 2.0])}):
-        state = state_on(mesh).replace(advantage_state=advantage_state)
+    step(state_on(mesh), batch)
+    weights = {"weights": jnp.array([0.5, 2.0])}
+    state = state_on(mesh).replace(advantage_state=weights)
+    with jax.log_compiles():
         state, _ = step(state, batch)
-        jax.tree.map(np.testing.assert_array_equal, state.advantage_state, advantage_state)
-    assert len(traces) == 1
+    assert not any(text.startswith("Compiling") for text in caplog.messages)
+    jax.tree.map(np.testing.assert_array_equal, state.advantage_state, weights)
+
+
+def drawn_on(mesh, optimizer=OPTIMIZER, rules=toy.RULES):
+    """The parameters of a state that draws its own."""
+    key = jax.random.key(5)
+    return create_state(toy.POLICY, optimizer, key=key, mesh=mesh, rules=rules).params
 
 
 def test_fresh_parameters_do_not_depend_on_the_mesh():
-    one, eight = (toy.as_numpy(state_on(toy.mesh_of(n)).params) for n in (1, 8))
-    jax.tree.map(np.testing.assert_array_equal, one, eight)
+    one = drawn_on(toy.mesh_of(1))
+    eight = drawn_on(toy.mesh_of(8, **ALL_AXES), rules=WHOLE_HEADS)
+    given = state_on(toy.mesh_of(1)).params
+    for other in (eight, given):
+        jax.tree.map(np.testing.assert_array_equal, *map(toy.as_numpy, (one, other)))
 
 
 def test_another_optimizer_draws_the_same_parameters_by_the_same_program(caplog):
     """What draws them is the larger part of a state's compilation."""
-    mesh = toy.mesh_of(8)
-    first = state_on(mesh)
+    mesh = toy.mesh_of(1)
+    first = drawn_on(mesh)
     with jax.log_compiles():
-        other = create_state(toy.POLICY, optax.sgd(0.1), key=jax.random.key(5), mesh=mesh)
+        other = drawn_on(mesh, optax.sgd(0.1))
     compiled = [text for text in caplog.messages if text.startswith("Compiling")]
     assert any("_build" in text for text in compiled)
     assert not any("init" in text for text in compiled)
-    jax.tree.map(
-        np.testing.assert_array_equal, toy.as_numpy(first.params), toy.as_numpy(other.params)
-    )
+    jax.tree.map(np.testing.assert_array_equal, toy.as_numpy(first), toy.as_numpy(other))
 
 
 def test_given_parameters_are_copied_and_survive_donation():
@@ -239,7 +242,7 @@ def test_sft_minimises_the_token_mean_of_the_negative_log_likelihood():
     )
     expected = -np.sum(np.asarray(log_probs)) / np.sum(batch.mask[:, 1])
     results = []
-    for on, parts in ((mesh, 1), (mesh, 4), (toy.mesh_of(1), 1), (toy.mesh_of(8, fsdp=4), 1)):
+    for on, parts in ((mesh, 1), (toy.mesh_of(1), 1), (toy.mesh_of(8, fsdp=4), 4)):
         step = make_sft_step(toy.POLICY, OPTIMIZER, mesh=on, accumulation_steps=parts, chunk=3)
         state, metrics = step(state_on(on), to_global(rows, on))
         np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)

@@ -112,9 +112,10 @@ def records_for(mesh, batch_size: int, *, seed: int = 3, source=RECORDS):
 def run(workdir, mesh, *, config: PolicyOptimizationConfig, policy=POLICY, **changes):
     """`run_policy_optimization` on the toy setting; `changes` replace its arguments."""
     optimizer = make_optimizer(OPTIMIZER)
+    if "state" not in changes:
+        changes["state"] = fresh_state(mesh, optimizer)
     arguments = {
         "engine": engine_on(mesh),
-        "state": create_state(POLICY, optimizer, key=jax.random.key(0), mesh=mesh),
         "optimizer": optimizer,
         "objective": ObjectiveConfig(),
         "transform": GDPO,
@@ -148,8 +149,9 @@ def config(**changes) -> PolicyOptimizationConfig:
 def sft(workdir, mesh, *, config: SFTConfig, **changes):
     """`run_sft`: every completion is its prompt backwards; `changes` replace its arguments."""
     optimizer = make_optimizer(OPTIMIZER)
+    if "state" not in changes:
+        changes["state"] = fresh_state(mesh, optimizer)
     arguments = {
-        "state": create_state(POLICY, optimizer, key=jax.random.key(0), mesh=mesh),
         "optimizer": optimizer,
         "records": records_for(mesh, config.batch_size),
         "encode": lambda record: (record["prompt"], [*record["prompt"][::-1], STOP]),
@@ -182,6 +184,20 @@ def params_of(seed: int):
 
 
 _init = jax.jit(POLICY.init)
+
+
+def fresh_state(mesh, optimizer, *, policy=POLICY, seed=0, **options):
+    """The state that `create_state` makes on any mesh, of parameters that are drawn once."""
+    key = jax.random.key(seed)
+    params = _drawn(policy, seed) if jax.process_count() == 1 else None
+    return create_state(policy, optimizer, key=key, mesh=mesh, params=params, **options)
+
+
+@functools.cache
+def _drawn(policy, seed):
+    # As NumPy, which is cut over a mesh without a program for each piece.
+    key, _ = jax.random.split(jax.random.key(seed))
+    return as_numpy(jax.jit(policy.init)(key))
 
 
 def as_numpy(tree):
