@@ -40,13 +40,6 @@ def checkpointed(body: Callable, remat: str) -> Callable:
     return jax.checkpoint(body, policy=kept, prevent_cse=False)
 
 
-def _axis_names(boxed: Params, *before: str) -> Params:
-    """The names that linen's boxes hold, behind those of the axes `before` them."""
-    return jax.tree.map(
-        lambda box: (*before, *box.names), boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned)
-    )
-
-
 def decoder_policy(config: DecoderConfig) -> Policy:
     """The policy of a decoder with parameters embedding, layers, final_norm and, untied, head.
 
@@ -61,9 +54,7 @@ def _decoder(config: DecoderConfig) -> Policy:
     norm = RMSNorm(config.norm_eps, offset=config.norm_offset)
     dtype = jnp.dtype(config.dtype)
 
-    named = {}  # the names of the axes of every parameter, once `init` has been traced
-
-    def init(key):
+    def init_boxed(key, *, stack):
         embed_key, layers_key, head_key = jax.random.split(key, 3)
         # Unit variance of the tied logits at the start.
         tables = nn.initializers.normal(config.d_model**-0.5)
@@ -74,35 +65,52 @@ def _decoder(config: DecoderConfig) -> Policy:
 
             return nn.with_logical_partitioning(init, names)
 
-        row, of_layers = jnp.zeros((1, 1, config.d_model), dtype), {}
+        row = jnp.zeros((1, 1, config.d_model), dtype)
 
         def init_layer(layer_key):
             rotary = rotary_turns(config, jnp.zeros((1, 1), jnp.int32))
             see = masked(jnp.ones((1, 1, 1), bool))
-            boxed = layer.init(layer_key, row, rotary, see, None)["params"]
-            made, names = nn.unbox(boxed), _axis_names(boxed, "layers")
-            if config.quantized:
-                made = quantize_matrices(made, config.param_dtype)
-                names = quantized_axes(names, config.param_dtype)
-            of_layers.update(names)
-            return made
+            return layer.init(layer_key, row, rotary, see, None)["params"]
 
         shape = (config.vocab_size, config.d_model)
         boxed = {
             "embedding": table(("vocab", "embed"))(embed_key, shape),
+            "layers": stack(init_layer, jax.random.split(layers_key, config.num_layers)),
             "final_norm": norm.init(embed_key, row)["params"],
         }
         if not config.tie_embeddings:
             boxed["head"] = table(("embed", "vocab"))(head_key, shape[::-1])
-        layers = jax.lax.map(init_layer, jax.random.split(layers_key, config.num_layers))
-        named.update({**_axis_names(boxed), "layers": of_layers})
-        return {**nn.unbox(boxed), "layers": layers}
+        return boxed
+
+    def init(key):
+        def stack(init_layer, keys):
+            def unboxed(layer_key):
+                made = nn.unbox(init_layer(layer_key))
+                return quantize_matrices(made, config.param_dtype) if config.quantized else made
+
+            return jax.lax.map(unboxed, keys)
+
+        return nn.unbox(init_boxed(key, stack=stack))
+
+    @functools.cache
+    def named_axes():
+        boxed = jax.eval_shape(
+            functools.partial(init_boxed, stack=lambda init_layer, keys: init_layer(keys[0])),
+            jax.random.key(0),
+        )
+        axes = jax.tree.map(
+            lambda box: tuple(box.names), boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned)
+        )
+        layers = jax.tree.map(
+            lambda names: ("layers", *names), axes["layers"], is_leaf=lambda x: isinstance(x, tuple)
+        )
+        if config.quantized:
+            layers = quantized_axes(layers, config.param_dtype)
+        return {**axes, "layers": layers}
 
     def logical_axes():
-        if not named:
-            jax.eval_shape(init, jax.random.key(0))
-        # A tree of the caller's own.
-        return jax.tree.map(lambda names: names, named, is_leaf=lambda x: type(x) is tuple)
+        # A tree of the caller's own; the names do not change, and to find them is a trace.
+        return jax.tree.map(lambda names: names, named_axes(), is_leaf=lambda x: type(x) is tuple)
 
     def run_layer(layer_params, *given):
         with jax.named_scope("layer"):

@@ -102,8 +102,8 @@ def mesh_engine(
             "a mesh of its own for rollouts needs all devices in one process; let rollouts share "
             "the mesh of the run (jax_engine), or sample at a server (server_engine)"
         )
-    abstract = jax.eval_shape(policy.init, jax.random.key(0))
     axes = None if policy.logical_axes is None else policy.logical_axes()
+    abstract = jax.eval_shape(policy.init, jax.random.key(0))
     over_rows = batch_sharding(mesh)
     return MeshEngine(
         policy=policy,

@@ -194,9 +194,8 @@ def state_shardings(
 
 
 def _param_shardings(policy: Policy, mesh: Mesh, rules: ShardingRules) -> Any:
-    shapes = jax.eval_shape(policy.init, jax.random.key(0))
     axes = None if policy.logical_axes is None else policy.logical_axes()
-    return shardings_for(axes, shapes, mesh, rules)
+    return shardings_for(axes, jax.eval_shape(policy.init, jax.random.key(0)), mesh, rules)
 
 
 def _check_trained(policy: Policy) -> None:
