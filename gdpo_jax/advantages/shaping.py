@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Real
 
 from gdpo_jax.advantages.descriptions import named
 from gdpo_jax.advantages.records import AdvantageTransform, AnyArray, Flow, RewardBatch
@@ -19,7 +19,7 @@ from gdpo_jax.errors import UserError
 def append_reward(
     rewards: RewardBatch,
     name: str,
-    values: Float[AnyArray, "B G *R"],
+    values: Real[AnyArray, "B G *R"],
     valid: Bool[AnyArray, "B G *R"] | None = None,
 ) -> RewardBatch:
     """One more reward column. With per-item rewards, `[B, G]` values stand at every item.

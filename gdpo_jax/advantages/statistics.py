@@ -70,7 +70,7 @@ def group_statistics(
     valid: Bool[Array, "B G *rest"],
     *,
     ddof: int = 1,
-    noise: Float[Array, "B 1 *rest"] | None = None,
+    noise: Float[Array, "B 1 *#rest"] | None = None,
 ) -> GroupStatistics:
     """Statistics over axis 1. A group whose range is at most `noise` (default 0) counts as all
     equal.
