@@ -4,8 +4,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -24,9 +22,9 @@ from experiments.common.runs.schedule import (
 from gdpo_jax.training.lock import only_run_in
 from gdpo_jax.training.signals import STOPPED
 from tests.experiments.common.runs.study import PRESET, study
+from tests.processes.forked import Forked
 
 PROGRAM = Path(__file__).with_name("study_program.py")
-ROOT = Path(__file__).parents[4]
 
 
 def task(arm, start, *, scored=True, seed=0):
@@ -80,16 +78,11 @@ def test_what_is_left_has_what_it_starts_from(tmp_path):
 
 
 def start(tmp_path, **environment):
-    return subprocess.Popen(
-        [sys.executable, str(PROGRAM), "reproduce", "--run-dir", str(tmp_path / "run"),
-         "--processes", "2"],
-        cwd=ROOT,
-        env={**os.environ, "JAX_NUM_CPU_DEVICES": "1", "STUDY_LOG": str(tmp_path / "log"),
-             **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
+    """The study as a program, whose own processes start as they do for users."""
+    return Forked(
+        *(PROGRAM, "reproduce", "--run-dir", tmp_path / "run", "--processes", 2),
+        environment={**os.environ, "STUDY_LOG": str(tmp_path / "log"), **environment},
+    )
 
 
 def trainings(tmp_path):
