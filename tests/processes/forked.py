@@ -40,7 +40,7 @@ class Forked:
     ):
         told = [str(script), *map(str, arguments)], dict(environment), os.getcwd()
         self._line, its = socket.socketpair()
-        self._files = [tempfile.TemporaryFile("w+") for _ in range(2)]
+        self._files = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115
         self.returncode: int | None = None
         with its:
             kept = [its.fileno(), *(file.fileno() for file in self._files)]
