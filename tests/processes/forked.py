@@ -8,6 +8,7 @@ Variables of the environment that JAX reads while it is imported are those of th
 script that needs others sets `jax.config`.
 """
 
+import atexit
 import functools
 import gc
 import importlib
@@ -88,7 +89,10 @@ class Forked:
 def _server() -> tuple[socket.socket, subprocess.Popen]:
     mine, its = socket.socketpair()
     with its:
-        return mine, subprocess.Popen([sys.executable, __file__], stdin=its)
+        process = subprocess.Popen([sys.executable, __file__], stdin=its)
+    atexit.register(process.wait)
+    atexit.register(mine.close)  # which comes before, and ends it
+    return mine, process
 
 
 def _serve() -> list[str]:

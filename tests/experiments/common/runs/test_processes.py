@@ -89,13 +89,38 @@ def trainings(tmp_path):
     return sorted((tmp_path / "log").read_text().splitlines())
 
 
+def wait_for(arm, tmp_path, process):
+    deadline = time.monotonic() + 240
+    log = tmp_path / "log"
+    while not log.is_file() or f"{arm}, seed 0" not in log.read_text():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
-def test_a_failing_arm_stops_all_and_the_same_command_goes_on(tmp_path):
+def test_the_others_end_with_a_process_that_is_killed(tmp_path):
+    process = start(tmp_path, STUDY_HANGS="second")
+    wait_for("second", tmp_path, process)
+    process.kill()
+    process.communicate(timeout=60)
+    # The hanging one holds this lock as long as it lives.
+    with only_run_in(tmp_path / "run" / "seed-0" / "second", patience=60.0):
+        pass
+
+
+@pytest.mark.slow
+def test_a_failing_arm_and_a_signal_stop_all_and_the_same_command_goes_on(tmp_path):
     process = start(tmp_path, STUDY_BROKEN="third")
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 2, errors
     assert "a process stopped while training third, seed 0" in " ".join(errors.split())
     assert "a reward that nobody knows" in output
+    process = start(tmp_path, STUDY_HANGS="third")
+    wait_for("third", tmp_path, process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == STOPPED
+    # Nothing holds the folder: the run goes on to its end.
     process = start(tmp_path)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
@@ -107,35 +132,3 @@ def test_a_failing_arm_stops_all_and_the_same_command_goes_on(tmp_path):
     )
     for name in ("first", "second", "third"):
         assert (tmp_path / "run" / "seed-0" / name / "scores.json").is_file()
-
-
-def wait_for_second(tmp_path, process):
-    deadline = time.monotonic() + 240
-    log = tmp_path / "log"
-    while not log.is_file() or "second, seed 0" not in log.read_text():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-@pytest.mark.slow
-def test_the_others_end_with_a_process_that_is_killed(tmp_path):
-    process = start(tmp_path, STUDY_HANGS="second")
-    wait_for_second(tmp_path, process)
-    process.kill()
-    process.communicate(timeout=60)
-    # The hanging one holds this lock as long as it lives.
-    with only_run_in(tmp_path / "run" / "seed-0" / "second", patience=60.0):
-        pass
-
-
-@pytest.mark.slow
-def test_a_signal_reaches_the_others(tmp_path):
-    process = start(tmp_path, STUDY_HANGS="second")
-    wait_for_second(tmp_path, process)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == STOPPED
-    # Nothing holds the folder: the run goes on to its end.
-    process = start(tmp_path)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
