@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes.forked import Forked
+
 TRAINING = Path(__file__).parent.parent / "training"
 sys.path[:0] = [str(TRAINING), str(Path(__file__).parent)]
 
@@ -30,25 +32,28 @@ def run_two(worker_environment) -> Callable[..., tuple[list[int], list[str]]]:
     """A function that starts both processes and waits; their exit codes and outputs.
 
     first: one that ends by itself, after which the other one is killed if it has not ended.
+    fresh: whether Python starts anew, and does not go on from what was imported.
     """
 
-    def run(workdir, *options, worker="run_worker.py", first=None):
+    def start(fresh, *command):
+        if not fresh:
+            return Forked(*command, environment=worker_environment)
+        return subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            env=worker_environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(workdir, *options, worker="run_worker.py", first=None, fresh=False):
         script, port = Path(__file__).with_name(worker), free_port()
-        processes = [
-            subprocess.Popen(
-                [sys.executable, str(script), str(port), str(index), str(workdir), *options],
-                env=worker_environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for index in range(2)
-        ]
+        processes = [start(fresh, script, port, index, workdir, *options) for index in range(2)]
         try:
             if first is not None:
                 processes[first].wait(timeout=TIMEOUT)
                 processes[1 - first].kill()
-            outputs = [process.communicate(timeout=TIMEOUT)[0] for process in processes]
+            outputs = ["".join(process.communicate(timeout=TIMEOUT)) for process in processes]
         finally:
             for process in processes:
                 process.kill()

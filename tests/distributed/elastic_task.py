@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import toy
+from jax.experimental import multihost_utils
 
 from gdpo_jax.policies import decoder_policy
 from gdpo_jax.training import MeshConfig, create_state, make_mesh, make_optimizer, run_sft
@@ -14,11 +15,12 @@ POLICY = decoder_policy(dataclasses.replace(toy.DECODER, num_kv_heads=2))
 
 
 def run(workdir, shape, *, steps=STEPS):
-    """Imitates up to `steps` on a mesh of this shape; goes on where `workdir` stopped."""
+    """Imitates up to `steps` on a mesh of this shape; goes on where `workdir` stopped. Returns the
+    parameters as NumPy's, on every process."""
     mesh = make_mesh(MeshConfig(*shape), jax.devices()[: shape[0] * shape[1] * shape[2]])
     optimizer = make_optimizer(toy.OPTIMIZER)
     config = toy.sft_config(steps=steps, checkpoint_every=BEGUN)
-    run_sft(
+    state = run_sft(
         POLICY,
         create_state(POLICY, optimizer, key=jax.random.key(0), mesh=mesh),
         optimizer=optimizer,
@@ -29,6 +31,8 @@ def run(workdir, shape, *, steps=STEPS):
         workdir=workdir,
         mesh=mesh,
     )
+    leaves = jax.tree.leaves(state.params)
+    return [multihost_utils.process_allgather(leaf, tiled=True) for leaf in leaves]
 
 
 def losses(workdir):

@@ -9,6 +9,8 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.distributed.initialize(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[2]))
 
 import elastic_task  # noqa: E402
+import numpy as np  # noqa: E402
 
 if __name__ == "__main__":
-    elastic_task.run(Path(sys.argv[3]), (2, 2, 2))
+    workdir = Path(sys.argv[3])
+    np.savez(workdir / f"final{sys.argv[2]}.npz", *elastic_task.run(workdir, (2, 2, 2)))

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import toy
 
 from gdpo_jax.commands.running import run_command
@@ -20,6 +21,8 @@ from gdpo_jax.training.agreement import check_starts
 from gdpo_jax.training.joining import join_processes
 from gdpo_jax.training.run import Pending, Run
 
+# Parameters that cost nothing: no step computes with them.
+POLICY = toy.POLICY._replace(init=lambda key: {"weight": jnp.zeros(8)}, logical_axes=None)
 METRICS = Metrics(sums={"loss": 0.5, "grad_norm": 1.0, "tokens": 8.0}, minima={"healthy": 1.0})
 STEPS = 6
 
@@ -63,10 +66,10 @@ def main(workdir: Path, what: str) -> None:
     if what == "folders":
         workdir = workdir / f"host-{jax.process_index()}"
     optimizer = make_optimizer(toy.OPTIMIZER)
-    state = create_state(toy.POLICY, optimizer, key=jax.random.key(key), mesh=mesh)
+    state = create_state(POLICY, optimizer, key=jax.random.key(key), mesh=mesh)
     records = toy.records_for(mesh, 8, seed=seed)
     about = {"identity": identity, "columns": ()}
-    with Run("run", workdir, config, toy.POLICY, state, records, **about) as run:
+    with Run("run", workdir, config, POLICY, state, records, **about) as run:
         for step in range(run.start_step, STEPS):
             position = records.get_state()
             with run.keeping(step, state, position):

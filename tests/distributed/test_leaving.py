@@ -41,7 +41,7 @@ def test_a_process_does_not_wait_for_one_that_is_gone(tmp_path, run_two):
     assert codes[0] in (1, LOST) and codes[1] == -signal.SIGKILL, outputs
     message = "error: process 1 is gone; start all 2 processes again; the run goes on "
     assert message in outputs[0], outputs
-    codes, outputs = run_two(tmp_path, "failing", worker=WORKER)
+    codes, outputs = run_two(tmp_path, "failing", worker=WORKER, fresh=True)
     assert codes[0] in (1, LOST) and codes[1] == 1, outputs
     message = "error: process 1 stopped: OSError: no space left; start all 2 processes again; the"
     assert message in outputs[0], outputs

@@ -13,7 +13,7 @@ from tests.tiny_model import save_tiny_model
 @pytest.mark.slow
 def test_two_processes_train_and_answer_like_one(tmp_path, run_two):
     save_tiny_model(tmp_path / "model")
-    codes, outputs = run_two(tmp_path, worker="recipe_worker.py")
+    codes, outputs = run_two(tmp_path, worker="recipe_worker.py", fresh=True)
     assert codes == [0, 0], outputs
 
     state, texts = recipe_task.run(tmp_path / "model", tmp_path / "one")

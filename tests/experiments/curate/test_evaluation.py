@@ -4,9 +4,6 @@ import dataclasses
 import json
 import random
 import re
-import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
 
@@ -22,6 +19,7 @@ from experiments.curate.ways import Facts, Plain
 from gdpo_jax.errors import UserError
 from tests.experiments.chat_server import Reply, chat
 from tests.experiments.curate.dialogue_cases import Speaking, case
+from tests.processes.forked import Forked
 
 CASES = [case(0), case(1), case(2), case(3, "sc1-control", control=True)]
 
@@ -119,13 +117,13 @@ class Misbehaving:
     """The reply of a server to talkers and judges, of which a share goes wrong in every way."""
 
     wrong: float
-    rng: random.Random = dataclasses.field(default_factory=lambda: random.Random(3))
+    rng: random.Random = dataclasses.field(default_factory=lambda: random.Random(23))
     given: Counter = dataclasses.field(default_factory=Counter)  # whole answers by request
     faults: Counter = dataclasses.field(default_factory=Counter)
 
     def __call__(self, body):  # under the server's lock
         if self.rng.random() < self.wrong:
-            # Late ones are few, since each takes the client's whole patience.
+            # Of this seed one is late: it takes the client's whole patience.
             [fault] = self.rng.choices(["500", "429", "cut", "empty", "late"], [9, 9, 9, 9, 0.5])
             self.faults[fault] += 1
             return {
@@ -156,20 +154,20 @@ def test_every_dialogue_is_scored_or_listed_with_a_server_that_misbehaves(chat_s
     cases = [
         case(row, name, turns=("Shall I?",) if name != "sc3" else ("I fear figs.", "Shall I?"))
         for name in scenarios
-        for row in range(336)
+        for row in range(168)
     ]
-    chat_server.reply = Misbehaving(0.05)
+    chat_server.reply = Misbehaving(0.1)
     model = endpoint(chat_server.url)
     judging = rubric_judging(model, Limits(max_new_tokens=20))
     found = run(tmp_path, model, cases=cases, judging=judging)
     assert set(chat_server.reply.faults) == {"500", "429", "late", "cut", "empty"}
     values = found.table.values
-    assert len(found.table) == 1680
+    assert len(found.table) == 840
     scored = ~(values["unclear"] != values["unclear"])  # not NaN
     listed = [name in found.failures for name in found.table.ids]
     unread = values["unread"] == 1
     assert (scored.astype(int) + unread + listed == 1).all()
-    assert unread.sum() > 0 and sum(listed) > 0 and scored.sum() > 1600
+    assert unread.sum() > 0 and sum(listed) > 0 and scored.sum() > 760
     assert max(chat_server.reply.given.values()) == 1
     # The next start asks for what failed alone, and finds a healthy server.
     chat_server.reply.wrong, before = 0.0, len(chat_server.bodies)
@@ -180,7 +178,8 @@ def test_every_dialogue_is_scored_or_listed_with_a_server_that_misbehaves(chat_s
 
 
 def test_a_killed_evaluation_pays_nothing_twice(chat_server, tmp_path):
-    code = (
+    script = tmp_path / "evaluation.py"
+    script.write_text(
         "import sys, pathlib\n"
         "from tests.experiments.curate.test_evaluation import KILLED, endpoint, run\n"
         "from experiments.curate.judging.judges import rubric_judging\n"
@@ -201,12 +200,12 @@ def test_a_killed_evaluation_pays_nothing_twice(chat_server, tmp_path):
             return Reply(b"", 200, wait=300.0)
 
         chat_server.reply = reply
-        process = subprocess.Popen([sys.executable, "-c", code, chat_server.url, str(folder)])
+        process = Forked(script, chat_server.url, folder)
         try:
             assert enough.wait(500)
         finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.kill()
+            process.communicate(timeout=60)
         assert sum(served.given.values()) == end
         chat_server.reply = served
         model = endpoint(chat_server.url, timeout=300.0)

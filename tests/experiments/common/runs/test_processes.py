@@ -4,8 +4,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -24,9 +22,9 @@ from experiments.common.runs.schedule import (
 from gdpo_jax.training.lock import only_run_in
 from gdpo_jax.training.signals import STOPPED
 from tests.experiments.common.runs.study import PRESET, study
+from tests.processes.forked import Forked
 
 PROGRAM = Path(__file__).with_name("study_program.py")
-ROOT = Path(__file__).parents[4]
 
 
 def task(arm, start, *, scored=True, seed=0):
@@ -80,29 +78,49 @@ def test_what_is_left_has_what_it_starts_from(tmp_path):
 
 
 def start(tmp_path, **environment):
-    return subprocess.Popen(
-        [sys.executable, str(PROGRAM), "reproduce", "--run-dir", str(tmp_path / "run"),
-         "--processes", "2"],
-        cwd=ROOT,
-        env={**os.environ, "JAX_NUM_CPU_DEVICES": "1", "STUDY_LOG": str(tmp_path / "log"),
-             **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
+    """The study as a program, whose own processes start as they do for users."""
+    return Forked(
+        *(PROGRAM, "reproduce", "--run-dir", tmp_path / "run", "--processes", 2),
+        environment={**os.environ, "STUDY_LOG": str(tmp_path / "log"), **environment},
+    )
 
 
 def trainings(tmp_path):
     return sorted((tmp_path / "log").read_text().splitlines())
 
 
+def wait_for(arm, tmp_path, process):
+    deadline = time.monotonic() + 240
+    log = tmp_path / "log"
+    while not log.is_file() or f"{arm}, seed 0" not in log.read_text():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
-def test_a_failing_arm_stops_all_and_the_same_command_goes_on(tmp_path):
+def test_the_others_end_with_a_process_that_is_killed(tmp_path):
+    process = start(tmp_path, STUDY_HANGS="second")
+    wait_for("second", tmp_path, process)
+    process.kill()
+    process.communicate(timeout=60)
+    # The hanging one holds this lock as long as it lives.
+    with only_run_in(tmp_path / "run" / "seed-0" / "second", patience=60.0):
+        pass
+
+
+@pytest.mark.slow
+def test_a_failing_arm_and_a_signal_stop_all_and_the_same_command_goes_on(tmp_path):
     process = start(tmp_path, STUDY_BROKEN="third")
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 2, errors
     assert "a process stopped while training third, seed 0" in " ".join(errors.split())
     assert "a reward that nobody knows" in output
+    process = start(tmp_path, STUDY_HANGS="third")
+    wait_for("third", tmp_path, process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == STOPPED
+    # Nothing holds the folder: the run goes on to its end.
     process = start(tmp_path)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
@@ -114,35 +132,3 @@ def test_a_failing_arm_stops_all_and_the_same_command_goes_on(tmp_path):
     )
     for name in ("first", "second", "third"):
         assert (tmp_path / "run" / "seed-0" / name / "scores.json").is_file()
-
-
-def wait_for_second(tmp_path, process):
-    deadline = time.monotonic() + 240
-    log = tmp_path / "log"
-    while not log.is_file() or "second, seed 0" not in log.read_text():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-@pytest.mark.slow
-def test_the_others_end_with_a_process_that_is_killed(tmp_path):
-    process = start(tmp_path, STUDY_HANGS="second")
-    wait_for_second(tmp_path, process)
-    process.kill()
-    process.communicate(timeout=60)
-    # The hanging one holds this lock as long as it lives.
-    with only_run_in(tmp_path / "run" / "seed-0" / "second", patience=60.0):
-        pass
-
-
-@pytest.mark.slow
-def test_a_signal_reaches_the_others(tmp_path):
-    process = start(tmp_path, STUDY_HANGS="second")
-    wait_for_second(tmp_path, process)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == STOPPED
-    # Nothing holds the folder: the run goes on to its end.
-    process = start(tmp_path)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
