@@ -207,10 +207,8 @@ def test_a_supervised_arm_runs_alone_and_one_at_the_level_of_answers_starts_from
     assert "seed 0, Safe-SFT: answered and scored" in first
     assert "seed 0, Safe-GDPO: answered and scored" in second
     assert (arms / "safe-sft" / "scores.json").is_file() and not (arms / "sft").exists()
-    # The policy starts from the stored arm: no step of it came behind its scores.
-    last, scores = (arms / "safe-sft" / name for name in ("checkpoints/6", "scores.json"))
-    assert last.stat().st_mtime_ns < scores.stat().st_mtime_ns
-    assert [row["step"] for row in read_metrics(arms / "safe-sft" / "metrics.jsonl")] == [0, 5]
+    # The policy starts from the stored arm, which takes its steps in the first command alone.
+    assert "Safe-SFT, seed 0 step 6/6" in first and "Safe-SFT, seed 0 step" not in second
     assert len(read_metrics(arms / "safe-gdpo" / "metrics.jsonl")) == 3
     scores = json.loads((arms / "safe-gdpo" / "scores.json").read_text())
     assert scores["num_conversations"] == 400
