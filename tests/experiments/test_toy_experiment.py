@@ -4,12 +4,24 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pytest
 
 from experiments.common.command_line import main
+from experiments.common.runs.folder import Workspace
+from gdpo_jax.training import MeshConfig, make_mesh
 from tests.experiments.toy_experiment import EXPERIMENT
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    """As on a user's CPU: programs for one device compile sooner."""
+    one = make_mesh(MeshConfig(), jax.devices()[:1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Workspace, "make_mesh", lambda space: one)
+        yield
 
 
 @pytest.fixture(scope="module")

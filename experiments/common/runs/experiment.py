@@ -1,6 +1,7 @@
 """An experiment as one record: what general code asks of it, by about ten names."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from experiments.common.runs.stages import Rewards
 from experiments.common.scores.claims import Claim
 from experiments.common.scores.metric import Metric
 from experiments.common.scores.table import Table
+from gdpo_jax.data import records_digest
 from gdpo_jax.policies import Tokenizer
 from gdpo_jax.prompts import Prompt
 from gdpo_jax.recipe import Model
@@ -34,6 +36,11 @@ class Data:
     records: Mapping[str, Sequence[Record]]
     judged: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     source: Any = None
+
+    @functools.cached_property
+    def digests(self) -> dict[str, str]:
+        """Of the records of every split."""
+        return {split: records_digest(rows) for split, rows in self.records.items()}
 
 
 @dataclasses.dataclass(frozen=True)

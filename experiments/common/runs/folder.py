@@ -156,8 +156,7 @@ def _keep_tokenizer(experiment: Experiment, path: Path, data: Data, preset: Pres
 
 
 def _held(data: Data) -> dict[str, Any]:
-    digests = {split: records_digest(rows) for split, rows in data.records.items()}
-    return json_tree({"records": digests, "judged": dict(data.judged)})
+    return json_tree({"records": data.digests, "judged": dict(data.judged)})
 
 
 def _written(data_dir: Path, path: Path) -> str:

@@ -253,7 +253,8 @@ def _prompt(row: Mapping[str, Any], noun: str, count: int) -> str:
     for message in value:
         role = message.get("role") if isinstance(message, Mapping) else None
         text = message.get("content") if isinstance(message, Mapping) else None
-        if role not in _SPEAKERS or not isinstance(text, str) or not text.strip():
+        known = isinstance(role, str) and role in _SPEAKERS
+        if not known or not isinstance(text, str) or not text.strip():
             raise UserError(
                 f"field {field!r}: {shown(message)} is no message with 'role' (user or assistant) "
                 "and 'content'"

@@ -7,21 +7,32 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from experiments.common.runs.folder import open_workspace
 from experiments.saferec.__main__ import EXPERIMENT, main
+from experiments.saferec.presets import PRESETS
 from gdpo_jax.training import read_metrics
 from tests.experiments.saferec.run_folder import SECTIONS, write_run
 
 ROOT = Path(__file__).parents[3]
+IN_ONE = """
+import json, sys
+from experiments.saferec.__main__ import main
+sys.exit(max(main(arguments) for arguments in json.loads(sys.argv[1])))
+"""
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    """One command in a fresh Python with one device."""
+def run(*arguments: str, then: Sequence[str] = ()) -> subprocess.CompletedProcess:
+    """One command in a fresh Python with one device, and another one in the same, if given."""
+    program = ["-m", "experiments.saferec", *arguments]
+    if then:
+        program = ["-c", IN_ONE, json.dumps([arguments, then])]
     done = subprocess.run(
-        [sys.executable, "-m", "experiments.saferec", *arguments],
+        [sys.executable, *program],
         cwd=ROOT,
         env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
         capture_output=True,
@@ -72,8 +83,10 @@ def test_a_report_of_nothing_is_an_error(tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
+def finished(tmp_path_factory, data_dir) -> Path:
+    """A whole run, in a folder that has its data set already."""
     folder = tmp_path_factory.mktemp("runs") / "smoke"
+    shutil.copytree(data_dir, folder / "data")
     done = run("reproduce", "--preset", "smoke", "--run-dir", str(folder))
     assert "Safe-GDPO" in done.stdout
     return folder
@@ -105,12 +118,13 @@ def test_the_report_of_a_run_opens_in_a_browser(finished, open_page):
 
 
 @pytest.mark.slow
-def test_a_finished_arm_is_loaded_and_not_trained_again(finished):
-    before = (finished / "seed-0" / "safe-gdpo" / "metrics.jsonl").read_text()
-    scores = (finished / "seed-0" / "safe-gdpo" / "scores.json").read_text()
-    run("rl", "--arm", "safe-gdpo", "--preset", "smoke", "--run-dir", str(finished))
-    assert (finished / "seed-0" / "safe-gdpo" / "metrics.jsonl").read_text() == before
-    assert (finished / "seed-0" / "safe-gdpo" / "scores.json").read_text() == scores
+def test_a_finished_arm_is_loaded_and_not_trained_again(finished, capsys):
+    files = [finished / "seed-0" / "safe-gdpo" / name for name in ("metrics.jsonl", "scores.json")]
+    before = [(file.read_bytes(), file.stat().st_mtime_ns) for file in files]
+    arguments = ["rl", "--arm", "safe-gdpo", "--preset", "smoke", "--run-dir", str(finished)]
+    assert main(arguments) == 0
+    assert "seed 0, Safe-GDPO: scored before" in capsys.readouterr().out
+    assert [(file.read_bytes(), file.stat().st_mtime_ns) for file in files] == before
 
 
 @pytest.mark.slow
@@ -188,12 +202,13 @@ def test_a_supervised_arm_runs_alone_and_one_at_the_level_of_answers_starts_from
     same = ["--preset", "smoke", "--level", "sequence", "--data-dir", str(finished / "data")]
     same += ["--run-dir", str(tmp_path / "run")]
     arms = tmp_path / "run" / "seed-0"
-    done = run("sft", "--arm", "safe-sft", *same)
-    assert "seed 0, Safe-SFT: answered and scored" in done.stdout
+    done = run("sft", "--arm", "safe-sft", *same, then=["rl", "--arm", "safe-gdpo", *same])
+    first, second = done.stdout.split("outputs and scores are in", 1)
+    assert "seed 0, Safe-SFT: answered and scored" in first
+    assert "seed 0, Safe-GDPO: answered and scored" in second
     assert (arms / "safe-sft" / "scores.json").is_file() and not (arms / "sft").exists()
-    before = (arms / "safe-sft" / "metrics.jsonl").read_text()
-    run("rl", "--arm", "safe-gdpo", *same)
-    assert (arms / "safe-sft" / "metrics.jsonl").read_text() == before
+    # The policy starts from the stored arm, which takes its steps in the first command alone.
+    assert "Safe-SFT, seed 0 step 6/6" in first and "Safe-SFT, seed 0 step" not in second
     assert len(read_metrics(arms / "safe-gdpo" / "metrics.jsonl")) == 3
     scores = json.loads((arms / "safe-gdpo" / "scores.json").read_text())
     assert scores["num_conversations"] == 400
@@ -204,6 +219,19 @@ def test_a_data_folder_without_data_is_refused_and_not_filled(tmp_path, capsys):
     assert main([*arguments, "--data-dir", str(tmp_path / "typo")]) == 2
     assert "no SafeRec data in" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_a_data_folder_makes_its_own_data_set(data_dir, tmp_path, monkeypatch):
+    made = []
+
+    def make(folder):
+        made.append(folder)
+        shutil.copytree(data_dir, folder)
+
+    monkeypatch.setattr("experiments.saferec.__main__.build_dataset", make)
+    space = open_workspace(EXPERIMENT, tmp_path / "run", PRESETS["smoke"])
+    assert made == [tmp_path / "run" / "data"]
+    assert len(space.data.records["test"]) == 400
 
 
 def test_a_damaged_preset_file_is_one_error(data_dir, tmp_path, capsys):

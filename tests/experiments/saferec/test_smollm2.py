@@ -17,8 +17,10 @@ from experiments.saferec.__main__ import EXPERIMENT, main, open_data
 from experiments.saferec.presets import PRESETS
 from gdpo_jax.training import MeshConfig, make_mesh, read_metrics
 
-IMITATION_STEPS, POLICY_STEPS, SAMPLES = 6, 2, 4
-PROMPT, ANSWER, SAMPLED = 80, 56, 64  # tokens: 76 and 55 of the conversation that is learned
+LEARNED = "train-01333"  # the conversation with the shortest prompt and list together
+IMITATION_STEPS, POLICY_STEPS, SAMPLES = 7, 2, 3
+PROMPT, ANSWER, SAMPLED = 80, 50, 50  # tokens: 78 and 49 of the conversation that is learned
+SEED = "2"
 
 
 def small(preset):
@@ -65,14 +67,10 @@ def small(preset):
 
 
 def open_few(folder, preset, own):
-    """One conversation to learn, and one to answer."""
+    """One conversation, to learn and to answer."""
     data = open_data(folder, preset, own)
-
-    def shortest(records):
-        return [min(records, key=lambda record: len(record["prompt"][0]["content"]))]
-
-    few = {split: shortest(rows) for split, rows in data.records.items()}
-    return dataclasses.replace(data, records=few)
+    learned = [row for row in data.records["train"] if row["sample_id"] == LEARNED]
+    return dataclasses.replace(data, records=dict.fromkeys(data.records, learned))
 
 
 @pytest.mark.slow
@@ -84,14 +82,15 @@ def test_smollm2_learns_lists_and_takes_real_steps_on_the_rewards(tmp_path, data
     few = dataclasses.replace(EXPERIMENT, presets=presets, open_data=open_few)
     one = make_mesh(MeshConfig(), jax.devices()[:1])
     monkeypatch.setattr(Workspace, "make_mesh", lambda space: one)
-    command = ["rl", "--preset", "smollm2", "--arm", "safe-gdpo"]
+    command = ["rl", "--preset", "smollm2", "--arm", "safe-gdpo", "--seed", SEED]
     folders = ["--run-dir", str(tmp_path), "--data-dir", str(data_dir)]
     assert main([*command, *folders], few) == 0
 
-    imitating = read_metrics(tmp_path / "seed-0" / "safe-sft" / "metrics.jsonl")
+    arms = tmp_path / f"seed-{SEED}"
+    imitating = read_metrics(arms / "safe-sft" / "metrics.jsonl")
     assert len(imitating) == IMITATION_STEPS
     assert imitating[-1]["loss"] < 0.25 * imitating[0]["loss"]
-    folder = tmp_path / "seed-0" / "safe-gdpo"
+    folder = arms / "safe-gdpo"
     steps = read_metrics(folder / "metrics.jsonl")
     assert [row["step"] for row in steps] == list(range(POLICY_STEPS))
     for row in steps:

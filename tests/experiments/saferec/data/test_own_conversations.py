@@ -50,6 +50,7 @@ def test_dialogues_become_one_prompt():
         ({"prompt": [{"role": "assistant", "content": "x"}]}, "expected one user message"),
         ({"dialogue": []}, "field 'dialogue': expected a list"),
         ({"dialogue": [{"role": "judge", "content": "x"}]}, "is no message with 'role'"),
+        ({"dialogue": [{"role": ["user"], "content": "x"}]}, "is no message with 'role'"),
         ({"groundtruth_with_release_year": None}, "field 'groundtruth_with_release_year'"),
         ({"teacher": 3}, "field 'teacher'"),
         ({"seen_titles": [3]}, "field 'seen_titles'"),
