@@ -19,7 +19,7 @@ PRESET = dataclasses.replace(
     name="smoke",
     max_new_tokens=16,
     triples=60,
-    held_out_triples=20,
+    held_out_triples=12,
     general=60,
     refusals=20,
     augmented=10,
@@ -30,5 +30,7 @@ PRESET = dataclasses.replace(
         "steer": _STAGES["steer"],
         "ablate": Ablation(layer=1),
     },
+    # Of one shape, however many answers are steered one way.
+    evaluation_batch=8,
     samples_every=1,
 )
