@@ -17,7 +17,7 @@ _STAGES = mini.PRESET.stages
 PRESET = dataclasses.replace(
     mini.PRESET,
     name="smoke",
-    max_new_tokens=16,
+    max_new_tokens=8,
     triples=60,
     held_out_triples=12,
     general=60,

@@ -13,7 +13,7 @@ from experiments.persona_leakage.presets import mini
 PRESET = dataclasses.replace(
     mini.PRESET,
     name="smoke",
-    max_new_tokens=12,
+    max_new_tokens=8,
     ordinary=3,
     of_each=1,
     sessions=1,
