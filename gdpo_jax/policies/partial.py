@@ -7,6 +7,7 @@ sixth layer.
 """
 
 import dataclasses
+import functools
 import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -38,6 +39,20 @@ def partial_policy(policy: Policy, mask: Mask) -> Policy:
     takes whole parameters. Raises UserError for a mask that does not fit or trains nothing.
     """
     mask = checked_mask(jax.eval_shape(policy.init, jax.random.key(0)), mask)
+    leaves, structure = jax.tree.flatten(mask)
+    # With their types: 1 and True are equal, and mean one layer and all of them.
+    found = _partial_policy(policy, tuple((type(leaf), leaf) for leaf in leaves), structure)
+    return found._replace(config=policy.config)
+
+
+# Kept, so that steps of the same part of the same policy are one program.
+@functools.lru_cache(maxsize=64)
+def _partial_policy(
+    policy: Policy,
+    leaves: tuple[tuple[type, bool | int], ...],
+    structure: jax.tree_util.PyTreeDef,
+) -> Policy:
+    mask = jax.tree.unflatten(structure, [leaf for _, leaf in leaves])
 
     def whole(params: Params) -> Params:
         return join_params(params, mask) if TRAINED in params else params
