@@ -199,7 +199,8 @@ def _looked(
     chosen = [space.experiment.arm(name) for name in dict.fromkeys(arms)]
     for arm in chosen:  # all of them before the work on any
         check_trained(space, arm, seed)
-    return {arm.name: look(trained_model(space, arm, seed), arm.name) for arm in chosen}
+    kept: dict[str, Model] = {}  # what several arms start from is read once
+    return {arm.name: look(trained_model(space, arm, seed, kept=kept), arm.name) for arm in chosen}
 
 
 def _tell_bound(bound: Mapping[str, Any]) -> None:
