@@ -44,7 +44,7 @@ def test_refinement_leaves_what_is_behind_its_layer_and_its_answers_are_scored(r
 @pytest.mark.slow
 def test_what_was_looked_at_is_beside_the_arms(run):
     kernel = json.loads((run / "seed-0" / "kernel.json").read_text())
-    assert list(kernel["arms"]) == ["stl", "dcr"]
+    assert list(kernel["arms"]) == list(kernel["bound"]["arms"]) == ["stl", "dcr"]
     assert set(kernel["arms"]["dcr"]["blocks"]) == {"plain", "seeming", "toxic"}
     assert kernel["bound"]["layer"] == 1
     for terms in kernel["bound"]["arms"].values():
