@@ -148,6 +148,7 @@ def _reproducing(experiment: Experiment) -> Callable[..., None]:
         arms: tuple[ArmName, ...] = names,
         baseline: ArmName | None = None,
         processes: int | None = None,
+        bootstrap: int = 10_000,
     ) -> None:
         """Train and score all arms, then print the tables and write the report.
 
@@ -158,6 +159,7 @@ def _reproducing(experiment: Experiment) -> Callable[..., None]:
             processes: arms that are trained side by side, each with a share of the CPU's cores; 2
                 unless given for new policies on a CPU, 1 on accelerators, on several devices and
                 for published models.
+            bootstrap: resamples for intervals and p values.
         """
         run = Invocation(experiment, options, own)
         for name, value in {"seeds": seeds, "processes": processes}.items():
@@ -181,7 +183,7 @@ def _reproducing(experiment: Experiment) -> Callable[..., None]:
                 evaluate_arms(space, chosen, seed, tell=tell)
         if jax.process_index() == 0:
             page = run.folder / "report.html"
-            _conclude(experiment, (run.folder,), page, baseline=baseline)
+            _conclude(experiment, (run.folder,), page, baseline=baseline, bootstrap=bootstrap)
             _say_next(run, seeds)
 
     return reproduce

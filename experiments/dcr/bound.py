@@ -21,8 +21,8 @@ would be needed if both parts of the Jacobian overlapped.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from experiments.dcr.kernel import (
+    Outputs,
     PromptRows,
     first_token_logits,
     jacobian_kernel_norms,
@@ -37,7 +38,7 @@ from experiments.dcr.kernel import (
 )
 from experiments.dcr.refinement import refined_mask
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies import join_params, layer_states, pooled, split_params
+from gdpo_jax.policies import Policy, join_params, layer_states, pooled, split_params
 from gdpo_jax.policies.partial import checked_mask
 from gdpo_jax.prompts import Prompt
 from gdpo_jax.recipe import Model
@@ -84,45 +85,25 @@ def proposition_terms(
     policy, params = model.policy, model.params
     if policy.trained is not None:
         raise UserError("merge the adapters first: model.merged()")
-    lower = checked_mask(params, refined_mask(policy, layer))
+    programs = _programs(policy, layer)
     rows = prompt_rows(model, prompts, top_k=top_k)
-    parts = split_params(params, lower)
-    theta, rest = parts["trained"], parts["frozen"]
-    # What is frozen in any case: a tied embedding.
-    fixed = {name: leaf for name, leaf in rest.items() if name == "embedding"}
-    phi = {name: leaf for name, leaf in rest.items() if name not in fixed}
-
-    def outputs(trained: Any, others: Any, row: PromptRows) -> Float[Array, "K"]:
-        whole = join_params({"trained": trained[0], "frozen": {**trained[1], **others}}, lower)
-        return first_token_logits(policy, whole, row)
-
-    def of_theta(trained: Any, others: Any, row: PromptRows) -> Float[Array, "K"]:
-        return outputs((trained, others[0]), others[1], row)
-
-    def of_phi(trained: Any, others: Any, row: PromptRows) -> Float[Array, "K"]:
-        return outputs((others[0], trained), others[1], row)
-
-    def of_states(states: Array, others: Any, row: PromptRows) -> Float[Array, "K"]:
-        _, behind = policy.split_layers(others, layer)
-        return first_token_logits(policy, others, row._replace(prompts=states), behind=behind)
-
-    @jax.jit
-    def states_of(params: Any, row: PromptRows) -> tuple[Array, Array]:
-        states = layer_states(policy, params, row.prompts[None], row.lengths[None], layer)
-        return states[0], pooled(states, row.lengths[None], "last")[0]
-
+    theta, phi, fixed = programs.parts(params)
     each = [jax.tree.map(lambda leaf: leaf[i], rows) for i in range(len(prompts))]  # noqa: B023
-    size_of_theta, size_of_phi = (_sizes(function) for function in (of_theta, of_phi))
-    spectral = jax.jit(functools.partial(_spectral_norm, of_states))
-    states = [states_of(params, row) for row in each]
-    c = max(float(spectral(own, params, row)) for (own, _), row in zip(states, each)) ** 2
-    reaching = np.array([float(size_of_theta(theta, (phi, fixed), row)) for row in each])
-    own_sizes = [float(size_of_phi(phi, (theta, fixed), row)) for row in each if tail_trained]
-    tau = max(own_sizes, default=0.0)
-    of_lower = jacobian_kernel_norms(of_theta, theta, (phi, fixed), rows, batch_size=batch_size)
+    states = [programs.states(params, row) for row in each]
+    spectral = (programs.spectral(own, params, row) for (own, _), row in zip(states, each))
+    c = max(map(float, spectral)) ** 2
+    reaching = np.array([float(programs.size_of_theta(theta, (phi, fixed), row)) for row in each])
+    tau = 0.0
+    if tail_trained:
+        tau = max(float(programs.size_of_phi(phi, (theta, fixed), row)) for row in each)
+    of_lower = jacobian_kernel_norms(
+        programs.of_theta, theta, (phi, fixed), rows, batch_size=batch_size
+    )
     kernel = of_lower
     if tail_trained:
-        kernel = jacobian_kernel_norms(outputs, (theta, phi), fixed, rows, batch_size=batch_size)
+        kernel = jacobian_kernel_norms(
+            programs.of_both, (theta, phi), fixed, rows, batch_size=batch_size
+        )
     features = np.stack([np.asarray(last, np.float64) for _, last in states])
     products = features @ features.T
     slope = max(0.0, float((products * of_lower).sum() / (c * (products**2).sum())))
@@ -135,6 +116,61 @@ def proposition_terms(
         features=term,
         crossing=tau * (reaching[:, None] + reaching[None, :]),
         remainder=np.maximum(0.0, of_lower - term),
+    )
+
+
+class _Programs(NamedTuple):
+    """What the terms are computed by, for every model of one policy."""
+
+    parts: Callable[..., tuple[Any, Any, Any]]  # theta, phi, and what is frozen in any case
+    of_theta: Outputs  # by theta, the others being (phi, fixed)
+    of_both: Outputs  # by (theta, phi), the others being fixed
+    size_of_theta: Callable[..., Float[Array, ""]]
+    size_of_phi: Callable[..., Float[Array, ""]]
+    spectral: Callable[..., Float[Array, ""]]
+    states: Callable[..., tuple[Array, Array]]  # behind the layer: of all tokens, and of the last
+
+
+# Kept, so that several models of one policy compile each program once.
+@functools.lru_cache(maxsize=8)
+def _programs(policy: Policy, layer: int) -> _Programs:
+    lower = checked_mask(
+        jax.eval_shape(policy.init, jax.random.key(0)), refined_mask(policy, layer)
+    )
+
+    def parts(params: Any) -> tuple[Any, Any, Any]:
+        split = split_params(params, lower)
+        # What is frozen in any case: a tied embedding.
+        fixed = {name: leaf for name, leaf in split["frozen"].items() if name == "embedding"}
+        phi = {name: leaf for name, leaf in split["frozen"].items() if name not in fixed}
+        return split["trained"], phi, fixed
+
+    def of_both(trained: Any, others: Any, row: PromptRows) -> Float[Array, "K"]:
+        whole = join_params({"trained": trained[0], "frozen": {**trained[1], **others}}, lower)
+        return first_token_logits(policy, whole, row)
+
+    def of_theta(trained: Any, others: Any, row: PromptRows) -> Float[Array, "K"]:
+        return of_both((trained, others[0]), others[1], row)
+
+    def of_phi(trained: Any, others: Any, row: PromptRows) -> Float[Array, "K"]:
+        return of_both((others[0], trained), others[1], row)
+
+    def of_states(states: Array, others: Any, row: PromptRows) -> Float[Array, "K"]:
+        _, behind = policy.split_layers(others, layer)
+        return first_token_logits(policy, others, row._replace(prompts=states), behind=behind)
+
+    def states(params: Any, row: PromptRows) -> tuple[Array, Array]:
+        found = layer_states(policy, params, row.prompts[None], row.lengths[None], layer)
+        return found[0], pooled(found, row.lengths[None], "last")[0]
+
+    return _Programs(
+        parts=jax.jit(parts),
+        of_theta=of_theta,
+        of_both=of_both,
+        size_of_theta=_sizes(of_theta),
+        size_of_phi=_sizes(of_phi),
+        spectral=jax.jit(functools.partial(_spectral_norm, of_states)),
+        states=jax.jit(states),
     )
 
 

@@ -43,9 +43,9 @@ class PromptRows(NamedTuple):
     """Padded prompts, their lengths, and the tokens whose logits at the first generated token are
     looked at."""
 
-    prompts: Int[Array, "N P"]
-    lengths: Int[Array, "N"]
-    tokens: Int[Array, "N K"]
+    prompts: Int[Array | np.ndarray, "N P"]
+    lengths: Int[Array | np.ndarray, "N"]
+    tokens: Int[Array | np.ndarray, "N K"]
 
 
 def kernel_norms(
@@ -66,17 +66,31 @@ def kernel_norms(
     cannot be encoded or are too long, and for a mask that does not fit.
     """
     rows = prompt_rows(model, prompts, top_k=top_k)
-    mask = checked_mask(model.params, mask)
-    parts = split_params(model.params, mask)
-    policy = model.policy
+    leaves, structure = jax.tree.flatten(checked_mask(model.params, mask))
+    # With their types: 1 and True are equal, and mean one layer and all of them.
+    typed = tuple((type(leaf), leaf) for leaf in leaves)
+    split, outputs = _parts_and_logits(model.policy, typed, structure)
+    return jacobian_kernel_norms(outputs, *split(model.params), rows, batch_size=batch_size)
+
+
+# Functions and programs are kept, so that models of one policy compile them once.
+@functools.lru_cache(maxsize=8)
+def _parts_and_logits(
+    policy: Policy, typed: tuple[tuple[type, bool | int], ...], structure: Any
+) -> tuple[Callable[[Params], tuple[Params, Params]], Outputs]:
+    """Two functions: the trained and the frozen part of parameters, which a mask tells apart, and
+    the first token's logits by them."""
+    mask = jax.tree.unflatten(structure, [leaf for _, leaf in typed])
+
+    def split(params: Params) -> tuple[Params, Params]:
+        parts = split_params(params, mask)
+        return parts["trained"], parts["frozen"]
 
     def outputs(trained: Params, frozen: Params, row: PromptRows) -> Float[Array, "K"]:
         params = join_params({"trained": trained, "frozen": frozen}, mask)
         return first_token_logits(policy, params, row)
 
-    return jacobian_kernel_norms(
-        outputs, parts["trained"], parts["frozen"], rows, batch_size=batch_size
-    )
+    return jax.jit(split), outputs
 
 
 def jacobian_kernel_norms(
@@ -86,8 +100,9 @@ def jacobian_kernel_norms(
 
     outputs(trained, others, input) -> numbers [K]. inputs: a tree of arrays with N inputs in front.
     Column i of the product is a Jacobian-vector product at x' of a vector-Jacobian product at x.
+    The program of the last few functions is kept for the next call with the same one.
     """
-    program = jax.jit(functools.partial(_norms_against, outputs))
+    program = _norms_program(outputs)
     [count, *_] = {leaf.shape[0] for leaf in jax.tree.leaves(inputs)}
     size = min(batch_size, count)
     norms = np.empty((count, count))
@@ -99,6 +114,11 @@ def jacobian_kernel_norms(
             one = jax.tree.map(lambda x: x[column], inputs)  # noqa: B023
             norms[at : at + size, column] = program(trained, others, one, some)
     return norms
+
+
+@functools.lru_cache(maxsize=8)
+def _norms_program(outputs: Outputs) -> Callable[..., Float[Array, "S"]]:
+    return jax.jit(functools.partial(_norms_against, outputs))
 
 
 def _norms_against(
@@ -157,21 +177,23 @@ def prompt_rows(model: Model, prompts: Sequence[Prompt], *, top_k: int | None = 
         raise UserError(f"top_k must be from 1 to {config.vocab_size}, or None, got {top_k}")
     width = max(map(len, rows))
     padded, lengths = pad_right(rows, width, pad_id=model.tokenizer.pad_id, what="prompt")
-    every = np.broadcast_to(np.arange(config.vocab_size, dtype=np.int32), (1, config.vocab_size))
-    found = PromptRows(jnp.asarray(padded), jnp.asarray(lengths), jnp.asarray(every))
-    if top_k is None:
-        tokens = jnp.broadcast_to(found.tokens, (len(rows), config.vocab_size))
-        return found._replace(tokens=tokens)
-    policy = model.policy
+    every = np.arange(config.vocab_size, dtype=np.int32)
+    tokens = np.broadcast_to(every, (len(rows), config.vocab_size))
+    if top_k is not None:
+        likeliest = _likeliest(model.policy, count)
+        tokens = np.stack([likeliest(model.params, *row) for row in zip(padded, lengths, tokens)])
+    return PromptRows(padded, lengths, tokens)
 
-    @jax.jit
-    def likeliest(params: Params, prompt: Array, length: Array) -> Array:
-        return jax.lax.top_k(
-            first_token_logits(policy, params, PromptRows(prompt, length, found.tokens[0])), count
-        )[1]
 
-    picked = [likeliest(model.params, *pair) for pair in zip(found.prompts, found.lengths)]
-    return found._replace(tokens=jnp.stack(picked).astype(jnp.int32))
+@functools.lru_cache(maxsize=8)
+def _likeliest(policy: Policy, count: int) -> Callable[..., Int[Array, "K"]]:
+    """The most likely first tokens of a row with all of them."""
+
+    def likeliest(params: Params, *row: Array) -> Int[Array, "K"]:
+        logits = first_token_logits(policy, params, PromptRows(*row))
+        return jax.lax.top_k(logits, count)[1]
+
+    return jax.jit(likeliest)
 
 
 def first_token_logits(

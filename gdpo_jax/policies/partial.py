@@ -40,23 +40,20 @@ def partial_policy(policy: Policy, mask: Mask) -> Policy:
     UserError for a mask that does not fit or trains nothing.
     """
     mask = checked_mask(jax.eval_shape(policy.init, jax.random.key(0)), mask)
-    described = tuple(_described(mask))
-    return _partial(policy, _Known(repr(described), mask))._replace(
-        config=policy.config, trained_config=TrainedMask(described)
-    )
+    leaves, structure = jax.tree.flatten(mask)
+    # With their types: 1 and True are equal, and mean one layer and all of them.
+    found = _partial_policy(policy, tuple((type(leaf), leaf) for leaf in leaves), structure)
+    return found._replace(config=policy.config)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Known:
-    """A mask that is compared by its text, in which True is no 1."""
-
-    text: str
-    mask: Mask = dataclasses.field(compare=False)
-
-
+# Kept, so that steps of the same part of the same policy are one program.
 @functools.lru_cache(maxsize=64)
-def _partial(policy: Policy, known: _Known) -> Policy:
-    mask = known.mask
+def _partial_policy(
+    policy: Policy,
+    leaves: tuple[tuple[type, bool | int], ...],
+    structure: jax.tree_util.PyTreeDef,
+) -> Policy:
+    mask = jax.tree.unflatten(structure, [leaf for _, leaf in leaves])
 
     def whole(params: Params) -> Params:
         return join_params(params, mask) if TRAINED in params else params
@@ -76,6 +73,7 @@ def _partial(policy: Policy, known: _Known) -> Policy:
         reference=of_whole(policy.reference),
         split_layers=of_whole(policy.split_layers),
         trained=TRAINED,
+        trained_config=TrainedMask(tuple(_described(mask))),
     )
 
 

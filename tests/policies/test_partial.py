@@ -81,16 +81,14 @@ def test_what_is_trained_is_what_the_mask_says(params):
     assert axes["frozen"]["head"] == ("embed", "vocab")
 
 
-def test_equal_masks_have_equal_policies_and_one_layer_is_not_all():
-    two = decoder_policy(dataclasses.replace(CONFIG, num_layers=2))
-    for mask in MASKS["a branch"], {"layers": 1}:
-        assert partial_policy(POLICY, mask) == partial_policy(POLICY, dict(mask))
-    first, every = ({"layers": {"query": value}} for value in (1, True))
-    shapes = [
-        trained_part(policy, jax.eval_shape(policy.init, jax.random.key(0)))["layers"]["query"]
-        for policy in (partial_policy(two, first), partial_policy(two, every))
-    ]
-    assert [shape.shape[0] for shape in shapes] == [1, 2]
+def test_equal_masks_have_one_policy_and_one_layer_is_not_all():
+    """One object, so that what is compiled for it is there for all."""
+    whole, first = {"layers": True, "head": True}, {"layers": 1, "head": True}
+    policies = [partial_policy(POLICY, mask) for mask in (whole, first, {**whole, "layers": 3})]
+    assert policies[0] == policies[2] and hash(policies[0]) == hash(policies[2])
+    for policy, count in zip(policies, (3, 1, 3), strict=True):
+        shapes = jax.eval_shape(policy.init, jax.random.key(0))
+        assert shapes["trained"]["layers"]["query"].shape[0] == count
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What `--model` means: an endpoint, a published language model, or an arm of a finished run."""
 
 import dataclasses
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Literal
 
@@ -132,10 +133,17 @@ def _training(space: Workspace, arm: Arm, seed: int) -> str:
     return space.experiment.command("train", *words, "--seed", str(seed))
 
 
-def trained_model(space: Workspace, arm: Arm, seed: int) -> models.Model:
-    """The model of an arm, with its adapters merged. Raises `UserError` as `check_trained`."""
+def trained_model(
+    space: Workspace,
+    arm: Arm,
+    seed: int,
+    *,
+    kept: MutableMapping[str, models.Model] | None = None,
+) -> models.Model:
+    """The model of an arm, with its adapters merged; kept: of the arms it starts from, as of
+    `train_arm`. Raises `UserError` as `check_trained`."""
     check_trained(space, arm, seed)
-    return train_arm(space, arm, seed).merged()  # finished, so it is read
+    return train_arm(space, arm, seed, kept=kept).merged()  # finished, so it is read
 
 
 def _trained_model(options: ModelOptions, experiment: Experiment, batch_size: int) -> Model:

@@ -61,8 +61,14 @@ def new_imitation(
 
 
 def shortened(settings: Any, *, steps: int) -> Any:
-    """A stage with `run` and `optimizer` in a few steps, to see that it works."""
+    """A stage with `run` and `optimizer` in a few steps, to see that it works: at its widest shape
+    alone, since each is compiled, and of few rows."""
     run: dict[str, Any] = {"steps": steps}
+    for name in ("prompt_buckets", "completion_buckets"):
+        if widths := getattr(settings.run, name, None):
+            run[name] = (max(widths),)
+    if isinstance(settings, Imitation):
+        run |= {"batch_size": 16}
     if isinstance(settings, Optimization):
         run |= {"prompts_per_step": 8, "num_samples": 2}
     return dataclasses.replace(

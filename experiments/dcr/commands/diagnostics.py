@@ -79,7 +79,11 @@ def kernel_command(experiment: Experiment) -> Callable[..., None]:
         prompts = [space.prompt(record["prompt"]) for record in records]
         kinds = [record["kind"] for record in records]
 
-        def look(model: Model) -> dict[str, Any]:
+        terms: dict[str, dict[str, float]] = {}
+
+        def look(model: Model, name: str) -> dict[str, Any]:
+            if bound:
+                terms[name] = bound_terms(model, prompts, kinds, layer=bound, top_k=top_k)
             return kernel_blocks(model, prompts, kinds, top_k=top_k, mask=mask)
 
         found = _looked(space, arms, seed, look)
@@ -87,11 +91,7 @@ def kernel_command(experiment: Experiment) -> Callable[..., None]:
         path = space.path / f"seed-{seed}" / KERNEL_FILE
         stored = {"about": about, "arms": found}
         if bound:
-
-            def terms(model: Model) -> dict[str, float]:
-                return bound_terms(model, prompts, kinds, layer=bound, top_k=top_k)
-
-            stored["bound"] = {"layer": bound, "arms": _looked(space, arms, seed, terms)}
+            stored["bound"] = {"layer": bound, "arms": terms}
         write_json(path, stored)
         names = sorted(set(kinds))
         table = _table("arm", "prompt", *(f"step on {name}" for name in names), "ratio")
@@ -132,7 +132,8 @@ def separation_command(experiment: Experiment) -> Callable[..., None]:
         space, records = _opened(run, count, seed)
         prompts = [space.prompt(record["prompt"]) for record in records]
 
-        def look(model: Model) -> list[dict[str, Any]]:
+        def look(model: Model, name: str) -> list[dict[str, Any]]:
+            del name
             layers = range(1, model.policy.config.num_layers + 1)
             return separation_by_layer(model, prompts, records, layers=layers, seed=seed)
 
@@ -190,14 +191,16 @@ def _opened(run: Invocation, count: int, seed: int) -> tuple[Workspace, list[Map
 
 
 def _looked(
-    space: Workspace, arms: tuple[str, ...], seed: int, look: Callable[[Model], Any]
+    space: Workspace, arms: tuple[str, ...], seed: int, look: Callable[[Model, str], Any]
 ) -> dict[str, Any]:
+    """`look(model, name)` of each arm, whose model is read once."""
     if not arms:
         raise UserError("--arms names none; give at least one arm of the run")
     chosen = [space.experiment.arm(name) for name in dict.fromkeys(arms)]
     for arm in chosen:  # all of them before the work on any
         check_trained(space, arm, seed)
-    return {arm.name: look(trained_model(space, arm, seed)) for arm in chosen}
+    kept: dict[str, Model] = {}  # what several arms start from is read once
+    return {arm.name: look(trained_model(space, arm, seed, kept=kept), arm.name) for arm in chosen}
 
 
 def _tell_bound(bound: Mapping[str, Any]) -> None:

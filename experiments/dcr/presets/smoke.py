@@ -17,9 +17,9 @@ _STAGES = mini.PRESET.stages
 PRESET = dataclasses.replace(
     mini.PRESET,
     name="smoke",
-    max_new_tokens=16,
+    max_new_tokens=8,
     triples=60,
-    held_out_triples=20,
+    held_out_triples=12,
     general=60,
     refusals=20,
     augmented=10,
@@ -30,5 +30,7 @@ PRESET = dataclasses.replace(
         "steer": _STAGES["steer"],
         "ablate": Ablation(layer=1),
     },
+    # Of one shape, however many answers are steered one way.
+    evaluation_batch=8,
     samples_every=1,
 )

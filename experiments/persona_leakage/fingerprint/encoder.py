@@ -9,7 +9,8 @@ dimensions.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -83,27 +84,11 @@ def fit_encoder(
         raise UserError("an encoder needs two authors with two texts each; use more problems")
     batch = min(options.authors, len(texts_of))
     order_key, dropout_key = jax.random.split(key)
-    module = _module(features, space, options.dropout)
     params: Params = {
         f"view{number}": {"kernel": jnp.asarray(axes, jnp.float32)}
         for number, axes in enumerate(space.axes)
     }
-    rate = optax.cosine_decay_schedule(options.learning_rate, max(1, options.steps))
-    optimizer = optax.adam(rate)
-    labels = jnp.tile(jnp.arange(batch, dtype=jnp.int32), 2)
-
-    def loss_of(params: Params, rows: Array, key: Array) -> Array:
-        embeddings = module.apply({"params": params}, rows, rngs={"dropout": key})
-        return supervised_contrastive(embeddings, labels, temperature=options.temperature)
-
-    @jax.jit
-    def step(params: Params, state: Any, rows: Array, number: Array) -> tuple[Params, Any]:
-        gradient = jax.grad(loss_of)(params, rows, jax.random.fold_in(dropout_key, number))
-        # Adam's correction for bias raises a float to the number of steps, an integer.
-        with jax.numpy_dtype_promotion("standard"):
-            updates, state = optimizer.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state
-
+    optimizer, step = _training(_module(features, space, options.dropout), batch, options)
     state = optimizer.init(params)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(order_key)))
     for number in range(options.steps):
@@ -111,7 +96,7 @@ def fit_encoder(
         pairs = np.stack([rng.choice(texts_of[i], 2, replace=False) for i in chosen])
         texts = pairs.T.reshape(-1)
         rows = pieces[texts, rng.integers(pieces.shape[1], size=len(texts))]
-        params, state = step(params, state, rows.astype(np.float32), number)
+        params, state = step(params, state, rows.astype(np.float32), dropout_key, number)
     trained = tuple(np.asarray(params[f"view{n}"]["kernel"]) for n in range(len(space.axes)))
     return dataclasses.replace(space, axes=trained)
 
@@ -122,3 +107,32 @@ def _module(features: Features, space: Space, dropout: float) -> _Encoder:
         dimensions=tuple(axes.shape[1] for axes in space.axes),
         dropout=dropout,
     )
+
+
+# Kept, so that folds of one size share a program.
+@functools.lru_cache(maxsize=8)
+def _training(
+    module: _Encoder, batch: int, options: EncoderOptions
+) -> tuple[optax.GradientTransformation, Callable[..., tuple[Params, Any]]]:
+    """The optimizer, and a step on two pieces of each of `batch` authors."""
+    rate = optax.cosine_decay_schedule(options.learning_rate, max(1, options.steps))
+    optimizer = optax.adam(rate)
+    labels = np.tile(np.arange(batch, dtype=np.int32), 2)
+
+    def loss_of(params: Params, rows: Array, key: Array) -> Array:
+        embeddings = module.apply({"params": params}, rows, rngs={"dropout": key})
+        return supervised_contrastive(
+            embeddings, jnp.asarray(labels), temperature=options.temperature
+        )
+
+    @jax.jit
+    def step(
+        params: Params, state: Any, rows: Array, key: Array, number: Array
+    ) -> tuple[Params, Any]:
+        gradient = jax.grad(loss_of)(params, rows, jax.random.fold_in(key, number))
+        # Adam's correction for bias raises a float to the number of steps, an integer.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return optimizer, step

@@ -40,6 +40,7 @@ from gdpo_jax.planning.abstract import abstract_sft_batch
 from gdpo_jax.planning.steps import PlannedStep, sft_step_figures
 from gdpo_jax.policies import LoraConfig, Params, Policy
 from gdpo_jax.policies.extras import need
+from gdpo_jax.policies.files.weights import whole
 from gdpo_jax.policies.lora import ADAPTERS, BASE
 from gdpo_jax.prompts import PromptFunction, completion_encoder
 from gdpo_jax.recipe import Model
@@ -139,6 +140,7 @@ def adapt(
             model, {user: encoded[user] for user in users}, settings, work, seed, title
         )
         keep_metrics(folder, work)
+        stacked = jax.tree.map(whole, stacked)  # cut up on the host, without a program a leaf
         for place, user in enumerate(users):
             own = adapters_of(stacked, place)
             keep_adapter(folder, user, own, settings.lora, digest=digests[user])

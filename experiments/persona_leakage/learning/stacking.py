@@ -10,7 +10,7 @@ shapes: as many users, rows and tokens in all steps, whatever the records hold.
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -79,10 +79,19 @@ def stacked_policy(policy: Policy, lora: LoraConfig, users: int) -> Policy:
 
 def stacked_adapters(model: Model, lora: LoraConfig, seed: int, users: Sequence[str]) -> Params:
     """Fresh adapters of users, stacked in their order; each is drawn from his own seed."""
-    shapes = jax.eval_shape(lambda tree: tree, model.params)
-    init = jax.vmap(lambda key: lora_init(key, shapes, lora))
     keys = jnp.stack([jax.random.key(user_seed(seed, user)) for user in users])
-    return jax.jit(init, out_shardings=replicated(model.mesh))(keys)
+    return _drawing(lora, model.mesh)(keys, model.params)
+
+
+# Kept, so that every stack of as many users has one program.
+@functools.lru_cache(maxsize=8)
+def _drawing(lora: LoraConfig, mesh: jax.sharding.Mesh) -> Callable[..., Params]:
+    """Adapters of each key, for parameters of which the shapes alone are read."""
+
+    def draw(keys: Key[Array, "S"], params: Params) -> Params:
+        return jax.vmap(lambda key: lora_init(key, params, lora))(keys)
+
+    return jax.jit(draw, out_shardings=replicated(mesh))
 
 
 def adapters_of(stacked: Params, place: int) -> Params:

@@ -13,7 +13,7 @@ from experiments.persona_leakage.presets import mini
 PRESET = dataclasses.replace(
     mini.PRESET,
     name="smoke",
-    max_new_tokens=12,
+    max_new_tokens=8,
     ordinary=3,
     of_each=1,
     sessions=1,
@@ -21,5 +21,7 @@ PRESET = dataclasses.replace(
     lessons=300,
     decoder=dataclasses.replace(mini.PRESET.decoder, d_model=32, num_layers=2, d_ff=64),
     stages={name: shortened(settings, steps=2) for name, settings in mini.PRESET.stages.items()},
+    # Of few shapes, whoever is answered by whose adapter.
+    evaluation_batch=64,
     samples_every=1,
 )

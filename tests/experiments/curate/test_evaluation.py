@@ -117,13 +117,13 @@ class Misbehaving:
     """The reply of a server to talkers and judges, of which a share goes wrong in every way."""
 
     wrong: float
-    rng: random.Random = dataclasses.field(default_factory=lambda: random.Random(23))
+    rng: random.Random = dataclasses.field(default_factory=lambda: random.Random(3))
     given: Counter = dataclasses.field(default_factory=Counter)  # whole answers by request
     faults: Counter = dataclasses.field(default_factory=Counter)
 
     def __call__(self, body):  # under the server's lock
         if self.rng.random() < self.wrong:
-            # Of this seed one is late: it takes the client's whole patience.
+            # Late ones are few, since each takes the client's whole patience.
             [fault] = self.rng.choices(["500", "429", "cut", "empty", "late"], [9, 9, 9, 9, 0.5])
             self.faults[fault] += 1
             return {
@@ -154,20 +154,20 @@ def test_every_dialogue_is_scored_or_listed_with_a_server_that_misbehaves(chat_s
     cases = [
         case(row, name, turns=("Shall I?",) if name != "sc3" else ("I fear figs.", "Shall I?"))
         for name in scenarios
-        for row in range(168)
+        for row in range(336)
     ]
-    chat_server.reply = Misbehaving(0.1)
+    chat_server.reply = Misbehaving(0.05)
     model = endpoint(chat_server.url)
     judging = rubric_judging(model, Limits(max_new_tokens=20))
     found = run(tmp_path, model, cases=cases, judging=judging)
     assert set(chat_server.reply.faults) == {"500", "429", "late", "cut", "empty"}
     values = found.table.values
-    assert len(found.table) == 840
+    assert len(found.table) == 1680
     scored = ~(values["unclear"] != values["unclear"])  # not NaN
     listed = [name in found.failures for name in found.table.ids]
     unread = values["unread"] == 1
     assert (scored.astype(int) + unread + listed == 1).all()
-    assert unread.sum() > 0 and sum(listed) > 0 and scored.sum() > 760
+    assert unread.sum() > 0 and sum(listed) > 0 and scored.sum() > 1600
     assert max(chat_server.reply.given.values()) == 1
     # The next start asks for what failed alone, and finds a healthy server.
     chat_server.reply.wrong, before = 0.0, len(chat_server.bodies)

@@ -13,7 +13,7 @@ from experiments.curate.settings import TurnsOption
 def test_arms_are_trained_and_scored_and_a_second_call_does_nothing_twice(tmp_path, capsys):
     folder = tmp_path / "run"
     arguments = ["reproduce", "--preset", "smoke", "--run-dir", str(folder), "--processes", "1"]
-    arguments += ["--arms", "mirror", "gdpo", "--own-turns", "True"]
+    arguments += ["--arms", "mirror", "gdpo", "--bootstrap", "50", "--own-turns", "True"]
     assert main(arguments) == 0
     told = capsys.readouterr().out
     assert "MIRROR: answered and scored" in told and "GDPO: trained in" in told

@@ -48,7 +48,7 @@ def test_a_dry_run_plans_each_kind_of_step_once():
     small = dataclasses.replace(
         preset,
         decoder=dataclasses.replace(
-            preset.decoder, num_layers=2, vocab_size=512, d_model=64, head_dim=8, d_ff=64
+            preset.decoder, num_layers=1, vocab_size=512, d_model=64, head_dim=8, d_ff=64
         ),
         stages={**preset.stages, "refine": dataclasses.replace(preset.stages["refine"], layer=1)},
     )

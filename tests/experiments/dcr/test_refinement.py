@@ -102,7 +102,7 @@ def test_the_stage_trains_and_plans(tmp_path):
     preset = Preset(name="tiny", decoder=DECODER, stages={"refine": SETTINGS})
     stage = Refine()
     assert stage.steps(preset) == 8
-    model = small_model(devices=2)
+    model = small_model()
     job = Job(
         title="refine",
         seed=0,

@@ -29,7 +29,7 @@ def run(tmp_path_factory, persona_data):
     folder = tmp_path_factory.mktemp("persona") / "run"
     shutil.copytree(persona_data / "data", folder / "data")
     same = ["--preset", "smoke", "--run-dir", str(folder)]
-    assert main(["reproduce", *same, "--processes", "1"], SHORT) == 0
+    assert main(["reproduce", *same, "--processes", "1", "--bootstrap", "50"], SHORT) == 0
     assert main(["strength", *same], SHORT) == 0
     assert main(["report", str(folder), "--bootstrap", "50"], SHORT) == 0
     return folder
@@ -74,7 +74,7 @@ def test_answers_are_rewarded_apart(run):
 @pytest.mark.slow
 def test_a_second_call_does_nothing_twice(run, capsys):
     arguments = ["reproduce", "--preset", "smoke", "--run-dir", str(run), "--processes", "1"]
-    assert main(arguments, SHORT) == 0
+    assert main([*arguments, "--bootstrap", "50"], SHORT) == 0
     told = capsys.readouterr().out
     assert told.count("scored before") == len(ARMS) and "trained in" not in told
     assert (run / "report.html").is_file()
