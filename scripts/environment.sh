@@ -2,6 +2,9 @@
 # Usage: prepare_environment EXTRAS, with EXTRAS such as "" or "[dev]".
 # PYTHON names the interpreter to start from (3.11 or later).
 
+# Otherwise every process would compile every module anew.
+unset PYTHONDONTWRITEBYTECODE
+
 prepare_environment() {
     local extras=$1 python=${PYTHON:-} candidate stamp wanted
     if [ -z "$python" ]; then
@@ -22,10 +25,9 @@ prepare_environment() {
     wanted="$(cksum <pyproject.toml) $extras"
     if ! grep -qxF -- "$wanted" "$stamp" 2>/dev/null; then
         echo "installing gdpo_jax$extras into .venv (about 1 GB, a few minutes)"
+        # Modules are compiled when they are first imported: most of these never are.
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
             --editable ".$extras"
-        # As pip would with one core. A file that does not compile is one that nobody imports.
-        .venv/bin/python -m compileall -q -j 0 .venv/lib >/dev/null || true
         printf '%s\n' "$wanted" >>"$stamp"
     fi
 }

@@ -97,10 +97,15 @@ def pytest_unconfigure(config):
 
 def pytest_collection_modifyitems(items):
     """Files with slow tests come first: otherwise one worker may end with such a file while the
-    other has nothing left.
+    others have nothing left. For the same reason the rest goes backwards: those of training, last
+    by name, take the longest.
     """
+    place = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in items))}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    first = {
+        path: number if path in slow else len(place) * 2 - number for path, number in place.items()
+    }
+    items.sort(key=lambda item: first[item.path])
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ PRESET = dataclasses.replace(
         **dict.fromkeys(("base", "sft", "safe-sft"), _SHORT),
         "rl": dataclasses.replace(_RL, run=_RUN),
     },
-    max_new_tokens=24,
     samples_every=1,
     minutes={},
 )
