@@ -162,7 +162,8 @@ def _reproducing(experiment: Experiment) -> Callable[..., None]:
             bootstrap: resamples for intervals and p values.
         """
         run = Invocation(experiment, options, own)
-        for name, value in {"seeds": seeds, "processes": processes}.items():
+        counts = {"seeds": seeds, "processes": processes, "bootstrap": bootstrap}
+        for name, value in counts.items():
             if value is not None and value < 1:
                 raise UserError(f"--{name} must be at least 1, got {value}")
         if (processes or 1) > 1 and not run.program():

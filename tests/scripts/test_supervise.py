@@ -1,5 +1,6 @@
 """scripts/supervise: what is started again, how often, and what a signal does."""
 
+import os
 import signal
 import subprocess
 import time
@@ -77,8 +78,10 @@ def test_it_waits_longer_each_time_up_to_a_limit_and_anew_after_a_steady_run(tmp
     assert all("in 3 s (1 times left)" in line for line in lines)
 
 
+# With a rest, the command has ended before the script goes on from passing the signal on.
+@pytest.mark.parametrize("rest", [0, 1])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_a_signal_reaches_the_command_and_nothing_is_started_again(tmp_path, number, code):
+def test_a_signal_reaches_the_command_and_nothing_is_started_again(tmp_path, number, code, rest):
     script = tmp_path / "command.py"
     script.write_text(
         "import signal, sys, time\n"
@@ -93,8 +96,11 @@ def test_a_signal_reaches_the_command_and_nothing_is_started_again(tmp_path, num
         "    print('stored', flush=True)\n"
         "    sys.exit(130)\n"
     )
+    begin = tmp_path / "begin.sh"
+    begin.write_text(f'kill() {{ builtin kill "$@"; sleep {rest}; }}\n')
     command = [SUPERVISE, "--wait", "0", "--", "python3", str(script)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "BASH_ENV": str(begin)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout.readline() == "started\n"
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)

@@ -70,9 +70,12 @@ def test_wrong_options_are_refused_before_anything_starts(arguments, tmp_path, c
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_seeds_is_an_error(capsys):
-    assert main(["reproduce", "--seeds", "0"]) == 2
-    assert "--seeds must be at least 1" in capsys.readouterr().err
+@pytest.mark.parametrize("option", ["--seeds", "--bootstrap"])
+def test_none_at_all_is_an_error(option, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", option, "0"]) == 2
+    assert f"{option} must be at least 1" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_report_of_nothing_is_an_error(tmp_path, capsys):
