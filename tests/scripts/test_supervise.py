@@ -97,7 +97,9 @@ def test_a_signal_reaches_the_command_and_nothing_is_started_again(tmp_path, num
         "    sys.exit(130)\n"
     )
     begin = tmp_path / "begin.sh"
-    begin.write_text(f'kill() {{ builtin kill "$@"; sleep {rest}; }}\n')
+    begin.write_text(
+        f'kill() {{ local code=0; builtin kill "$@" || code=$?; sleep {rest}; return $code; }}\n'
+    )
     command = [SUPERVISE, "--wait", "0", "--", "python3", str(script)]
     environment = {**os.environ, "BASH_ENV": str(begin)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
