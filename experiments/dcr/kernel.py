@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gdpo_jax.data import pad_right
 from gdpo_jax.errors import UserError
-from gdpo_jax.policies import Params, Policy, join_params, split_params
+from gdpo_jax.policies import Params, Policy, partial_policy, split_params
 from gdpo_jax.policies.attention import Attend, causal_mask, shown, within
 from gdpo_jax.policies.partial import Mask, checked_mask
 from gdpo_jax.prompts import Prompt, encode_prompt
@@ -66,31 +66,23 @@ def kernel_norms(
     cannot be encoded or are too long, and for a mask that does not fit.
     """
     rows = prompt_rows(model, prompts, top_k=top_k)
-    leaves, structure = jax.tree.flatten(checked_mask(model.params, mask))
-    # With their types: 1 and True are equal, and mean one layer and all of them.
-    typed = tuple((type(leaf), leaf) for leaf in leaves)
-    split, outputs = _parts_and_logits(model.policy, typed, structure)
-    return jacobian_kernel_norms(outputs, *split(model.params), rows, batch_size=batch_size)
+    parts = split_params(model.params, checked_mask(model.params, mask))
+    outputs = _logits_by_parts(partial_policy(model.policy, mask))
+    return jacobian_kernel_norms(
+        outputs, parts["trained"], parts["frozen"], rows, batch_size=batch_size
+    )
 
 
-# Functions and programs are kept, so that models of one policy compile them once.
+# Kept, so that models of one policy share the programs made of it.
 @functools.lru_cache(maxsize=8)
-def _parts_and_logits(
-    policy: Policy, typed: tuple[tuple[type, bool | int], ...], structure: Any
-) -> tuple[Callable[[Params], tuple[Params, Params]], Outputs]:
-    """Two functions: the trained and the frozen part of parameters, which a mask tells apart, and
-    the first token's logits by them."""
-    mask = jax.tree.unflatten(structure, [leaf for _, leaf in typed])
-
-    def split(params: Params) -> tuple[Params, Params]:
-        parts = split_params(params, mask)
-        return parts["trained"], parts["frozen"]
+def _logits_by_parts(policy: Policy) -> Outputs:
+    """The first token's logits by the trained and the frozen part of a partial policy's
+    parameters."""
 
     def outputs(trained: Params, frozen: Params, row: PromptRows) -> Float[Array, "K"]:
-        params = join_params({"trained": trained, "frozen": frozen}, mask)
-        return first_token_logits(policy, params, row)
+        return first_token_logits(policy, {"trained": trained, "frozen": frozen}, row)
 
-    return jax.jit(split), outputs
+    return outputs
 
 
 def jacobian_kernel_norms(
