@@ -1,4 +1,7 @@
-"""The estimators by name, each a composition of stages that could be written out by hand."""
+"""The estimators by name, each a composition of stages that could be written out by hand.
+
+Equal arguments give one and the same transform (`kept`).
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -9,6 +12,7 @@ from gdpo_jax.advantages.constraints import lagrangian
 from gdpo_jax.advantages.conventions import Convention, find_convention
 from gdpo_jax.advantages.descriptions import named
 from gdpo_jax.advantages.filters import condition, drop_conflicts
+from gdpo_jax.advantages.kept import kept
 from gdpo_jax.advantages.mixing import divide_by_correlation, weigh_by_group_deviation
 from gdpo_jax.advantages.records import AdvantageTransform, Flow
 from gdpo_jax.advantages.resolution import Resolution, set_resolution
@@ -27,6 +31,7 @@ from gdpo_jax.advantages.weights import Weights, weigh
 Missing = Literal["neutral", "zero"]
 
 
+@kept
 def gdpo(
     weights: Weights = None,
     *,
@@ -69,6 +74,7 @@ def gdpo(
     return _with_one_reward(single, decoupled)._replace(description=about)
 
 
+@kept
 def grpo(
     weights: Weights = None,
     *,
@@ -89,6 +95,7 @@ def grpo(
     return _summed("grpo", weights, missing, resolution, last, **options)
 
 
+@kept
 def dr_grpo(
     weights: Weights = None, *, missing: Missing = "neutral", resolution: Resolution = None
 ) -> AdvantageTransform:
@@ -99,6 +106,7 @@ def dr_grpo(
     return _summed("dr_grpo", weights, missing, resolution, last)
 
 
+@kept
 def rloo(
     weights: Weights = None, *, missing: Missing = "neutral", resolution: Resolution = None
 ) -> AdvantageTransform:
@@ -116,6 +124,7 @@ def rloo(
     return stages._replace(description=about)
 
 
+@kept
 def reinforce_pp(
     weights: Weights = None,
     *,
@@ -143,6 +152,7 @@ def reinforce_pp(
     return _summed("reinforce_pp", weights, missing, resolution, whiten, **options)
 
 
+@kept
 def rank_grpo(
     weights: Weights = None, *, missing: Missing = "neutral", resolution: Resolution = None
 ) -> AdvantageTransform:
@@ -154,6 +164,7 @@ def rank_grpo(
     return grpo(weights, missing=missing, resolution=resolution)
 
 
+@kept
 def mo_grpo(weights: Weights = None, *, resolution: Resolution = None) -> AdvantageTransform:
     """MO-GRPO (arXiv 2509.22047): the sum of z-scores, GDPO without its batch normalisation.
 
@@ -163,6 +174,7 @@ def mo_grpo(weights: Weights = None, *, resolution: Resolution = None) -> Advant
     return stages._replace(description=named("mo_grpo", weights=weights, resolution=resolution))
 
 
+@kept
 def papo(
     outcome: str,
     process: str,
@@ -186,6 +198,7 @@ def papo(
     return chain(gate, mo_grpo(weights, resolution=resolution))._replace(description=about)
 
 
+@kept
 def gd2po(
     weights: Weights = None,
     *,
@@ -214,6 +227,7 @@ def gd2po(
     return stages._replace(description=about)
 
 
+@kept
 def sa_mrpo(
     bounds: Mapping[str, tuple[float, float]],
     weights: Weights = None,
@@ -230,6 +244,7 @@ def sa_mrpo(
     return _decoupled(resolution, saturation)._replace(description=about)
 
 
+@kept
 def saw(weights: Weights = None, *, resolution: Resolution = None) -> AdvantageTransform:
     """SAW (arXiv 2606.07705): GDPO with weights by each reward's coefficient of variation.
 
@@ -239,6 +254,7 @@ def saw(weights: Weights = None, *, resolution: Resolution = None) -> AdvantageT
     return _decoupled(resolution, weigh_by_variation(weights))._replace(description=about)
 
 
+@kept
 def dvao(weights: Weights = None, *, resolution: Resolution = None) -> AdvantageTransform:
     """DVAO (arXiv 2605.25604): z-scores weighted by their group's deviations; formula uncertain.
 
@@ -248,6 +264,7 @@ def dvao(weights: Weights = None, *, resolution: Resolution = None) -> Advantage
     return stages._replace(description=named("dvao", weights=weights, resolution=resolution))
 
 
+@kept
 def corr_grpo(
     weights: Weights = None, *, eps: float = 1e-6, resolution: Resolution = None
 ) -> AdvantageTransform:
@@ -261,6 +278,7 @@ def corr_grpo(
     return stages._replace(description=about)
 
 
+@kept
 def constrained_grpo(
     thresholds: Mapping[str, float],
     *,
@@ -284,6 +302,7 @@ def constrained_grpo(
     return stages._replace(description=about)
 
 
+@kept
 def corpo(
     threshold: float,
     weights: Weights = None,
