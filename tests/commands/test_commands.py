@@ -22,7 +22,7 @@ def brief(completions, records):
 def task(tmp_path_factory):
     """A folder with a model, rewards, prompts and demonstrations."""
     folder = tmp_path_factory.mktemp("task")
-    save_tiny_model(folder / "model")
+    save_tiny_model(folder / "model", layers=1)
     (folder / "rewards.py").write_text(REWARDS)
     rows = [{"prompt": f"List {n} films", "letter": "aeiou"[n % 5]} for n in range(16)]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -26,7 +26,7 @@ def ratio(output, title):
 
 
 def test_the_policy_step_is_measured_in_all_layouts(monkeypatch, capsys):
-    options = f"--model tiny {SMALL} --fill 0.4 --repeats 1 --ceiling-size 64"
+    options = f"--model tiny {SMALL} --fill 0.4 --remat none --repeats 1 --ceiling-size 64"
     output = printed(monkeypatch, capsys, "bench_policy_step.py", options)
     computed = dict(re.findall(r"^(\w+) .* (\d+) computed", output, re.MULTILINE))
     assert computed == {"shared": str(8 * (16 + 2 * 8)), "plain": str(8 * 2 * (16 + 8))} | {
@@ -54,7 +54,8 @@ def test_the_programs_of_a_step_are_timed_one_by_one(monkeypatch, capsys):
 
 def test_chunked_and_full_log_probs_are_compared(monkeypatch, capsys):
     sizes = "--prompts 8 --num-samples 4 --prompt-length 16 --completion-length 32 --chunk 4"
-    options = f"--model tiny --layers 1 --lora-rank 2 {sizes} --repeats 1 --ceiling-size 64"
+    small = "--model tiny --layers 1 --lora-rank 2 --remat none"
+    options = f"{small} {sizes} --repeats 1 --ceiling-size 64"
     output = printed(monkeypatch, capsys, "bench_log_probs.py", options)
     for name in ("full", "autodiff"):
         assert ratio(output, f"memory {name} / chunked") > 1
