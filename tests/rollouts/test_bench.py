@@ -24,7 +24,7 @@ def _scripts_on_the_path(monkeypatch):
 
 @pytest.mark.slow
 def test_the_benchmark_prints_every_number(monkeypatch, capsys):
-    # One layer: the others would be four times as much to compile.
+    # One layer, since this takes the time that compiling takes.
     monkeypatch.setitem(importlib.import_module("bench_models").MODELS, "tiny", SMALL)
     sizes = "--models tiny --batches 16 --prompt 4 --new-tokens 12 --repeats 1"
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *sizes.split()])

@@ -38,9 +38,12 @@ LONG = SamplerConfig(
 )
 
 
+init = jax.jit(POLICY.init)
+
+
 @pytest.fixture
 def inputs(getkey):
-    params = jax.jit(POLICY.init)(getkey())
+    params = init(getkey())
     params["embedding"] = params["embedding"] * (0.3 / params["embedding"].std())
     prompts = np.asarray(jax.random.randint(getkey(), (8, 5), 1, CONFIG.vocab_size))
     return params, prompts, np.array([5, 1, 2, 3, 4, 5, 1, 2], np.int32)
@@ -49,7 +52,7 @@ def inputs(getkey):
 @pytest.fixture(scope="module")
 def alone():
     """Parameters, prompts, and what one device makes of them."""
-    params = jax.jit(POLICY.init)(jax.random.key(4))
+    params = init(jax.random.key(4))
     params["embedding"] = params["embedding"] * (0.3 / params["embedding"].std())
     prompts = np.random.default_rng(3).integers(0, CONFIG.vocab_size, (8, 6)).astype(np.int32)
     given = prompts, np.array([6, 1, 2, 3, 4, 5, 6, 3], np.int32)
@@ -106,16 +109,16 @@ def test_prompt_lengths_of_one_bucket_share_a_program_and_a_result(inputs, getke
     np.testing.assert_array_equal(first.completions, second.completions)
 
 
-def test_every_prompt_length_needs_three_programs_in_all(inputs, getkey):
-    params, _, _ = inputs
-    traces = []
+def test_every_prompt_length_needs_three_programs_in_all(getkey):
+    policy, traces = decoder_policy(dataclasses.replace(CONFIG, num_layers=1)), []
+    params = jax.jit(policy.init)(getkey())
 
     def unroll(params, num_positions):
         traces.append(1)
-        return POLICY.unroll(params, num_positions)
+        return policy.unroll(params, num_positions)
 
     short = dataclasses.replace(SAMPLER, max_new_tokens=2)
-    engine = jax_engine(POLICY._replace(unroll=unroll), short, bucket=8)
+    engine = jax_engine(policy._replace(unroll=unroll), short, bucket=8)
     for size in (1, 5, 8, 9, 13, 16, 17, 24):
         prompts, lengths = np.ones((1, size), np.int32), np.full(1, size, np.int32)
         engine.generate(params, prompts, lengths, getkey(), num_samples=1)

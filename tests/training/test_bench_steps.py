@@ -16,6 +16,9 @@ SMALL = "--prompts 8 --num-samples 2 --prompt-length 16 --completion-length 8"
 
 def printed(monkeypatch, capsys, script, options):
     monkeypatch.syspath_prepend(str(SCRIPTS))
+    models = importlib.import_module("bench_models").MODELS
+    # One layer, since these tests take the time that compiling takes.
+    monkeypatch.setitem(models, "tiny", (64, 1, 4, 2, 192, 512))
     monkeypatch.setattr(sys, "argv", [script, *options.split()])
     runpy.run_path(str(SCRIPTS / script), run_name="__main__")
     return capsys.readouterr().out
