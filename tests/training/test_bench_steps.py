@@ -8,10 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SMALL = "--prompts 8 --num-samples 2 --prompt-length 16 --completion-length 8"
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """As where JAX has one device: programs that are not cut compile sooner."""
+    first = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda: first)
 
 
 def printed(monkeypatch, capsys, script, options):
@@ -41,7 +49,7 @@ def test_the_policy_step_is_measured_in_all_layouts(monkeypatch, capsys):
         assert ratio(output, f"memory {name} / shared") > 0
 
 
-def test_the_programs_of_a_step_are_timed_one_by_one(monkeypatch, capsys):
+def test_the_programs_of_a_step_are_timed_one_by_one(monkeypatch, capsys, one_device):
     sizes = "--prompts 8 --num-samples 2 --prompt-length 16 --completion-length 4 --chunk 4"
     output = printed(monkeypatch, capsys, "bench_phases.py", f"{sizes} --repeats 2")
     found = re.findall(
@@ -55,7 +63,7 @@ def test_the_programs_of_a_step_are_timed_one_by_one(monkeypatch, capsys):
     ]
 
 
-def test_chunked_and_full_log_probs_are_compared(monkeypatch, capsys):
+def test_chunked_and_full_log_probs_are_compared(monkeypatch, capsys, one_device):
     sizes = "--prompts 8 --num-samples 4 --prompt-length 16 --completion-length 32 --chunk 4"
     small = "--model tiny --layers 1 --lora-rank 2 --remat none"
     options = f"{small} {sizes} --repeats 1 --ceiling-size 64"
