@@ -49,7 +49,7 @@ def test_a_sampler_with_many_slots_draws_what_one_with_few_does(monkeypatch):
 
     def drawn(halvings):
         options = {"max_new_tokens": 18, "halvings": halvings, "fewest_rows": 1}
-        config = SamplerConfig(stop_ids=(3, 5), pad_id=0, **options)
+        config = SamplerConfig(stop_ids=tuple(range(1, 7)), pad_id=0, **options)
         options = {"num_samples": 4, "config": config}
         key = jax.random.key(1)
         return jax.jit(lambda p: sample(POLICY, p, prompts, lengths, key, **options))(params)
@@ -59,5 +59,8 @@ def test_a_sampler_with_many_slots_draws_what_one_with_few_does(monkeypatch):
     read = functools.partial(written_attention, block=4)
     monkeypatch.setattr(attention, "written_attention", read)
     found = drawn(halvings=1)
+    lengths = np.sort(np.asarray(expected.mask).sum(-1))
+    # Two of four rows of each prompt at most go on, early enough to see what moved.
+    assert lengths[:, 1].max() < 8 and lengths.max() == 18
     np.testing.assert_array_equal(found.completions, expected.completions)
     np.testing.assert_allclose(found.log_probs, expected.log_probs, atol=1e-5)
