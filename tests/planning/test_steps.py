@@ -13,7 +13,6 @@ from gdpo_jax.planning.steps import (
     plan_log_probs,
     plan_policy_step,
     plan_sampler,
-    policy_step_figures,
 )
 from gdpo_jax.policies import decoder_policy, num_params
 from gdpo_jax.policies.families import llama3
@@ -64,12 +63,13 @@ def test_bytes_are_those_of_the_shards():
 def test_shards_of_parameters_take_the_optimizer_along(update):
     mesh = toy.mesh_of(8, data=4, fsdp=2)
     sizes = {"prompts": 8, "num_samples": 2, "prompt_length": 4, "completion_length": 8}
-    given = toy.POLICY, OPTIMIZER, ObjectiveConfig(), abstract_batch(**sizes, mesh=mesh)
-    whole, halves = update.memory, policy_step_figures(*given, mesh=mesh, chunk=None).memory
-    assert halves.parameters * 2 == whole.parameters
+    state, whole = abstract_state(toy.POLICY, OPTIMIZER, mesh=mesh), update.memory
+    parameters, optimizer = map(bytes_per_device, (state.params, state.opt_state))
+    assert parameters * 2 == whole.parameters
     # Two moments a parameter, and a few counters.
-    assert abs(halves.optimizer - 2 * halves.parameters) <= 64
-    assert halves.batch == whole.batch > 0
+    assert abs(optimizer - 2 * parameters) <= 64
+    assert abs(whole.optimizer - 2 * whole.parameters) <= 64
+    assert bytes_per_device(abstract_batch(**sizes, mesh=mesh)) == whole.batch > 0
     assert whole.total == whole.state + whole.batch + whole.temporary + whole.other
     assert np.all(np.array(whole[:5]) > 0)
 
