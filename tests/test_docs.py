@@ -21,7 +21,7 @@ def blocks(name):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
+    return save_tiny_model(tmp_path_factory.mktemp("model"), layers=1)
 
 
 def test_the_readmes_task_is_at_most_22_lines_and_runs(folder, tmp_path):

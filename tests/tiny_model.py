@@ -19,12 +19,16 @@ DECODER = DecoderConfig(
     d_ff=32,
     max_positions=1024,
 )
-_init = jax.jit(decoder_policy(DECODER).init)
+_init = jax.jit(lambda key, config: decoder_policy(config).init(key), static_argnums=1)
 
 
-def save_tiny_model(folder: Path, *, seed: int = 0, template: str | None = TEMPLATE) -> Path:
-    """Writes the folder; another seed gives other parameters."""
+def save_tiny_model(
+    folder: Path, *, seed: int = 0, template: str | None = TEMPLATE, layers: int = 2
+) -> Path:
+    """Writes the folder; another seed gives other parameters. layers: of its decoder, whose sampler
+    compiles in about the time that they take."""
     tokenizer = train_tokenizer(TEXTS, vocab_size=DECODER.vocab_size)
     tokenizer = dataclasses.replace(tokenizer, chat_template=template)
-    save_pretrained(folder, DECODER, _init(jax.random.key(seed)), tokenizer)
+    config = dataclasses.replace(DECODER, num_layers=layers)
+    save_pretrained(folder, config, _init(jax.random.key(seed), config), tokenizer)
     return folder

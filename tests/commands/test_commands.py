@@ -22,7 +22,7 @@ def brief(completions, records):
 def task(tmp_path_factory):
     """A folder with a model, rewards, prompts and demonstrations."""
     folder = tmp_path_factory.mktemp("task")
-    save_tiny_model(folder / "model")
+    save_tiny_model(folder / "model", layers=1)
     (folder / "rewards.py").write_text(REWARDS)
     rows = [{"prompt": f"List {n} films", "letter": "aeiou"[n % 5]} for n in range(16)]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -62,14 +62,17 @@ def test_a_model_is_trained_evaluated_answered_and_exported(task, tmp_path, caps
     assert main([*exported, "--adapters", "--out", str(tmp_path / "adapters")]) == 0
     assert (tmp_path / "adapters" / "adapter_config.json").is_file()
 
-    answers = tmp_path / "answers.jsonl"
+    # Of the rows and width of the two prompts below, which one program answers as well.
+    few, answers = tmp_path / "few.jsonl", tmp_path / "answers.jsonl"
+    lines = (task / "prompts.jsonl").read_text().splitlines(keepends=True)
+    few.write_text("".join(lines[:8]))
     asked = ["answer", "--model", str(out / "model"), "--max-new-tokens", "4"]
-    assert main([*asked, "--data", str(task / "prompts.jsonl"), "--out", str(answers)]) == 0
+    assert main([*asked, "--data", str(few), "--out", str(answers)]) == 0
     rows = [json.loads(line) for line in answers.read_text().splitlines()]
-    assert len(rows) == 16 and all(isinstance(row["answer"], str) for row in rows)
+    assert len(rows) == 8 and all(isinstance(row["answer"], str) for row in rows)
     assert rows[3]["prompt"] == "List 3 films" and rows[3]["letter"] == "o"
     capsys.readouterr()
-    assert main([*asked, "List", "Ardton"]) == 0
+    assert main([*asked, "List 3 films", "Ardton"]) == 0
     assert capsys.readouterr().out
 
 

@@ -13,7 +13,6 @@ from gdpo_jax.planning.steps import (
     plan_log_probs,
     plan_policy_step,
     plan_sampler,
-    policy_step_figures,
 )
 from gdpo_jax.policies import decoder_policy, num_params
 from gdpo_jax.policies.families import llama3
@@ -23,14 +22,18 @@ from gdpo_jax.training.state import abstract_state
 from tests.training import toy
 
 OPTIMIZER = make_optimizer(toy.OPTIMIZER)
-SIZES = {"prompts": 8, "num_samples": 2, "prompt_length": 4, "completion_length": 8}
+CONFIG = PolicyOptimizationConfig(
+    steps=1, prompts_per_step=16, num_samples=2, prompt_buckets=(4,), mini_batches=2, chunk=None
+)
+SAMPLER = SamplerConfig(max_new_tokens=8, stop_ids=(toy.STOP,), pad_id=toy.PAD, halvings=0)
+ARGUMENTS = (toy.POLICY, toy.OPTIMIZER, ObjectiveConfig(), CONFIG, SAMPLER)
+WEIGHTS = num_params(jax.eval_shape(toy.POLICY.init, jax.random.key(0)))
 
 
-def memory_on(**shape):
-    mesh = toy.mesh_of(8, **shape)
-    batch = abstract_batch(**SIZES, mesh=mesh)
-    options = {"mesh": mesh, "chunk": None}
-    return policy_step_figures(toy.POLICY, OPTIMIZER, ObjectiveConfig(), batch, **options).memory
+@pytest.fixture(scope="module")
+def update():
+    """The policy step with whole parameters on each of eight devices."""
+    return plan_policy_step(*ARGUMENTS, mesh=toy.mesh_of(8))
 
 
 def test_the_abstract_state_is_the_state_that_would_be_made():
@@ -57,12 +60,16 @@ def test_bytes_are_those_of_the_shards():
     assert bytes_per_device(abstract_state(toy.POLICY, OPTIMIZER, mesh=mesh).params) == held
 
 
-def test_shards_of_parameters_take_the_optimizer_along():
-    whole, halves = memory_on(), memory_on(data=4, fsdp=2)
-    assert halves.parameters * 2 == whole.parameters
+def test_shards_of_parameters_take_the_optimizer_along(update):
+    mesh = toy.mesh_of(8, data=4, fsdp=2)
+    sizes = {"prompts": 8, "num_samples": 2, "prompt_length": 4, "completion_length": 8}
+    state, whole = abstract_state(toy.POLICY, OPTIMIZER, mesh=mesh), update.memory
+    parameters, optimizer = map(bytes_per_device, (state.params, state.opt_state))
+    assert parameters * 2 == whole.parameters
     # Two moments a parameter, and a few counters.
-    assert abs(halves.optimizer - 2 * halves.parameters) <= 64
-    assert halves.batch == whole.batch > 0
+    assert abs(optimizer - 2 * parameters) <= 64
+    assert abs(whole.optimizer - 2 * whole.parameters) <= 64
+    assert bytes_per_device(abstract_batch(**sizes, mesh=mesh)) == whole.batch > 0
     assert whole.total == whole.state + whole.batch + whole.temporary + whole.other
     assert np.all(np.array(whole[:5]) > 0)
 
@@ -72,18 +79,8 @@ def test_impossible_meshes_are_refused_before_anything_compiles():
         abstract_state(toy.POLICY, OPTIMIZER, mesh=toy.mesh_of(8, data=1, tensor=8))
 
 
-CONFIG = PolicyOptimizationConfig(
-    steps=1, prompts_per_step=16, num_samples=2, prompt_buckets=(4,), mini_batches=2, chunk=None
-)
-SAMPLER = SamplerConfig(max_new_tokens=8, stop_ids=(toy.STOP,), pad_id=toy.PAD, halvings=0)
-ARGUMENTS = (toy.POLICY, toy.OPTIMIZER, ObjectiveConfig(), CONFIG, SAMPLER)
-WEIGHTS = num_params(jax.eval_shape(toy.POLICY.init, jax.random.key(0)))
-
-
-def test_products_of_an_update_and_of_log_probs_are_those_of_its_tokens():
-    mesh = toy.mesh_of(8)
-    update = plan_policy_step(*ARGUMENTS, mesh=mesh)
-    scored = plan_log_probs(*ARGUMENTS, mesh=mesh)
+def test_products_of_an_update_and_of_log_probs_are_those_of_its_tokens(update):
+    scored = plan_log_probs(*ARGUMENTS, mesh=toy.mesh_of(8))
     assert update.runs == 2 and scored.runs == 1
     # Prompts enter no logits, and scores of attention come on top.
     tokens = 16 // 8 * (4 + 2 * 8)

@@ -33,7 +33,7 @@ def folder(tmp_path):
     config = DecoderConfig(
         vocab_size=288,
         d_model=16,
-        num_layers=2,
+        num_layers=1,
         num_heads=2,
         num_kv_heads=1,
         head_dim=8,

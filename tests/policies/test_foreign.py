@@ -1,5 +1,6 @@
 """The flax module of docs/models.md behind the first record of a policy, with default placement."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -51,6 +52,13 @@ def flax_log_probs(params, rows, first):
     return jnp.take_along_axis(of_slots, jnp.take_along_axis(rows, slots, 1)[..., None], 2)[..., 0]
 
 
+@jax.jit
+@functools.partial(jax.grad, has_aux=True)
+def gradient_and_log_probs(params, rows, first, mask, advantages):
+    log_probs = flax_log_probs(params, rows, first).reshape(mask.shape)
+    return -(log_probs * advantages).sum() / mask.sum(dtype=jnp.float32), log_probs
+
+
 @pytest.mark.parametrize("devices", [1, 4])
 def test_one_policy_step_is_what_flax_gives(devices):
     mesh = make_mesh(MeshConfig(), jax.devices()[:devices])
@@ -69,11 +77,7 @@ def test_one_policy_step_is_what_flax_gives(devices):
     ):
         row[: start + 4] = [*prompt[:start], *own]
 
-    def loss(params):
-        log_probs = flax_log_probs(params, rows, first).reshape(mask.shape)
-        return -(log_probs * advantages).sum() / np.float32(mask.sum()), log_probs
-
-    gradient, log_probs = jax.jit(jax.grad(loss, has_aux=True))(params)
+    gradient, log_probs = gradient_and_log_probs(params, rows, first, mask, advantages)
     np.testing.assert_allclose(rollout.log_probs, np.where(mask, log_probs, 0), atol=1e-5)
 
     batch = PolicyBatch(

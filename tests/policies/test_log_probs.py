@@ -224,16 +224,24 @@ def test_a_fixed_table_needs_half_the_products_of_a_trained_one(batch):
     assert vocabulary_products(plain, CONFIG.vocab_size) == 1
 
 
-@pytest.mark.parametrize("chunk", [4, None])
-def test_an_entropy_to_look_at_has_no_gradient_and_changes_none(batch, chunk):
+@pytest.mark.parametrize("of", ["completions in chunks", "hidden states"])
+def test_an_entropy_to_look_at_has_no_gradient_and_changes_none(batch, of):
     params, arrays = batch
+    tokens = arrays[2]
+    hidden = jax.random.normal(jax.random.key(8), (*tokens.shape, CONFIG.d_model))
+    values = {
+        "completions in chunks": lambda params, **options: completion_log_probs(
+            POLICY, params, *arrays, chunk=4, **options
+        ),
+        "hidden states": lambda params, **options: token_log_probs(
+            POLICY, params, hidden, tokens, chunk=None, **options
+        ),
+    }[of]
 
     @functools.partial(jax.jit, static_argnums=2)
     def gradient(params, share, entropy_gradient):
         def loss(params):
-            log_probs, entropy = completion_log_probs(
-                POLICY, params, *arrays, chunk=chunk, entropy_gradient=entropy_gradient
-            )
+            log_probs, entropy = values(params, entropy_gradient=entropy_gradient)
             return jnp.sum(log_probs) + share * jnp.sum(entropy)
 
         return jax.grad(loss)(params)

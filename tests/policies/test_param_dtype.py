@@ -109,13 +109,14 @@ def log_probs(policy, params, rollout):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def gradient(policy, base, adapters, rollout):
-    """Of the sum of all log-probs, with respect to the adapters."""
+def gradient_and_log_probs(policy, base, adapters, rollout):
+    """The gradient of the sum of all log-probs with respect to the adapters, and the log-probs."""
 
     def loss(adapters):
-        return log_probs(policy, {"base": base, "adapters": adapters}, rollout).sum()
+        values = log_probs(policy, {"base": base, "adapters": adapters}, rollout)
+        return values.sum(), values
 
-    return jax.grad(loss)(adapters)
+    return jax.grad(loss, has_aux=True)(adapters)
 
 
 in_dtype = jax.jit(dequantized, static_argnums=1)
@@ -277,11 +278,13 @@ def test_a_quantized_base_lies_on_a_mesh_trains_adapters_and_samples(param_dtype
     rollout = sampler_program(policy, SAMPLER, 2, batch_sharding(mesh))(
         placed, PROMPTS, LENGTHS, jax.random.key(0)
     )
-    np.testing.assert_allclose(rollout.log_probs, log_probs(policy, params, rollout), atol=0.05)
 
     held = in_dtype(base, jnp.bfloat16)
     both = (policy, base), (adapted_in("bfloat16"), held)
-    gradients = [gradient(*pair, params["adapters"], rollout) for pair in both]
+    gradients, values = zip(
+        *(gradient_and_log_probs(*pair, params["adapters"], rollout) for pair in both)
+    )
+    np.testing.assert_allclose(rollout.log_probs, values[0], atol=0.05)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=0.02), *jax.device_get(gradients)
     )

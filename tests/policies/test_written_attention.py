@@ -46,17 +46,21 @@ def test_a_new_token_sees_what_is_written_and_nothing_else(reach):
 def test_a_sampler_with_many_slots_draws_what_one_with_few_does(monkeypatch):
     """Windows in one of two layers; rows that end early, and others that move together then."""
     params, (prompts, lengths, *_), _ = batch()
-    config = SamplerConfig(max_new_tokens=18, stop_ids=(3, 5), pad_id=0, halvings=1, fewest_rows=1)
 
-    def drawn():
+    def drawn(halvings):
+        options = {"max_new_tokens": 18, "halvings": halvings, "fewest_rows": 1}
+        config = SamplerConfig(stop_ids=tuple(range(1, 7)), pad_id=0, **options)
         options = {"num_samples": 4, "config": config}
         key = jax.random.key(1)
         return jax.jit(lambda p: sample(POLICY, p, prompts, lengths, key, **options))(params)
 
-    expected = drawn()
+    expected = drawn(halvings=0)
     monkeypatch.setattr(attention, "LONG", 0)
     read = functools.partial(written_attention, block=4)
     monkeypatch.setattr(attention, "written_attention", read)
-    found = drawn()
+    found = drawn(halvings=1)
+    lengths = np.sort(np.asarray(expected.mask).sum(-1))
+    # Two of four rows of each prompt at most go on, early enough to see what moved.
+    assert lengths[:, 1].max() < 8 and lengths.max() == 18
     np.testing.assert_array_equal(found.completions, expected.completions)
     np.testing.assert_allclose(found.log_probs, expected.log_probs, atol=1e-5)

@@ -1,5 +1,6 @@
 """The benchmark runs, and what it compares is the same."""
 
+import importlib
 import re
 import runpy
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from gdpo_jax.policies import completion_log_probs, decoder_policy
 
+SMALL = (64, 1, 4, 2, 192, 512)
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_sampler.py"
 
 
@@ -22,6 +24,8 @@ def _scripts_on_the_path(monkeypatch):
 
 @pytest.mark.slow
 def test_the_benchmark_prints_every_number(monkeypatch, capsys):
+    # One layer, since this takes the time that compiling takes.
+    monkeypatch.setitem(importlib.import_module("bench_models").MODELS, "tiny", SMALL)
     sizes = "--models tiny --batches 16 --prompt 4 --new-tokens 12 --repeats 1"
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *sizes.split()])
     runpy.run_path(str(SCRIPT), run_name="__main__")

@@ -57,19 +57,12 @@ def trained(params, rollout, policy=POLICY, temperature=1.0, layout="shared"):
     )[0]
 
 
-@pytest.mark.parametrize(
-    ("temperature", "top_p", "layout"), [(1.0, 1.0, "shared"), (0.6, 0.8, "plain")]
-)
-def test_log_probs_equal_the_training_forward_at_every_token(
-    inputs, getkey, temperature, top_p, layout
-):
+def test_log_probs_equal_the_training_forward_at_every_token(inputs, getkey):
     params, prompts, lengths = inputs
-    config = dataclasses.replace(SAMPLER, temperature=temperature, top_p=top_p)
-    rollout = draw(params, prompts, lengths, getkey(), config=config)
+    rollout = draw(params, prompts, lengths, getkey())
     assert int(rollout.mask.sum()) > 40
-    assert (rollout.sampled_log_probs is None) == (top_p == 1)
-    expected = trained(params, rollout, temperature=temperature, layout=layout)
-    np.testing.assert_allclose(rollout.log_probs, expected, atol=1e-4)
+    assert rollout.sampled_log_probs is None
+    np.testing.assert_allclose(rollout.log_probs, trained(params, rollout), atol=1e-4)
 
 
 @jax.jit
@@ -102,6 +95,8 @@ def test_sampled_log_probs_are_those_of_the_distribution_drawn_from(inputs, getk
     cuts = {"temperature": 0.8, "top_k": 20, "top_p": 0.9, "min_p": 0.05}
     config = dataclasses.replace(SAMPLER, halvings=2, fewest_rows=1, **cuts)
     rollout = jax.device_get(draw(params, prompts, lengths, getkey(), config=config))
+    expected = trained(params, rollout, temperature=0.8, layout="plain")
+    np.testing.assert_allclose(rollout.log_probs, expected, atol=1e-4)
     logits = np.asarray(next_logits(params, rollout), np.float64)[rollout.mask] / 0.8
     probs = np.exp(logits - logits.max(-1, keepdims=True))
     probs /= probs.sum(-1, keepdims=True)
@@ -122,9 +117,9 @@ def test_sampled_log_probs_are_those_of_the_distribution_drawn_from(inputs, getk
     assert (found > rollout.log_probs[rollout.mask]).any()
 
 
-@pytest.mark.parametrize("window", [2, 6])
-def test_sampling_in_sliding_windows_equals_the_training_forward(inputs, getkey, window):
-    policy = decoder_policy(dataclasses.replace(CONFIG, window=window, global_every=2))
+def test_sampling_in_sliding_windows_equals_the_training_forward(inputs, getkey):
+    """Windows that one token and its prompt fill; wider ones are those of Gemma 3 below."""
+    policy = decoder_policy(dataclasses.replace(CONFIG, window=2, global_every=2))
     params, prompts, lengths = inputs
     rollout = draw(params, prompts, lengths, getkey(), policy=policy)
     assert int(rollout.mask.sum()) > 40
@@ -136,12 +131,11 @@ def test_sampling_in_sliding_windows_equals_the_training_forward(inputs, getkey,
 @pytest.mark.parametrize(
     "family",
     [
-        {"attention_bias": True, "tie_embeddings": False},
-        {"qk_norm": True},
-        {"window": 4, "global_every": 2, "query_scalar": 6, "norm_offset": True}
+        {"attention_bias": True, "tie_embeddings": False, "qk_norm": True},
+        {"window": 6, "global_every": 2, "query_scalar": 6, "norm_offset": True}
         | {"post_norms": True, "scale_embeddings": True, "activation": "gelu_tanh"},
     ],
-    ids=["qwen2", "qwen3", "gemma3"],
+    ids=["qwen2 and qwen3", "gemma3"],
 )
 def test_every_family_samples_what_it_trains(inputs, getkey, family):
     policy = decoder_policy(dataclasses.replace(CONFIG, **family))
@@ -333,7 +327,7 @@ def test_ids_outside_of_the_vocabulary_are_refused_before_anything_compiles(
 def test_no_cache_is_copied_for_a_token(inputs, rows, kv_heads, samples):
     """The compiler writes a token into a cache in place, where nothing else reads the old one."""
     _, prompts, lengths = inputs
-    config = dataclasses.replace(CONFIG, num_kv_heads=kv_heads)
+    config = dataclasses.replace(CONFIG, num_kv_heads=kv_heads, num_layers=1)
     policy = decoder_policy(config)
     params = jax.eval_shape(policy.init, jax.random.key(0))
     given = params, prompts[:rows], lengths[:rows], jax.random.key(0)

@@ -23,7 +23,7 @@ from tests.tiny_model import save_tiny_model  # noqa: E402
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
     """A tiny model on one device; two threads must not run programs with collectives at once."""
-    folder = save_tiny_model(tmp_path_factory.mktemp("served"))
+    folder = save_tiny_model(tmp_path_factory.mktemp("served"), layers=1)
     return open_model(folder, make_mesh(MeshConfig(), jax.devices()[:1]))
 
 

@@ -8,14 +8,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SMALL = "--prompts 8 --num-samples 2 --prompt-length 16 --completion-length 8"
 
 
+@pytest.fixture
+def one_device(monkeypatch):
+    """As where JAX has one device: programs that are not cut compile sooner."""
+    first = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda: first)
+
+
 def printed(monkeypatch, capsys, script, options):
     monkeypatch.syspath_prepend(str(SCRIPTS))
+    models = importlib.import_module("bench_models").MODELS
+    # One layer, since these tests take the time that compiling takes.
+    monkeypatch.setitem(models, "tiny", (64, 1, 4, 2, 192, 512))
     monkeypatch.setattr(sys, "argv", [script, *options.split()])
     runpy.run_path(str(SCRIPTS / script), run_name="__main__")
     return capsys.readouterr().out
@@ -26,7 +37,7 @@ def ratio(output, title):
 
 
 def test_the_policy_step_is_measured_in_all_layouts(monkeypatch, capsys):
-    options = f"--model tiny {SMALL} --fill 0.4 --repeats 1 --ceiling-size 64"
+    options = f"--model tiny {SMALL} --fill 0.4 --remat none --repeats 1 --ceiling-size 64"
     output = printed(monkeypatch, capsys, "bench_policy_step.py", options)
     computed = dict(re.findall(r"^(\w+) .* (\d+) computed", output, re.MULTILINE))
     assert computed == {"shared": str(8 * (16 + 2 * 8)), "plain": str(8 * 2 * (16 + 8))} | {
@@ -38,7 +49,7 @@ def test_the_policy_step_is_measured_in_all_layouts(monkeypatch, capsys):
         assert ratio(output, f"memory {name} / shared") > 0
 
 
-def test_the_programs_of_a_step_are_timed_one_by_one(monkeypatch, capsys):
+def test_the_programs_of_a_step_are_timed_one_by_one(monkeypatch, capsys, one_device):
     sizes = "--prompts 8 --num-samples 2 --prompt-length 16 --completion-length 4 --chunk 4"
     output = printed(monkeypatch, capsys, "bench_phases.py", f"{sizes} --repeats 2")
     found = re.findall(
@@ -52,9 +63,10 @@ def test_the_programs_of_a_step_are_timed_one_by_one(monkeypatch, capsys):
     ]
 
 
-def test_chunked_and_full_log_probs_are_compared(monkeypatch, capsys):
+def test_chunked_and_full_log_probs_are_compared(monkeypatch, capsys, one_device):
     sizes = "--prompts 8 --num-samples 4 --prompt-length 16 --completion-length 32 --chunk 4"
-    options = f"--model tiny --layers 1 --lora-rank 2 {sizes} --repeats 1 --ceiling-size 64"
+    small = "--model tiny --layers 1 --lora-rank 2 --remat none"
+    options = f"{small} {sizes} --repeats 1 --ceiling-size 64"
     output = printed(monkeypatch, capsys, "bench_log_probs.py", options)
     for name in ("full", "autodiff"):
         assert ratio(output, f"memory {name} / chunked") > 1

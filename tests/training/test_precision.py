@@ -19,34 +19,42 @@ from gdpo_jax.training import (
     make_policy_step,
     to_global,
 )
-from gdpo_jax.training.state import frozen_part, without_frozen
+from gdpo_jax.training.state import abstract_state, frozen_part, without_frozen
 
 OBJECTIVE = ObjectiveConfig(entropy_coef=0.1)
 HALF = decoder_policy(dataclasses.replace(toy.DECODER, dtype="bfloat16"))
 
 
-def one_update(policy, optimizer):
+# Its rate is part of the state, so that all rates share a program.
+DESCENT = optax.inject_hyperparams(optax.sgd)(learning_rate=1.0)
+
+
+def one_update(policy, rate):
     mesh = toy.mesh_of(1)
-    state = create_state(policy, optimizer, key=jax.random.key(5), mesh=mesh)
+    state = create_state(policy, DESCENT, key=jax.random.key(5), mesh=mesh)
     before = toy.as_numpy(state.params)
-    step = make_policy_step(policy, optimizer, OBJECTIVE, mesh=mesh, chunk=3)
+    rates = {"learning_rate": jnp.full_like(state.opt_state.hyperparams["learning_rate"], rate)}
+    state = state.replace(opt_state=state.opt_state._replace(hyperparams=rates))
+    step = make_policy_step(policy, DESCENT, OBJECTIVE, mesh=mesh, chunk=3)
     state, metrics = step(state, to_global(short_groups(), mesh))
     return state, before, toy.as_numpy(metrics.as_dict())
 
 
 def test_weights_optimizer_and_metrics_stay_float32_under_bfloat16_products():
-    state, _, metrics = one_update(HALF, make_optimizer(toy.OPTIMIZER))
+    mesh, optimizer = toy.mesh_of(1), make_optimizer(toy.OPTIMIZER)
+    before = abstract_state(HALF, optimizer, mesh=mesh)
+    step = make_policy_step(HALF, optimizer, OBJECTIVE, mesh=mesh, chunk=3)
+    state, metrics = jax.eval_shape(step, before, to_global(short_groups(), mesh))
     for leaf in jax.tree.leaves((state.params, state.opt_state)):
         assert leaf.dtype in (jnp.float32, jnp.int32)
     moments = state.opt_state[1][0]
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((moments.mu, moments.nu)))
-    assert all(value.dtype == np.float32 for value in metrics.values())
+    assert all(value.dtype == np.float32 for value in metrics.as_dict().values())
 
 
 def test_the_bfloat16_step_is_close_to_the_float32_one():
-    gradient_only = optax.sgd(1.0)
-    exact, before, exact_metrics = one_update(toy.POLICY, gradient_only)
-    half, _, half_metrics = one_update(HALF, gradient_only)
+    exact, before, exact_metrics = one_update(toy.POLICY, 1.0)
+    half, _, half_metrics = one_update(HALF, 1.0)
     assert half_metrics["loss"] == pytest.approx(exact_metrics["loss"], rel=0.02, abs=0.02)
     assert half_metrics["entropy"] == pytest.approx(exact_metrics["entropy"], rel=0.02)
     one, other = (
@@ -58,7 +66,7 @@ def test_the_bfloat16_step_is_close_to_the_float32_one():
 
 
 def test_updates_below_bfloat16_rounding_are_not_lost():
-    state, before, _ = one_update(HALF, optax.sgd(1e-4))
+    state, before, _ = one_update(HALF, 1e-4)
     changed = jax.tree.map(lambda a, b: np.mean(a != b), before, toy.as_numpy(state.params))
     rounded = jax.tree.map(
         lambda a, b: np.mean(a.astype(jnp.bfloat16) != np.asarray(b).astype(jnp.bfloat16)),

@@ -275,6 +275,14 @@ def test_smollm2_splits_text_as_transformers_does():
     assert t.decode(GOLDEN["answer_ids"]) == GOLDEN["answer"]
 
 
+@functools.partial(jax.jit, static_argnames="policy")
+def whole_row(policy, params, row):
+    """The logits behind every token of a row."""
+    see = jnp.tril(jnp.ones((1, row.size, row.size), bool))
+    hidden, _ = policy.apply(params, row[None], jnp.arange(row.size)[None], see)
+    return policy.unembed(params, hidden[0])
+
+
 @functools.partial(jax.jit, static_argnames=("policy", "config"))
 def greedy(policy, params, prompts, lengths, config):
     key = jax.random.key(0)
@@ -284,17 +292,17 @@ def greedy(policy, params, prompts, lengths, config):
 @needs_smollm2
 @pytest.mark.slow
 def test_smollm2_answers_greedily_as_transformers_does():
-    """Logits behind the prompt, and then the sampler's own choice, from the quantized file."""
+    """Logits behind the prompt and the most likely token at every place of the answer, and then
+    the sampler's own first choices, from the quantized file."""
     opened = open_pretrained(smollm2_path())
     policy, params = decoder_policy(opened.config), load_pretrained(opened)
-    prompts = jnp.array([GOLDEN["prompt_ids"]])
+    prompts, answer = jnp.array([GOLDEN["prompt_ids"]]), GOLDEN["answer_ids"]
     size = prompts.shape[1]
-    positions = jnp.arange(size)[None]
-    hidden, _ = policy.apply(params, prompts, positions, jnp.tril(jnp.ones((1, size, size), bool)))
-    last = np.asarray(policy.unembed(params, hidden[0, -1]))
+    logits = np.asarray(whole_row(policy, params, jnp.append(prompts[0], jnp.array(answer))))
     for token, value in GOLDEN["last_logits"].items():
-        np.testing.assert_allclose(last[int(token)], value, rtol=1e-4)
+        np.testing.assert_allclose(logits[size - 1, int(token)], value, rtol=1e-4)
+    assert logits[size - 1 : -1].argmax(-1).tolist() == answer
     stops = opened.tokenizer().stop_ids
-    config = SamplerConfig(max_new_tokens=24, stop_ids=stops, pad_id=2, temperature=0.0)
+    config = SamplerConfig(max_new_tokens=4, stop_ids=stops, pad_id=2, temperature=0.0)
     rollout = greedy(policy, params, prompts, jnp.array([size]), config)
-    assert rollout.completions[0, 0].tolist() == GOLDEN["answer_ids"]
+    assert rollout.completions[0, 0].tolist() == answer[:4]
