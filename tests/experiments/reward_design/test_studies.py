@@ -30,7 +30,6 @@ def folder(tmp_path_factory):
     """`all` as a user types it, with few seeds."""
     out = tmp_path_factory.mktemp("runs") / "reward_design"
     with pytest.MonkeyPatch.context() as patch:
-
         # With so few learners and steps they cost more to compile than to run.
         patch.setattr(learning, "COMPILER_LEVEL", 0)
         patch.setitem(STUDIES, "distinct", SMALL_COUNT)
