@@ -24,6 +24,7 @@ from gdpo_jax.training import (
     batch_sharding,
     batch_shards,
     process_share,
+    replicated,
     to_global,
     to_local,
 )
@@ -103,6 +104,9 @@ def complete(
     engine = model_engine(model, sampler)
     params = model.params if state is None else state.params
     key = jax.random.key(0) if key is None else key
+    if jax.process_count() == 1:
+        # As the keys of a run, whose evaluation is then the same program.
+        key = jax.device_put(key, replicated(model.mesh))
     found: list[Completion] = []
     for number, first in enumerate(range(0, len(rows), size)):
         part = rows[first : first + size]

@@ -52,6 +52,14 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # a connection stays for the next request
+    wbufsize = -1  # an answer goes as one piece
+
+    def handle(self):
+        # Clients may end a connection that waits for the next request.
+        with contextlib.suppress(ConnectionError):
+            super().handle()
+
     def do_GET(self):
         self._handle({})
 
@@ -85,8 +93,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()
+        self.close_connection = self.close_connection or reply.cut is not None
         if not reply.drip:
             self.wfile.write(reply.body[: reply.cut])
+            self.wfile.flush()
         for byte in reply.body if reply.drip else b"":
             self.wfile.write(bytes([byte]))
             self.wfile.flush()

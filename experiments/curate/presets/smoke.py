@@ -10,6 +10,11 @@ import dataclasses
 from experiments.common.runs.new_policies import shortened
 from experiments.curate.presets import mini
 
+_LANGUAGE = shortened(mini.PRESET.stages["language"], steps=2)
+_RL = shortened(mini.PRESET.stages["rl"], steps=2)
+# Prompts as wide as the longest that MIRROR makes: one program for all answers of an arm.
+_RUN = dataclasses.replace(_RL.run, prompt_buckets=(192,))
+
 PRESET = dataclasses.replace(
     mini.PRESET,
     name="smoke",
@@ -17,6 +22,11 @@ PRESET = dataclasses.replace(
     training_pairs=20,
     test_pairs=4,
     decoder=dataclasses.replace(mini.PRESET.decoder, d_model=32, num_layers=2, d_ff=64),
-    stages={name: shortened(settings, steps=2) for name, settings in mini.PRESET.stages.items()},
+    stages={
+        # One program for all of them.
+        **dict.fromkeys(("knowledge", "language", "sft"), _LANGUAGE),
+        "rl": dataclasses.replace(_RL, run=_RUN),
+    },
+    evaluation_batch=8,
     minutes={},
 )

@@ -25,7 +25,9 @@ PRESET = dataclasses.replace(
     augmented=10,
     decoder=dataclasses.replace(mini.PRESET.decoder, d_model=32, num_layers=2, d_ff=64),
     stages={
-        **{name: shortened(_STAGES[name], steps=_STEPS) for name in ("language", "sft", "rl")},
+        # One program for both.
+        **dict.fromkeys(("language", "sft"), shortened(_STAGES["language"], steps=_STEPS)),
+        "rl": shortened(_STAGES["rl"], steps=_STEPS),
         "refine": dataclasses.replace(shortened(_STAGES["refine"], steps=_STEPS), layer=1),
         "steer": _STAGES["steer"],
         "ablate": Ablation(layer=1),

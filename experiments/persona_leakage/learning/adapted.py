@@ -2,6 +2,7 @@
 bare base for everybody else."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -37,6 +38,8 @@ def personal(model: Model, adapters: Mapping[str, Params], lora: LoraConfig) -> 
     return dataclasses.replace(model, policy=_personal_policy(model.policy, lora), params=params)
 
 
+# Kept, so that models that are opened anew share their programs.
+@functools.lru_cache(maxsize=8)
 def _personal_policy(policy: Policy, lora: LoraConfig) -> Policy:
     """`lora_policy` that takes the parameters of `personal` as well, and of them the base."""
     alone = lora_policy(policy, lora)

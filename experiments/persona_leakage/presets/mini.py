@@ -24,13 +24,13 @@ from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig, SFTConf
 
 # The longest prompt, with notes in front of it, the longest request alone, and the longest answer.
 _NOTED, _REQUESTS, _ANSWERS = 48, 28, 24
-_ANSWERED = 64  # tokens of a prompt with notes when an arm is scored, which come in 64s
+ANSWERED = 64  # tokens of a prompt with notes when an arm is scored, which come in 64s
 
 PRESET = PersonaPreset(
     name="mini",
     vocab_size=1536,
     max_new_tokens=_ANSWERS,
-    decoder=new_decoder(vocab_size=1536, max_positions=_ANSWERED + _ANSWERS, num_layers=3),
+    decoder=new_decoder(vocab_size=1536, max_positions=ANSWERED + _ANSWERS, num_layers=3),
     stages={
         "language": new_imitation(
             steps=800,

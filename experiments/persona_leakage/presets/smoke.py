@@ -10,6 +10,10 @@ import dataclasses
 from experiments.common.runs.new_policies import shortened
 from experiments.persona_leakage.presets import mini
 
+_STAGES = {name: shortened(settings, steps=2) for name, settings in mini.PRESET.stages.items()}
+# Prompts as wide as those that are answered with notes: one program a sampler.
+_RUN = dataclasses.replace(_STAGES["rl"].run, prompt_buckets=(mini.ANSWERED,))
+
 PRESET = dataclasses.replace(
     mini.PRESET,
     name="smoke",
@@ -20,7 +24,12 @@ PRESET = dataclasses.replace(
     writers=12,
     lessons=300,
     decoder=dataclasses.replace(mini.PRESET.decoder, d_model=32, num_layers=2, d_ff=64),
-    stages={name: shortened(settings, steps=2) for name, settings in mini.PRESET.stages.items()},
+    stages={
+        **_STAGES,
+        # One program for both.
+        "histories": _STAGES["language"],
+        "rl": dataclasses.replace(_STAGES["rl"], run=_RUN),
+    },
     # Of few shapes, whoever is answered by whose adapter.
     evaluation_batch=64,
     samples_every=1,

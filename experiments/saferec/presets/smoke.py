@@ -2,7 +2,7 @@
 
     python -m experiments.saferec reproduce --preset smoke --run-dir runs/smoke
 
-Cost: about two minutes on two cores, most of it compilation. Expect no number of it.
+Cost: about a minute on two cores, most of it compilation. Expect no number of it.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ _SHORT = Imitation(
     run=dataclasses.replace(_SFT.run, steps=6, checkpoint_every=3),
     optimizer=dataclasses.replace(_SFT.optimizer, warmup_updates=1, total_updates=6),
 )
-_RUN = dataclasses.replace(_RL.run, steps=3, prompts_per_step=8, num_samples=2, checkpoint_every=1)
+_RUN = dataclasses.replace(_RL.run, steps=3, prompts_per_step=4, num_samples=2, checkpoint_every=1)
 PRESET = dataclasses.replace(
     mini.PRESET,
     name="smoke",
@@ -24,6 +24,7 @@ PRESET = dataclasses.replace(
         **dict.fromkeys(("base", "sft", "safe-sft"), _SHORT),
         "rl": dataclasses.replace(_RL, run=_RUN),
     },
+    evaluation_batch=8,
     samples_every=1,
     minutes={},
 )

@@ -14,11 +14,15 @@ import pytest
 
 from experiments.common.runs.folder import open_workspace
 from experiments.saferec.__main__ import EXPERIMENT, main
+from experiments.saferec.data.store import write_dataset
+from experiments.saferec.embedded.conversations import generate_conversations
+from experiments.saferec.oracle.table import film_table
 from experiments.saferec.presets import PRESETS
 from gdpo_jax.training import read_metrics
 from tests.experiments.saferec.run_folder import SECTIONS, write_run
 
 ROOT = Path(__file__).parents[3]
+SIZES = {"train": 480, "validation": 40, "test": 80}
 IN_ONE = """
 import json, sys
 from experiments.saferec.__main__ import main
@@ -86,11 +90,16 @@ def test_a_report_of_nothing_is_an_error(tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, data_dir) -> Path:
-    """A whole run, in a folder that has its data set already."""
+def finished(tmp_path_factory, invented_films) -> Path:
+    """A whole run, in a folder that has its data set already: a tenth of the embedded one."""
     folder = tmp_path_factory.mktemp("runs") / "smoke"
-    shutil.copytree(data_dir, folder / "data")
-    done = run("reproduce", "--preset", "smoke", "--run-dir", str(folder))
+    table = film_table(invented_films)
+    records = {
+        split: list(generate_conversations(table, split=split, count=count, seed=0))
+        for split, count in SIZES.items()
+    }
+    write_dataset(folder / "data", table, records, counts={})
+    done = run("reproduce", "--preset", "smoke", "--run-dir", str(folder), "--bootstrap", "200")
     assert "Safe-GDPO" in done.stdout
     return folder
 
@@ -99,9 +108,9 @@ def finished(tmp_path_factory, data_dir) -> Path:
 def test_reproduce_leaves_scores_of_all_arms_and_a_report(finished):
     for arm in (arm.name for arm in EXPERIMENT.compared):
         scores = json.loads((finished / "seed-0" / arm / "scores.json").read_text())
-        assert scores["num_conversations"] == 400
+        assert scores["num_conversations"] == SIZES["test"]
         outputs = (finished / "seed-0" / arm / "outputs.jsonl").read_text().splitlines()
-        assert len(outputs) == 400
+        assert len(outputs) == SIZES["test"]
     assert (finished / "results.json").is_file()
     page = (finished / "report.html").read_text()
     assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
@@ -214,7 +223,7 @@ def test_a_supervised_arm_runs_alone_and_one_at_the_level_of_answers_starts_from
     assert "Safe-SFT, seed 0 step 6/6" in first and "Safe-SFT, seed 0 step" not in second
     assert len(read_metrics(arms / "safe-gdpo" / "metrics.jsonl")) == 3
     scores = json.loads((arms / "safe-gdpo" / "scores.json").read_text())
-    assert scores["num_conversations"] == 400
+    assert scores["num_conversations"] == SIZES["test"]
 
 
 def test_a_data_folder_without_data_is_refused_and_not_filled(tmp_path, capsys):
