@@ -29,8 +29,10 @@ from tests.trees import norm
 RECORDS = [{"prompt": f"List {n} films", "letter": "aeiou"[n % 5]} for n in range(16)]
 CONFIG = PolicyOptimizationConfig(steps=2, prompts_per_step=8, num_samples=4, checkpoint_every=1)
 LORA = LoraConfig(rank=2, alpha=4.0)
-# One for all runs, so that what it computes is traced once.
+# One for all runs, so that what they compute is traced and compiled once.
 ESTIMATOR = gdpo({"letters": 1.0, "brief": 0.2})
+OBJECTIVE = ObjectiveConfig(kl="k3", kl_coef=0.1)
+NEW_TOKENS = 12
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +52,10 @@ def run(model, workdir, *, records=RECORDS, **changes):
     options = {
         "rewards": [letters, brief],
         "estimator": ESTIMATOR,
+        "objective": OBJECTIVE,
         "optimizer": OptimizerConfig(learning_rate=1e-2),
         "config": CONFIG,
-        "sampler": sampler_config(model, max_new_tokens=8),
+        "sampler": sampler_config(model, max_new_tokens=NEW_TOKENS),
     }
     return optimize(model, records, workdir=workdir, **(options | changes))
 
@@ -66,8 +69,8 @@ def as_numpy(tree):
 
 
 def likely_answers(model, state=None):
-    """The most likely ones to four prompts, so that all tests decode by one program."""
-    sampler = sampler_config(model, max_new_tokens=12, temperature=0.0)
+    """The most likely ones to four prompts, by the program that evaluations decode with."""
+    sampler = sampler_config(model, max_new_tokens=NEW_TOKENS, temperature=0.0)
     prompts = [record["prompt"] for record in RECORDS[:4]]
     return answer(model, prompts, state=state, sampler=sampler)
 
@@ -97,11 +100,12 @@ def test_a_continuation_shares_records_start_sampler_optimizer_and_estimator(fol
     model = one_device(folder)
     run(model, tmp_path / "run", config=dataclasses.replace(CONFIG, steps=1))
     other = [{**row, "letter": "x"} for row in RECORDS]
+    nucleus = sampler_config(model, max_new_tokens=NEW_TOKENS, top_p=0.9)
     shifted = model.with_params(jax.tree.map(lambda x: x + 1, model.params))
     for changed, options, field in (
         (model, {"records": other}, "records"),
         (shifted, {}, "start"),
-        (model, {"sampler": sampler_config(model, max_new_tokens=8, top_p=0.9)}, "sampler.top_p"),
+        (model, {"sampler": nucleus}, "sampler.top_p"),
         (model, {"optimizer": OptimizerConfig(learning_rate=1.0)}, "learning_rate"),
         (model, {"estimator": grpo({"letters": 1.0, "brief": 0.2})}, "estimator"),
     ):
@@ -112,8 +116,7 @@ def test_a_continuation_shares_records_start_sampler_optimizer_and_estimator(fol
 
 def test_adapters_are_trained_alone_restored_and_saved(folder, tmp_path):
     model = one_device(folder, lora=LORA)
-    objective = ObjectiveConfig(kl="k3", kl_coef=0.1)
-    state = run(model, tmp_path / "run", objective=objective)
+    state = run(model, tmp_path / "run")
     assert stored_lora(tmp_path / "run") == LORA
     found = restored(model, tmp_path / "run")
     jax.tree.map(np.testing.assert_array_equal, as_numpy(found.params), as_numpy(state.params))
@@ -124,14 +127,16 @@ def test_adapters_are_trained_alone_restored_and_saved(folder, tmp_path):
 
 def test_a_reference_policy_is_the_model_as_given(folder, tmp_path):
     model = one_device(folder)
-    run(model, tmp_path, objective=ObjectiveConfig(kl="k3", kl_coef=1.0))
+    run(model, tmp_path)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert rows[0]["kl/k3"] < 1e-9 < rows[1]["kl/k3"]
 
 
 def test_held_out_records_are_evaluated_and_the_best_state_is_kept(folder, tmp_path):
     model = one_device(folder)
-    held_out = Evaluation(records=RECORDS[:5], every=1, metric="eval/reward/letters/mean")
+    held_out = Evaluation(
+        records=RECORDS[:5], every=1, batch_size=4, metric="eval/reward/letters/mean"
+    )
     run(model, tmp_path, evaluation=held_out)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert all(np.isfinite(row["eval/reward/letters/mean"]) for row in rows)

@@ -7,7 +7,7 @@ import toy
 from jax.experimental import multihost_utils
 
 from gdpo_jax.policies import decoder_policy
-from gdpo_jax.training import MeshConfig, create_state, make_mesh, make_optimizer, run_sft
+from gdpo_jax.training import MeshConfig, make_mesh, make_optimizer, run_sft
 
 BEGUN, STEPS = 2, 4
 # Two heads of keys and values, which two devices of the tensor axis can share out.
@@ -22,7 +22,7 @@ def run(workdir, shape, *, steps=STEPS):
     config = toy.sft_config(steps=steps, checkpoint_every=BEGUN)
     state = run_sft(
         POLICY,
-        create_state(POLICY, optimizer, key=jax.random.key(0), mesh=mesh),
+        toy.fresh_state(mesh, optimizer, policy=POLICY),
         optimizer=optimizer,
         records=toy.records_for(mesh, config.batch_size),
         encode=lambda record: (record["prompt"], [*record["prompt"][::-1], toy.STOP]),

@@ -1,8 +1,11 @@
-"""A run in its own process that may kill itself while it scores: MODEL WORKDIR [STEP TO DIE IN]."""
+"""A run in its own process, and one after it that kills the process while it scores: MODEL WORKDIR
+[WORKDIR AND STEP TO DIE IN].
+"""
 
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -13,6 +16,7 @@ from gdpo_jax.recipe import sampler_config
 from gdpo_jax.training import OptimizerConfig, PolicyOptimizationConfig
 
 RECORDS = [{"prompt": f"List {n} films", "letter": "aeiou"[n % 5]} for n in range(40)]
+ESTIMATOR = gdpo({"letters": 1.0, "brief": 0.5})
 
 
 def letters(completions, records):
@@ -20,26 +24,30 @@ def letters(completions, records):
 
 
 class Brief:
-    """Minus the length of the text; ends the process without notice at its n-th call."""
+    """Minus the length of the text; ends the process without notice at its n-th call, as soon as
+    there is a checkpoint.
+    """
 
     name = "brief"
-    calls = 0
+
+    def __init__(self, workdir, die_in=None):
+        self.calls, self.die_in, self.checkpoints = 0, die_in, workdir / "checkpoints"
 
     def __call__(self, completions, records):
-        if len(sys.argv) > 3 and Brief.calls == int(sys.argv[3]):
+        if self.calls == self.die_in:
+            while not any(path.name.isdigit() for path in self.checkpoints.iterdir()):
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGKILL)
-        Brief.calls += 1
+        self.calls += 1
         return [-float(len(c.text)) for c in completions]
 
 
-if __name__ == "__main__":
-    workdir = Path(sys.argv[2])
-    model = open_model(sys.argv[1])
+def run(model, workdir, die_in=None):
     state = optimize(
         model,
         RECORDS,
-        rewards=[letters, Brief()],
-        estimator=gdpo({"letters": 1.0, "brief": 0.5}),
+        rewards=[letters, Brief(workdir, die_in)],
+        estimator=ESTIMATOR,
         optimizer=OptimizerConfig(learning_rate=3e-3, warmup_updates=2),
         config=PolicyOptimizationConfig(
             steps=5, prompts_per_step=8, num_samples=4, checkpoint_every=2
@@ -49,3 +57,11 @@ if __name__ == "__main__":
     )
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves((state.params, state.opt_state))]
     np.savez(workdir / "final.npz", *leaves)
+
+
+if __name__ == "__main__":
+    model_folder, first, *second = sys.argv[1:]
+    model = open_model(model_folder)
+    run(model, Path(first))
+    if second:
+        run(model, Path(second[0]), int(second[1]))

@@ -12,7 +12,6 @@ from gdpo_jax.training import (
     Checkpoints,
     Evaluation,
     batch_sharding,
-    create_state,
     read_metrics,
 )
 
@@ -94,7 +93,7 @@ def test_the_best_parameters_are_kept_and_patience_stops_the_run(mesh, tmp_path)
     state = run(tmp_path / "whole", Scripted(*values), steps=6, run={"on_state": keep})
     # Best after two steps, no better after three and four.
     assert int(state.step) == 4 and list(columns(tmp_path / "whole")) == [0, 1, 2, 3]
-    like = create_state(toy.POLICY, toy.OPTIMIZER, key=jax.random.key(0), mesh=mesh).params
+    like = toy.fresh_state(mesh, toy.OPTIMIZER).params
     best = Checkpoints(tmp_path / "whole" / "best", config={})
     assert best.latest_step == 2
     jax.tree.map(np.testing.assert_array_equal, toy.as_numpy(best.restore_params(like)), kept[2])

@@ -19,7 +19,6 @@ from gdpo_jax.rollouts import Engine, RewardError
 from gdpo_jax.training import (
     Checkpoints,
     NonFiniteLossError,
-    create_state,
     make_optimizer,
     read_metrics,
 )
@@ -189,9 +188,7 @@ def test_the_reference_policy_is_needed_only_for_kl(mesh, tmp_path):
     objective = ObjectiveConfig(kl="k3", kl_coef=0.1)
     with pytest.raises(UserError, match="needs ref_params"):
         toy.run(tmp_path / "none", mesh, config=toy.config(), objective=objective)
-    reference = create_state(
-        toy.POLICY, make_optimizer(toy.OPTIMIZER), key=jax.random.key(0), mesh=mesh
-    )
+    reference = toy.fresh_state(mesh, make_optimizer(toy.OPTIMIZER))
     toy.run(
         tmp_path / "kl",
         mesh,
@@ -310,7 +307,7 @@ def test_a_loss_that_is_not_finite_stops_after_the_last_good_state_is_stored(
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
     assert steps_stored(tmp_path)[-1] == 2
     optimizer = make_optimizer(toy.OPTIMIZER)
-    state = create_state(toy.POLICY, optimizer, key=jax.random.key(0), mesh=mesh)
+    state = toy.fresh_state(mesh, optimizer)
     params = Checkpoints(tmp_path / "checkpoints", config={}).restore_params(state.params)
     good = toy.run(tmp_path / "good", mesh, config=toy.config(steps=2))
     jax.tree.map(np.testing.assert_array_equal, toy.as_numpy(params), toy.as_numpy(good.params))
@@ -370,7 +367,7 @@ def test_sft_that_diverges_stops_with_the_last_good_state(mesh, tmp_path):
     optimizer = make_optimizer(
         dataclasses.replace(toy.OPTIMIZER, learning_rate=1e38, warmup_updates=0)
     )
-    state = create_state(toy.POLICY, optimizer, key=jax.random.key(0), mesh=mesh)
+    state = toy.fresh_state(mesh, optimizer)
     config = toy.sft_config(checkpoint_every=100)
     with pytest.raises(NonFiniteLossError, match=r"step 1: .* gradient norm nan"):
         toy.sft(tmp_path, mesh, config=config, optimizer=optimizer, state=state)

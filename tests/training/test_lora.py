@@ -36,12 +36,9 @@ POLICY = lora_policy(toy.POLICY, LORA)
 
 @functools.cache
 def fresh_params():
-    @jax.jit
-    def drawn():
-        base = toy.POLICY.init(jax.random.key(1))
-        return {"base": base, "adapters": lora_init(jax.random.key(2), base, LORA)}
-
-    return toy.as_numpy(drawn())
+    base = toy.params_of(1)
+    adapters = jax.jit(lora_init, static_argnums=2)(jax.random.key(2), base, LORA)
+    return toy.as_numpy({"base": base, "adapters": adapters})
 
 
 def state_on(mesh, rules=toy.RULES):

@@ -115,7 +115,7 @@ def test_micro_batches_average_the_loss():
         labels=np.array([1, 2, 3, 5], np.int32),
     )
     for parts in (1, 2):
-        state = create_state(toy.POLICY, optimizer, key=jax.random.key(0), mesh=mesh)
+        state = toy.fresh_state(mesh, optimizer)
         step = make_sft_step(
             toy.POLICY, optimizer, mesh=mesh, loss=mean_of_labels, accumulation_steps=parts
         )

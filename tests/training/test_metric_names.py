@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import jax
 import numpy as np
 import toy
 
@@ -17,7 +16,7 @@ from gdpo_jax.advantages import (
     lagrangian,
 )
 from gdpo_jax.objectives import Metrics, ObjectiveConfig, SamplerCorrection
-from gdpo_jax.training import create_state, make_optimizer, read_metrics
+from gdpo_jax.training import make_optimizer, read_metrics
 from gdpo_jax.training.run import fetch
 
 PAGE = Path(__file__).parents[2] / "docs" / "diagnostics.md"
@@ -56,7 +55,7 @@ def test_a_run_with_everything_on_logs_what_the_page_explains(tmp_path):
         correction=SamplerCorrection(),
     )
     optimizer = make_optimizer(toy.OPTIMIZER)
-    reference = create_state(toy.POLICY, optimizer, key=jax.random.key(1), mesh=mesh).params
+    reference = toy.fresh_state(mesh, optimizer, seed=1).params
     toy.run(
         tmp_path,
         mesh,

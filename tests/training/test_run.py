@@ -17,7 +17,7 @@ import toy
 from gdpo_jax.errors import UserError
 from gdpo_jax.objectives import Metrics
 from gdpo_jax.rollouts import Rollout
-from gdpo_jax.training import Checkpoints, create_state, make_optimizer, read_metrics
+from gdpo_jax.training import Checkpoints, make_optimizer, read_metrics
 from gdpo_jax.training.lock import only_run_in
 from gdpo_jax.training.run import NonFiniteLossError, Pending, Run
 from gdpo_jax.training.signals import STOPPED
@@ -28,7 +28,7 @@ METRICS = Metrics(sums={"loss": 0.5, "grad_norm": 1.0, "tokens": 8.0}, minima={"
 @pytest.fixture(scope="module")
 def state():
     optimizer = make_optimizer(toy.OPTIMIZER)
-    return create_state(toy.POLICY, optimizer, key=jax.random.key(0), mesh=toy.mesh_of(1))
+    return toy.fresh_state(toy.mesh_of(1), optimizer)
 
 
 def open_run(workdir, state, **changes):

@@ -21,7 +21,6 @@ from gdpo_jax.objectives import (
 )
 from gdpo_jax.training import (
     OptimizerConfig,
-    create_state,
     make_optimizer,
 )
 from gdpo_jax.training.optimizers import describe_optimizer
@@ -33,7 +32,7 @@ def mesh():
 
 
 def fresh_state(mesh):
-    return create_state(toy.POLICY, toy.OPTIMIZER, key=jax.random.key(0), mesh=mesh)
+    return toy.fresh_state(mesh, toy.OPTIMIZER)
 
 
 def test_a_run_starts_from_its_own_estimators_state(mesh, tmp_path):
