@@ -17,7 +17,7 @@ PROMPTS = ["List", "List 10 films, newest first", [{"role": "user", "content": "
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
+    return save_tiny_model(tmp_path_factory.mktemp("model"), layers=1)
 
 
 def short(model, **options):

@@ -12,7 +12,7 @@ from tests.tiny_model import save_tiny_model
 
 @pytest.mark.slow
 def test_two_processes_train_and_answer_like_one(tmp_path, run_two):
-    save_tiny_model(tmp_path / "model")
+    save_tiny_model(tmp_path / "model", layers=1)
     codes, outputs = run_two(tmp_path, worker="recipe_worker.py", fresh=True)
     assert codes == [0, 0], outputs
 

@@ -16,7 +16,7 @@ from tests.tiny_model import save_tiny_model
 @pytest.mark.slow
 def test_a_killed_run_started_again_ends_bit_for_bit_like_one_left_alone(tmp_path):
     worker = Path(__file__).with_name("killed_worker.py")
-    model = save_tiny_model(tmp_path / "model")
+    model = save_tiny_model(tmp_path / "model", layers=1)
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     process = Forked(worker, model, alone, killed, 3)
     _, errors = process.communicate(timeout=300)

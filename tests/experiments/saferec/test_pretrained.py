@@ -58,7 +58,7 @@ def shortened(*, lora=LORA, rows=2, prompts=(512,), answers=(512,), new=12):
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
+    return save_tiny_model(tmp_path_factory.mktemp("model"), layers=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +156,7 @@ def test_both_stages_train_adapters_and_go_on_where_they_stopped(workspace, tmp_
 def test_another_model_or_other_adapters_are_refused(workspace, tmp_path):
     space, mesh = workspace(shortened()), one_device()
     train_arm(space, SFT, 0, mesh=mesh)
-    other = workspace(shortened(), model=save_tiny_model(tmp_path / "other", seed=1))
+    other = workspace(shortened(), model=save_tiny_model(tmp_path / "other", seed=1, layers=1))
     with pytest.raises(UserError, match="start: "):
         train_arm(dataclasses.replace(space, open_start=other.open_start), SFT, 0, mesh=mesh)
     louder = dataclasses.replace(LORA, alpha=8.0)

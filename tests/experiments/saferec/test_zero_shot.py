@@ -38,7 +38,7 @@ RECORDS = [
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
+    return save_tiny_model(tmp_path_factory.mktemp("model"), layers=1)
 
 
 def test_equal_prompts_share_one_answer_in_the_order_of_records(model_dir, monkeypatch):

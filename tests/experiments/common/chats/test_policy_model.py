@@ -23,7 +23,7 @@ TALKS = [
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory):
-    folder = save_tiny_model(tmp_path_factory.mktemp("model"), template=STRICT)
+    folder = save_tiny_model(tmp_path_factory.mktemp("model"), template=STRICT, layers=1)
     return open_model(folder, make_mesh(None, jax.devices()[:1]))
 
 
