@@ -41,3 +41,5 @@ def test_arms_with_a_model_as_it_is_train_nothing():
     steps = {arm.name: arm.stage.steps(PRESETS["mini"]) for arm in EXPERIMENT.arms}
     idle = {"base", "guided", "facts", "mirror", "gdpo-mirror"}
     assert {name for name, count in steps.items() if count == 0} == idle
+    # In the preset smoke these have the same settings.
+    assert [steps[name] for name in ("knowledge", "language", "sft")] == [600, 700, 200]

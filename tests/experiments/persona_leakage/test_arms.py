@@ -39,6 +39,13 @@ def test_every_arm_has_a_partner_that_is_trained_alike():
         assert type(partner.answer) is type(arm.answer)
 
 
+def test_histories_are_learnt_by_their_own_settings():
+    """In the preset smoke they are those of the language."""
+    steps = {arm.name: arm.stage.steps(PRESETS["mini"]) for arm in ARMS}
+    assert steps["language"] == 800
+    assert {steps[name] for name in ("shared", "fingerprint", "filtered")} == {300}
+
+
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name + WITHOUT in EXAMPLES])
 def test_partners_learn_from_the_same_requests_without_marks_of_half_a(name, data):
     full, without = (EXAMPLES[n](data, PRESET) for n in (name, name + WITHOUT))
