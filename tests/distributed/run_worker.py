@@ -1,4 +1,4 @@
-"""One process of a run over two, which stops once and goes on: PORT PROCESS WORKDIR."""
+"""One process of a run over two: PORT PROCESS WORKDIR [STEP IN WHICH PROCESS 1 CANNOT SCORE]."""
 
 import sys
 from pathlib import Path
@@ -17,15 +17,15 @@ from gdpo_jax.rollouts import Rollout  # noqa: E402
 from gdpo_jax.training.packing import pack_rollout  # noqa: E402
 
 
-class OnceAway(toy.Brevity):
-    """Brevity that fails on process 1 in the second step, the first time."""
+class SometimesAway(toy.Brevity):
+    """Brevity that fails on process 1 at its n-th call."""
 
     calls = 0
 
     def __call__(self, completions, records):
-        OnceAway.calls += 1
-        if jax.process_index() == 1 and OnceAway.calls == 2:
+        if jax.process_index() == 1 and sys.argv[4:] == [str(SometimesAway.calls)]:
             raise OSError("judge is away")
+        SometimesAway.calls += 1
         return super().__call__(completions, records)
 
 
@@ -45,26 +45,19 @@ def packed_shapes(mesh) -> str:
     return f"packed {packed.prompts.shape} {packed.completions.shape}"
 
 
-def train(workdir, mesh):
-    return toy.run(
-        workdir,
-        mesh,
-        config=toy.config(**toy.AHEAD),
-        reward_functions=(toy.REWARDS[0], OnceAway()),
-        evaluation=toy.evaluation_on(mesh),
-    )
-
-
 if __name__ == "__main__":
     workdir, mesh = Path(sys.argv[3]), toy.mesh_of(8, data=4, fsdp=2)
     try:
-        train(workdir, mesh)
+        state = toy.run(
+            workdir,
+            mesh,
+            config=toy.config(**toy.AHEAD),
+            reward_functions=(toy.REWARDS[0], SometimesAway()),
+            evaluation=toy.evaluation_on(mesh),
+        )
     except UserError as error:
-        print(f"{type(error).__name__}: {error}")
-    stored = sorted(path.name for path in (workdir / "checkpoints").iterdir() if path.is_dir())
-    print(f"stored {stored}", flush=True)
-    multihost_utils.sync_global_devices("both have looked")
-    state = train(workdir, mesh)
+        print(f"{type(error).__name__}: {error}", flush=True)
+        sys.exit(3)
     leaves = jax.tree.leaves(state.params)
     leaves = [multihost_utils.process_allgather(leaf, tiled=True) for leaf in leaves]
     np.savez(workdir / f"final{jax.process_index()}.npz", *leaves)

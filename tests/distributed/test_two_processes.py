@@ -11,11 +11,14 @@ from gdpo_jax.training import read_metrics
 
 @pytest.mark.slow
 def test_two_processes_stop_together_and_then_end_like_one(tmp_path, run_two):
-    codes, outputs = run_two(tmp_path / "two")
-    assert codes == [0, 0], outputs
+    codes, outputs = run_two(tmp_path / "two", "1")
+    assert codes == [3, 3], outputs
     assert "UserError: process 1 stopped: RewardError: reward 'brevity' raised" in outputs[0]
     assert "RewardError: reward 'brevity' raised OSError: judge is away" in outputs[1]
-    assert all("stored ['1']" in output for output in outputs), outputs
+    assert (tmp_path / "two" / "checkpoints" / "1").is_dir()
+
+    codes, outputs = run_two(tmp_path / "two")
+    assert codes == [0, 0], outputs
     # Alone the first process would take two bins a row.
     assert all("packed (8, 1, 8) (8, 1, 4, 6)" in output for output in outputs), outputs
     assert [row["step"] for row in read_metrics(tmp_path / "two" / "metrics.jsonl")] == [0, 1, 2]

@@ -33,7 +33,7 @@ B, G, P, C, K = 32, 4, 6, 8, 3
 OPTIMIZER = make_optimizer(dataclasses.replace(toy.OPTIMIZER, weight_decay=0.1, eps=1e-4))
 OBJECTIVE = ObjectiveConfig(kl="k3", kl_coef=0.1, entropy_coef=0.01, aggregation="grpo")
 # data x fsdp x tensor. One key-value head cannot be split over `tensor`: the table keeps it whole.
-SHAPES = [(8, 1, 1), (1, 8, 1), (2, 2, 2)]
+SHAPES = [(8, 1, 1), (1, 8, 1), (2, 4, 1), (2, 2, 2)]
 RULES = {1: ShardingRules(), 2: ShardingRules(kv_heads=None)}
 # Key-value heads that `tensor` divides and a vocabulary that the mesh does not: one model for both,
 # so that its result on one device is computed once.
